@@ -1,0 +1,104 @@
+//! What a CPU is in the middle of, in one word and one counter.
+//!
+//! The **preempt word** counts the reasons why the running task may not be replaced, each in its own field, so that
+//! "may it be?" is a comparison with zero:
+//!
+//! ```text
+//!  31              24 23     20 19     16 15      8 7       0
+//! +--+---------------+---------+---------+---------+---------+
+//! |N |       0       |   NMI   | hardirq | softirq | preempt |
+//! +--+---------------+---------+---------+---------+---------+
+//! ```
+//!
+//! `N` is *inverted*: set means that no reschedule is needed. The word is therefore zero exactly when nothing forbids a
+//! reschedule **and** one is due, and leaving the outermost section is one decrement and one branch on its result.
+//!
+//! The **interrupt depth** counts who asked for interrupts to be off, and is zero exactly when the CPU's interrupt flag
+//! is set. Guards may so be dropped in any order; the outermost one turns interrupts on.
+
+use core::sync::atomic::AtomicU32;
+
+use crate::percpu;
+
+/// One level of [`preempt_disable`](crate::Platform::preempt_disable), in bits 0-7.
+pub const PREEMPT_UNIT: u32 = 1;
+/// Serving one softirq, in bits 8-15. Disabling bottom halves adds two of these, so that the two are told apart.
+pub const SOFTIRQ_UNIT: u32 = 1 << 8;
+/// What one level of disabled bottom halves adds.
+pub const SOFTIRQ_DISABLE_UNIT: u32 = 2 * SOFTIRQ_UNIT;
+/// One nested hardware interrupt, in bits 16-19.
+pub const HARDIRQ_UNIT: u32 = 1 << 16;
+/// One nested NMI, in bits 20-23.
+pub const NMI_UNIT: u32 = 1 << 20;
+/// Bit 31, inverted: set while no reschedule is due.
+pub const NO_RESCHED_NEEDED: u32 = 1 << 31;
+
+/// The preempt field.
+pub const PREEMPT_MASK: u32 = 0xff;
+/// The softirq field.
+pub const SOFTIRQ_MASK: u32 = 0xff << 8;
+/// The hardirq field.
+pub const HARDIRQ_MASK: u32 = 0xf << 16;
+/// The NMI field.
+pub const NMI_MASK: u32 = 0xf << 20;
+
+percpu! {
+    /// The preempt word of this CPU. Starts preemptible with no reschedule due.
+    pub static PREEMPT_WORD: AtomicU32 = AtomicU32::new(NO_RESCHED_NEEDED);
+    /// How many parties want interrupts off on this CPU. A CPU starts with its interrupts off, and with one.
+    pub static IRQ_DEPTH: AtomicU32 = AtomicU32::new(1);
+}
+
+/// One reading of the preempt word.
+///
+/// ```
+/// use hal::context::{Context, HARDIRQ_UNIT, NO_RESCHED_NEEDED};
+/// let c = Context::from_word(NO_RESCHED_NEEDED | HARDIRQ_UNIT | 2);
+/// assert!(c.in_hardirq() && !c.in_nmi() && !c.resched_due());
+/// assert_eq!(c.preempt_depth(), 2);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Context(u32);
+
+impl Context {
+    /// Interprets a preempt word.
+    pub const fn from_word(word: u32) -> Context {
+        Context(word)
+    }
+
+    /// The counts, without the reschedule bit: 0 means that nothing but the interrupt flag could forbid preemption.
+    /// Linux: `preempt_count()`.
+    pub const fn count(self) -> u32 {
+        self.0 & !NO_RESCHED_NEEDED
+    }
+
+    /// Nested preempt-disables.
+    pub const fn preempt_depth(self) -> u32 {
+        self.0 & PREEMPT_MASK
+    }
+
+    /// Inside an NMI handler.
+    pub const fn in_nmi(self) -> bool {
+        self.0 & NMI_MASK != 0
+    }
+
+    /// Inside a hardware interrupt handler.
+    pub const fn in_hardirq(self) -> bool {
+        self.0 & HARDIRQ_MASK != 0
+    }
+
+    /// Serving a softirq or with bottom halves disabled.
+    pub const fn in_softirq(self) -> bool {
+        self.0 & SOFTIRQ_MASK != 0
+    }
+
+    /// In task context: no interrupt of any kind is being served (bottom halves may be disabled).
+    pub const fn in_task(self) -> bool {
+        self.0 & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_UNIT) == 0
+    }
+
+    /// A reschedule is due.
+    pub const fn resched_due(self) -> bool {
+        self.0 & NO_RESCHED_NEEDED == 0
+    }
+}

@@ -1,0 +1,264 @@
+//! The contract between concurrency algorithms and whatever they run on.
+//!
+//! `sync`, `timers` and `rcu` name nothing below them but this trait. Its functions are associated functions, not
+//! methods: a platform is a type, chosen when the program is built, and calls through it are direct and inlined.
+//!
+//! [`Native`] is the platform of this build: the x86_64 machine, or host threads. A kernel that is not Quiesce writes its
+//! own type and implements the trait; every aspect that an implementer must get right is said at the function.
+
+use core::fmt;
+use core::panic::Location;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU32};
+
+use crate::CpuId;
+use crate::context::Context;
+
+/// Everything that concurrency algorithms need from the machine and the kernel around them.
+///
+/// Unless said otherwise each function may be called in every context (task, softirq, hardirq, NMI), never blocks and
+/// costs a few instructions.
+///
+/// # Safety
+/// Locks, per-CPU data and RCU are built on these promises; code above relies on them for memory safety:
+/// * Between `preempt_disable` and the matching `preempt_enable`, and between `irq_disable` and `irq_enable`, the
+///   execution stays on its CPU, and `cpu` and `record` keep their results.
+/// * While interrupts are disabled, nothing but NMIs interrupts the execution on its CPU.
+/// * Two CPUs that run at the same time have different `cpu` numbers, and different records.
+/// * `fence_heavy` and `fence_light` order memory as they say.
+/// * `current_task` is unique among live tasks.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a platform that Quiesce's crates can run on",
+    label = "this type does not implement `hal::Platform`",
+    note = "use `hal::Native` (needs hal's default feature `machine`), or implement `hal::Platform` for your kernel; \
+            `hal/src/platform.rs` says what each function must do"
+)]
+pub unsafe trait Platform: Sized + 'static {
+    // ---- CPUs ----
+
+    /// The CPU that executes this call. Stale at once unless the caller is pinned to it. Linux: `raw_smp_processor_id`.
+    fn cpu() -> CpuId;
+
+    /// How many CPUs can exist: ids are `0..cpu_count()`. Constant after boot. Linux: `nr_cpu_ids`.
+    fn cpu_count() -> u32;
+
+    /// Whether `cpu` is running and takes interrupts. May change at any time unless the caller holds hotplug off.
+    fn is_online(cpu: CpuId) -> bool;
+
+    /// Interrupts `cpu` soon, so that it notices what was stored for it: a due reschedule, a raised softirq. Everything
+    /// that the caller stored before is visible to what runs there. Does nothing for a CPU that is not online.
+    /// Linux: `smp_send_reschedule`. Cost: one IPI.
+    fn kick(cpu: CpuId);
+
+    // ---- The preempt word (layout: `hal::context`) ----
+
+    /// This CPU's preempt word.
+    fn context() -> Context;
+
+    /// Adds to the preempt word, in one step with regard to interrupts, and is a compiler barrier: accesses that follow
+    /// stay behind it.
+    fn preempt_add(units: u32);
+
+    /// Subtracts from the preempt word, likewise a compiler barrier. Does not reschedule.
+    fn preempt_sub(units: u32);
+
+    /// Forbids preemption; nests, up to 255 levels. Linux: `preempt_disable`. Cost on x86_64: one instruction.
+    #[inline(always)]
+    fn preempt_disable() {
+        Self::preempt_add(crate::context::PREEMPT_UNIT);
+    }
+
+    /// Undoes one `preempt_disable`, and reschedules if that was the outermost one, a reschedule is due and interrupts
+    /// are on. With interrupts off it never does; the outermost `irq_enable`'s caller checks. Linux: `preempt_enable`.
+    /// Cost on x86_64: two instructions.
+    fn preempt_enable();
+
+    /// Records that `cpu`'s task should be replaced. On the executing CPU it takes effect at the next preemption point;
+    /// another CPU is also kicked. Linux: `resched_curr`.
+    fn set_need_resched(cpu: CpuId);
+
+    /// Takes the record back, for a scheduler that has just chosen. Only for the executing CPU.
+    fn clear_need_resched();
+
+    // ---- Interrupts ----
+
+    /// Turns interrupts off on this CPU and counts it. The interrupt flag is on exactly when the count is 0.
+    /// Compiler barrier.
+    fn irq_disable();
+
+    /// Undoes one `irq_disable`; the outermost one turns interrupts on and returns `true`, upon which the caller may
+    /// want to `check_resched`. Compiler barrier.
+    fn irq_enable() -> bool;
+
+    /// How many `irq_disable`s (and interrupts being served) are outstanding on this CPU.
+    fn irq_depth() -> u32;
+
+    // ---- Waiting, time, order ----
+
+    /// One turn of a spin loop: `pause`, and on hosts that simulate interrupts the place where they are delivered, so
+    /// that two CPUs that wait for each other's interrupts get on. Every spin loop calls it. Linux: `cpu_relax`.
+    fn relax();
+
+    /// A place at which another schedule might show a bug. Nothing in ordinary builds; see [`crate::chaos`].
+    fn chaos_point();
+
+    /// Nanoseconds since some moment at boot. Never goes back, on or across CPUs. Linux: `ktime_get`.
+    fn now_ns() -> u64;
+
+    /// The cheap side of an asymmetric fence: at least a compiler barrier. If one side executes `fence_light` and the
+    /// other `fence_heavy`, they order memory as two full fences would.
+    fn fence_light();
+
+    /// The dear side: a full fence that also acts on every CPU that may be between the accesses around a `fence_light`.
+    /// Not in NMI. Linux: `smp_mb` with `sys_membarrier`.
+    fn fence_heavy();
+
+    /// This CPU's record. Valid while the caller stays on this CPU.
+    fn record() -> NonNull<CpuRecord>;
+
+    // ---- What a scheduler provides ----
+
+    /// The task that executes this call; in an interrupt the one that was interrupted.
+    fn current_task() -> TaskId;
+
+    /// A preemption point: replaces the running task if a reschedule is due, nothing forbids it and interrupts are on.
+    /// Returns when this task runs again. Linux: `preempt_check_resched`.
+    fn check_resched();
+
+    /// Blocks the current task until it has been woken: consumes one wake-up, waiting for it if there was none since
+    /// the last `block`. So a task that publishes itself, tests its condition and then blocks loses no wake-up.
+    /// With a deadline (on the clock of `now_ns`) it returns [`Wakeup::TimedOut`] no earlier than then.
+    ///
+    /// Task context with interrupts and preemption on only. Linux: `schedule` in `TASK_UNINTERRUPTIBLE`.
+    fn block(deadline_ns: Option<u64>) -> Wakeup;
+
+    /// Wakes `task`, now or at its next `block`. Wake-ups do not add up. Returns whether it was blocked. Everything that
+    /// the caller did before is visible to the woken task. Not in NMI. Linux: `wake_up_process`.
+    ///
+    /// # Safety
+    /// The task must not have ended.
+    unsafe fn wake(task: TaskId) -> bool;
+
+    /// Marks softirq `vector` (0..10) pending on this CPU; it is served when the CPU next leaves interrupt context or
+    /// enables bottom halves. Linux: `raise_softirq`. Not in NMI.
+    fn raise_softirq(vector: u32);
+
+    /// Serves this CPU's pending softirqs, if the context allows it. Called at the outermost enabling of bottom halves.
+    fn serve_softirqs();
+
+    /// Reports misuse, with context and backtrace as far as the platform has them. Returns, unless it cannot go on.
+    fn report(report: &Report<'_>);
+}
+
+/// The name of a task: an address-sized number that is unique among live tasks and never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(transparent)]
+pub struct TaskId(pub core::num::NonZeroUsize);
+
+/// Why [`Platform::block`] returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wakeup {
+    /// Somebody called [`Platform::wake`].
+    Woken,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// What locks and their checker keep per CPU. The platform owns one for each CPU and hands out its address.
+///
+/// `held` belongs to the running task: a platform with tasks saves and restores it when it switches them.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct CpuRecord {
+    /// Queue nodes of spinning lock waiters, one for each level that can interrupt the one before: task, softirq,
+    /// hardirq, NMI.
+    pub nodes: [QueueNode; 4],
+    /// The running task's chain of held locks; the lock checker's.
+    pub held: AtomicPtr<()>,
+    /// Room for the lock checker's own per-CPU state.
+    pub checker: AtomicPtr<()>,
+}
+
+impl CpuRecord {
+    /// A record in which nothing is held and nobody queues.
+    pub const fn new() -> CpuRecord {
+        CpuRecord {
+            nodes: [const { QueueNode::new() }; 4],
+            held: AtomicPtr::new(core::ptr::null_mut()),
+            checker: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+}
+
+impl Default for CpuRecord {
+    fn default() -> CpuRecord {
+        CpuRecord::new()
+    }
+}
+
+/// One waiter's place in a lock's queue. On a cache line of its own, because the waiter spins on it.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct QueueNode {
+    /// The waiter behind, once it has announced itself.
+    pub next: AtomicPtr<QueueNode>,
+    /// Set by the waiter in front when it is this one's turn.
+    pub turn: AtomicU32,
+    /// Whether the node is in use, to detect a fifth level.
+    pub busy: AtomicU32,
+}
+
+impl QueueNode {
+    /// A node in no queue.
+    pub const fn new() -> QueueNode {
+        QueueNode {
+            next: AtomicPtr::new(core::ptr::null_mut()),
+            turn: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Default for QueueNode {
+    fn default() -> QueueNode {
+        QueueNode::new()
+    }
+}
+
+/// How bad a [`Report`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// A rule was broken and the operation was mended or refused; the system goes on. Printed as `WARNING:`.
+    Warning,
+    /// A rule was broken and the state may be wrong; the system goes on as well as it can. Printed as `BUG:`.
+    Bug,
+    /// Going on could corrupt memory: [`Platform::report`] does not return.
+    Fatal,
+}
+
+/// One diagnostic: what is wrong and which line asked for it.
+#[derive(Clone, Copy)]
+pub struct Report<'a> {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One line, without `BUG:` in front.
+    pub message: fmt::Arguments<'a>,
+    /// The user's line, from `#[track_caller]`.
+    pub location: &'static Location<'static>,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.severity {
+            Severity::Warning => "WARNING",
+            Severity::Bug | Severity::Fatal => "BUG",
+        };
+        write!(f, "{word}: {} at {}", self.message, self.location)
+    }
+}
+
+/// The platform of this build: the x86_64 machine when compiled for bare metal, host threads otherwise.
+///
+/// It can always be named. It implements [`Platform`] when the feature `machine` is on, which it is by default.
+#[derive(Clone, Copy, Debug)]
+pub enum Native {}

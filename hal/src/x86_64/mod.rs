@@ -1,0 +1,31 @@
+//! The x86_64 machine under a hypervisor.
+//!
+//! Everything with `asm!`, device registers, model-specific registers or linker symbols is here. Parts that only compute
+//! (decoding tables, judging clocks, building page tables) also compile on a host, where they are tested; parts that
+//! are the machine exist on bare metal only.
+//!
+//! In the order of a boot: [`layout`], `boot` (the loader's hand-over), `tables` (descriptor tables), `traps`, then
+//! `acpi`, `apic`, `clock`, `paging`, `smp`. `native` implements the contract in these terms; `upcalls` is the way to the
+//! kernel.
+
+pub mod layout;
+pub mod vectors;
+
+#[cfg(target_os = "none")]
+pub mod backtrace;
+#[cfg(all(target_os = "none", feature = "machine"))]
+pub mod boot;
+#[cfg(all(target_os = "none", feature = "machine"))]
+pub mod native;
+#[cfg(target_os = "none")]
+pub mod power;
+#[cfg(all(target_os = "none", feature = "machine"))]
+pub mod smp;
+#[cfg(all(target_os = "none", feature = "machine"))]
+pub mod start;
+#[cfg(target_os = "none")]
+pub mod tables;
+#[cfg(target_os = "none")]
+pub mod traps;
+#[cfg(target_os = "none")]
+pub mod upcalls;

@@ -1,0 +1,212 @@
+//! [`Native`] on bare metal: the contract in terms of this machine.
+
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+
+use spin::Once;
+
+use super::upcalls::upcalls;
+use super::{apic, clock, vectors};
+use crate::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
+use crate::platform::{CpuRecord, Native, Platform, Report, TaskId, Wakeup};
+use crate::{CpuId, percpu};
+
+percpu! {
+    static RECORD: CpuRecord = CpuRecord::new();
+    /// Set by other CPUs that want this one to reschedule; the kick's handler moves it into the preempt word, which
+    /// only its own CPU writes.
+    static RESCHED_REQUESTED: AtomicU32 = AtomicU32::new(0);
+}
+
+static CPU_COUNT: Once<u32> = Once::new();
+
+/// Fixes the number of CPUs that can exist. Once, at boot.
+pub fn set_cpu_count(count: u32) {
+    CPU_COUNT.call_once(|| count);
+}
+
+/// Takes over a reschedule that another CPU asked for; for the kick's handler.
+pub fn accept_resched_request() {
+    // Acquire: pairs with the Release in `set_need_resched`; who reschedules sees why it was asked to.
+    if RESCHED_REQUESTED.exchange(0) != 0 {
+        fence(Ordering::Acquire);
+        PREEMPT_WORD.and(!NO_RESCHED_NEEDED);
+    }
+}
+
+// SAFETY: areas differ per CPU, and so do numbers and records; nothing moves an execution between CPUs but the
+// scheduler, which runs only at preemption points, and `cli` keeps everything but NMIs out.
+unsafe impl Platform for Native {
+    #[inline(always)]
+    fn cpu() -> CpuId {
+        CpuId::new(percpu::current_cpu_number()).unwrap_or(CpuId::BOOT)
+    }
+
+    fn cpu_count() -> u32 {
+        CPU_COUNT.get().copied().unwrap_or(1)
+    }
+
+    fn is_online(cpu: CpuId) -> bool {
+        (upcalls().is_online)(cpu)
+    }
+
+    fn kick(cpu: CpuId) {
+        if Self::is_online(cpu) {
+            apic::send_ipi_to_cpu(cpu, vectors::KICK);
+        }
+    }
+
+    #[inline(always)]
+    fn context() -> Context {
+        Context::from_word(PREEMPT_WORD.read())
+    }
+
+    #[inline(always)]
+    fn preempt_add(units: u32) {
+        PREEMPT_WORD.add(units);
+    }
+
+    #[inline(always)]
+    fn preempt_sub(units: u32) {
+        PREEMPT_WORD.sub(units);
+    }
+
+    #[inline(always)]
+    fn preempt_disable() {
+        PREEMPT_WORD.inc();
+    }
+
+    #[inline(always)]
+    fn preempt_enable() {
+        // SAFETY: one decrement of this CPU's preempt word, which the caller incremented; the branch is taken when
+        // nothing forbids a reschedule and one is due. Memory is clobbered, which makes it a compiler barrier.
+        unsafe {
+            asm!(
+                "dec dword ptr gs:[rip + {word}]",
+                "jz {due}",
+                word = sym PREEMPT_WORD,
+                due = label { reschedule_from_enable() },
+                options(nostack),
+            );
+        }
+    }
+
+    fn set_need_resched(cpu: CpuId) {
+        if cpu == Self::cpu() {
+            PREEMPT_WORD.and(!NO_RESCHED_NEEDED);
+        } else {
+            // Release: pairs with the Acquire in `accept_resched_request`.
+            RESCHED_REQUESTED.on(cpu).store(1, Ordering::Release);
+            Self::kick(cpu);
+        }
+    }
+
+    fn clear_need_resched() {
+        PREEMPT_WORD.or(NO_RESCHED_NEEDED);
+    }
+
+    #[inline(always)]
+    fn irq_disable() {
+        x86_64::instructions::interrupts::disable();
+        IRQ_DEPTH.inc();
+    }
+
+    #[inline(always)]
+    fn irq_enable() -> bool {
+        let outermost = IRQ_DEPTH.dec_is_zero();
+        if outermost {
+            x86_64::instructions::interrupts::enable();
+        }
+        outermost
+    }
+
+    #[inline(always)]
+    fn irq_depth() -> u32 {
+        IRQ_DEPTH.read()
+    }
+
+    #[inline(always)]
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
+    #[inline(always)]
+    fn chaos_point() {
+        #[cfg(feature = "chaos")]
+        crate::chaos::point::<Native>();
+    }
+
+    fn now_ns() -> u64 {
+        clock::now_ns()
+    }
+
+    #[inline(always)]
+    fn fence_light() {
+        // The compiler keeps the order here; `fence_heavy` makes this CPU execute a full fence in between.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn fence_heavy() {
+        fence(Ordering::SeqCst);
+        (upcalls().fence_all)();
+        fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn record() -> NonNull<CpuRecord> {
+        // SAFETY: an address inside this CPU's area is not null.
+        unsafe { NonNull::new_unchecked(RECORD.local_ptr().cast_mut()) }
+    }
+
+    fn current_task() -> TaskId {
+        (upcalls().current_task)()
+    }
+
+    fn check_resched() {
+        if PREEMPT_WORD.read() == 0 {
+            reschedule_from_enable();
+        }
+    }
+
+    fn block(deadline_ns: Option<u64>) -> Wakeup {
+        (upcalls().block)(deadline_ns)
+    }
+
+    unsafe fn wake(task: TaskId) -> bool {
+        // SAFETY: the caller's promise is the table function's condition.
+        unsafe { (upcalls().wake)(task) }
+    }
+
+    fn raise_softirq(vector: u32) {
+        (upcalls().raise_softirq)(vector);
+    }
+
+    fn serve_softirqs() {
+        (upcalls().serve_softirqs)();
+    }
+
+    fn report(report: &Report<'_>) {
+        (upcalls().report)(report);
+    }
+}
+
+/// The word is zero: nothing in it forbids a reschedule, and one is due. Interrupts may still be off, which forbids it
+/// too; whoever turns them on checks again.
+#[cold]
+fn reschedule_from_enable() {
+    if IRQ_DEPTH.read() == 0 {
+        (upcalls().reschedule)();
+    }
+}
+
+/// Undoes the caller's `irq_disable`, which must be the only one, and halts until an interrupt (or NMI) comes. There is
+/// no moment in between in which an interrupt could come and be followed by the halt: `sti` takes effect one instruction
+/// later.
+///
+/// Task context. An interrupt that was pending ends the halt at once.
+pub fn enable_and_wait() {
+    debug_assert_eq!(IRQ_DEPTH.read(), 1, "halting would sleep through what the others wait for");
+    IRQ_DEPTH.dec();
+    x86_64::instructions::interrupts::enable_and_hlt();
+}

@@ -1,0 +1,123 @@
+//! Starting the other CPUs.
+//!
+//! 1. Whoever starts them ([`Starter`]) prepares for each an area, a stack, fault stacks, and an entry in a table.
+//! 2. The trampoline is copied to a free page below 1 MiB. All CPUs get INIT, then start-up interrupts: they come up in
+//!    parallel, each finds itself in the table by its APIC id, takes its stack and base, and calls Rust.
+//! 3. A CPU that does not answer in time is given up: the state word decides between "here I am" and "given up", so that
+//!    one that answers late stays parked.
+
+mod trampoline;
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::{apic, clock};
+use crate::platform::Platform;
+use crate::{CpuId, MAX_CPUS, Native};
+
+/// Where a CPU is on its way up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum State {
+    /// Possible, and never started.
+    Absent = 0,
+    /// Told to start.
+    Starting = 1,
+    /// Runs Rust code, and waits to be let on.
+    Alive = 2,
+    /// Did not answer in time. Stays parked if it does later.
+    GivenUp = 3,
+}
+
+/// Written by the starting CPU (Absent to Starting, Starting to GivenUp) and the started one (Starting to Alive).
+static STATES: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(State::Absent as u32) }; MAX_CPUS];
+
+/// What a CPU needs to come up.
+#[derive(Clone, Copy, Debug)]
+pub struct Preparation {
+    /// Its number.
+    pub cpu: CpuId,
+    /// Its hardware name.
+    pub apic_id: u32,
+    /// The top of its first stack.
+    pub stack_top: u64,
+    /// Its per-CPU base, from [`crate::percpu::install`].
+    pub base: usize,
+}
+
+/// How long a CPU may take from its start-up interrupt to Rust code. Generous, because 64 virtual CPUs may share two.
+pub const START_TIMEOUT_NS: u64 = 10_000_000_000;
+
+/// The state of a CPU.
+pub fn state(cpu: CpuId) -> State {
+    // Acquire: pairs with the Release of the started CPU's exchange; who sees it alive sees what it set up.
+    match STATES[cpu.index()].load(Ordering::Acquire) {
+        1 => State::Starting,
+        2 => State::Alive,
+        3 => State::GivenUp,
+        _ => State::Absent,
+    }
+}
+
+/// Starts all `cpus` in parallel and waits until each is alive or given up. `entry` is the first kernel function that
+/// each runs, with interrupts off (depth 1), its own tables, area and stack, and the translations of `root`.
+///
+/// `page` is a free physical page below 1 MiB, mapped at its own address in the tables at `start_root` (which lie below
+/// 4 GiB and map the kernel too).
+///
+/// Task context on the boot CPU. Takes about 10 ms plus what the slowest CPU takes, at most [`START_TIMEOUT_NS`].
+///
+/// # Safety
+/// The stacks and bases belong to these CPUs; `page` is free; `start_root` and `root` map the kernel.
+pub unsafe fn start(cpus: &[Preparation], page: u64, start_root: u64, root: u64, entry: extern "C" fn() -> !) {
+    if cpus.is_empty() {
+        return;
+    }
+    for prepared in cpus {
+        STATES[prepared.cpu.index()].store(State::Starting as u32, Ordering::Relaxed);
+    }
+    // SAFETY: the caller's promises, passed on.
+    unsafe { trampoline::write(cpus, page, start_root, root, entry) };
+    for prepared in cpus {
+        apic::send_init(prepared.apic_id);
+    }
+    // Intel SDM volume 3, 9.4.4: 10 ms between INIT and the first start-up interrupt, 200 us to a second one, which a
+    // CPU that has started ignores.
+    clock::delay_ns(10_000_000);
+    for prepared in cpus {
+        apic::send_startup(prepared.apic_id, (page >> 12) as u8);
+    }
+    clock::delay_ns(200_000);
+    for prepared in cpus.iter().filter(|p| state(p.cpu) == State::Starting) {
+        apic::send_startup(prepared.apic_id, (page >> 12) as u8);
+    }
+    let deadline = clock::now_ns() + START_TIMEOUT_NS;
+    while cpus.iter().any(|p| state(p.cpu) == State::Starting) && clock::now_ns() < deadline {
+        Native::relax();
+    }
+    for prepared in cpus {
+        // Relaxed: a CPU that is given up has done nothing that anybody would look at.
+        let _ = STATES[prepared.cpu.index()].compare_exchange(
+            State::Starting as u32,
+            State::GivenUp as u32,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+/// The first Rust code of a started CPU, on its own stack.
+extern "C" fn started(entry: extern "C" fn() -> !) -> ! {
+    super::tables::load();
+    let number = crate::percpu::current_cpu_number() as usize;
+    // Release: pairs with the Acquire in `state`.
+    let known = STATES[number].compare_exchange(
+        State::Starting as u32,
+        State::Alive as u32,
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+    if known.is_err() {
+        super::power::halt_for_ever();
+    }
+    entry()
+}

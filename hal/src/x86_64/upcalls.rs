@@ -1,0 +1,65 @@
+//! The one way from the machine up to the kernel.
+//!
+//! The machine layer knows no scheduler, no console and no TLB protocol. The kernel installs one table of functions at
+//! boot; only slow paths go through it.
+
+use spin::Once;
+
+use super::traps::{Cause, TrapFrame};
+use crate::platform::{Report, TaskId, Wakeup};
+use crate::CpuId;
+
+/// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off.
+pub struct Upcalls {
+    /// An exception that no probe expected. If it returns, the interrupted code goes on with the frame as it then is.
+    pub exception: fn(&mut TrapFrame, Cause),
+    /// *irq*: the local APIC timer.
+    pub timer: fn(&TrapFrame),
+    /// *irq*: another CPU (or this one) called [`Platform::kick`](crate::Platform::kick).
+    pub kick: fn(),
+    /// *irq*: the vector for function calls.
+    pub call: fn(),
+    /// *irq*: the vector for changed translations.
+    pub tlb: fn(),
+    /// *irq*: any other vector.
+    pub device: fn(u8, &TrapFrame),
+    /// NMI context.
+    pub nmi: fn(&TrapFrame),
+    /// The way out of an outermost interrupt that hit preemptible code: on the interrupted stack, interrupts off. The
+    /// argument says that a reschedule is due.
+    pub interrupt_exit: fn(bool),
+    /// [`Platform::check_resched`](crate::Platform::check_resched), after the machine found that a reschedule is due
+    /// and allowed.
+    pub reschedule: fn(),
+    /// [`Platform::current_task`](crate::Platform::current_task).
+    pub current_task: fn() -> TaskId,
+    /// [`Platform::block`](crate::Platform::block).
+    pub block: fn(Option<u64>) -> Wakeup,
+    /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.
+    pub wake: unsafe fn(TaskId) -> bool,
+    /// [`Platform::raise_softirq`](crate::Platform::raise_softirq).
+    pub raise_softirq: fn(u32),
+    /// [`Platform::serve_softirqs`](crate::Platform::serve_softirqs).
+    pub serve_softirqs: fn(),
+    /// [`Platform::report`](crate::Platform::report).
+    pub report: fn(&Report<'_>),
+    /// Whether a CPU is online.
+    pub is_online: fn(CpuId) -> bool,
+    /// Returns after every other online CPU has executed a full fence in an interrupt.
+    pub fence_all: fn(),
+}
+
+static TABLE: Once<&'static Upcalls> = Once::new();
+
+/// Installs the kernel's table. Once, on the boot CPU, before interrupts are first enabled.
+pub fn install(table: &'static Upcalls) {
+    TABLE.call_once(|| table);
+}
+
+/// The kernel's table.
+///
+/// # Panics
+/// If none is installed, which is a trap before the kernel is ready for one.
+pub(crate) fn upcalls() -> &'static Upcalls {
+    TABLE.get().expect("a trap before the kernel installed its table")
+}

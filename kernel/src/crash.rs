@@ -1,0 +1,147 @@
+//! Crashing on purpose, so that one can see what a crash looks like.
+
+use core::arch::asm;
+use core::hint::black_box;
+
+use hal::x86_64::{apic, layout};
+use hal::{Native, Platform};
+
+use crate::{cpus, log, testing};
+
+/// A way to crash.
+pub struct Kind {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    run: fn(),
+}
+
+/// All ways.
+pub const KINDS: &[Kind] = &[
+    Kind { name: "panic", help: "a Rust panic", run: || panic!("crash requested") },
+    Kind { name: "null-read", help: "read through a null pointer", run: null_read },
+    Kind { name: "null-write", help: "write through a null pointer", run: null_write },
+    Kind { name: "null-exec", help: "call a null pointer", run: || call(0) },
+    Kind { name: "stack-overflow", help: "recurse without end", run: || { black_box(recurse(1)); } },
+    Kind { name: "irq-stack-overflow", help: "recurse without end in an interrupt handler", run: irq_stack_overflow },
+    Kind { name: "exec-data", help: "execute data", run: exec_data },
+    Kind { name: "write-text", help: "write to the kernel's code", run: write_text },
+    Kind { name: "write-rodata", help: "write to constants", run: write_rodata },
+    Kind { name: "divide", help: "divide by zero", run: divide },
+    Kind { name: "invalid-opcode", help: "execute an undefined instruction", run: invalid_opcode },
+    Kind { name: "gpf", help: "access a non-canonical address", run: general_protection },
+    Kind { name: "double-panic", help: "panic on all CPUs at the same time", run: double_panic },
+    Kind { name: "panic-in-nmi", help: "panic inside an NMI handler", run: panic_in_nmi },
+    Kind { name: "panic-with-console-busy", help: "panic while this CPU prints", run: panic_while_printing },
+    Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
+];
+
+/// Crashes in the named way. Returns if there is no such way.
+pub fn crash(name: &str) {
+    if let Some(kind) = KINDS.iter().find(|kind| kind.name == name) {
+        ::log::info!("crashing on purpose: {}", kind.help);
+        log::drain();
+        (kind.run)();
+        // A crash that did not happen is one, too.
+        panic!("the crash `{name}` did nothing");
+    }
+}
+
+fn null_read() {
+    // SAFETY: none; the point is that the page is not mapped and the machine stops.
+    unsafe { asm!("mov {0}, [{0}]", inout(reg) 8_u64 => _) }
+}
+
+fn null_write() {
+    // SAFETY: none, as in `null_read`.
+    unsafe { asm!("mov qword ptr [{0}], 0", in(reg) 8_u64) }
+}
+
+fn call(address: u64) {
+    // SAFETY: none: the address is not code, and the machine stops.
+    unsafe { asm!("call {0}", in(reg) address, clobber_abi("C")) }
+}
+
+fn exec_data() {
+    static DATA: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0xc3c3_c3c3_c3c3_c3c3);
+    call(&raw const DATA as u64);
+}
+
+fn write_text() {
+    write(layout::sections()[0].range.start);
+}
+
+fn write_rodata() {
+    write(layout::sections()[1].range.start);
+}
+
+fn write(address: u64) {
+    // SAFETY: none: the page is read-only, and the machine stops.
+    unsafe { asm!("mov qword ptr [{0}], 0", in(reg) address) }
+}
+
+fn divide() {
+    // SAFETY: none: the division faults, and the machine stops.
+    unsafe { asm!("div {0:e}", in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _) }
+}
+
+fn invalid_opcode() {
+    // SAFETY: none: the instruction faults, and the machine stops.
+    unsafe { asm!("ud2") }
+}
+
+fn general_protection() {
+    // SAFETY: none: the address is not canonical, and the machine stops.
+    unsafe { asm!("mov {0}, [{0}]", inout(reg) 0x8000_0000_0000_0000_u64 => _) }
+}
+
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "the point is to run out of stack")]
+fn recurse(depth: u64) -> u64 {
+    let room = black_box([depth; 32]);
+    room[0] + recurse(depth + 1)
+}
+
+fn irq_stack_overflow() {
+    testing::watchdog::in_next_tick(|| {
+        black_box(recurse(1));
+    });
+    wait();
+}
+
+fn double_panic() {
+    cpus::run_on_all(&|cpu| panic!("CPU {cpu} panics with all others"));
+}
+
+fn panic_in_nmi() {
+    testing::nmi::set_hook(Some(|_| panic!("crash requested in an NMI")));
+    apic::send_nmi_to_cpu(Native::cpu());
+    wait();
+}
+
+fn panic_while_printing() {
+    struct Bomb;
+    impl core::fmt::Display for Bomb {
+        fn fmt(&self, _: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            panic!("crash requested while printing");
+        }
+    }
+    log::with_drain_held(&mut || ::log::error!("this line never ends: {Bomb}"));
+}
+
+fn hang() {
+    testing::watchdog::arm("crash::hang", 500);
+    Native::irq_disable();
+    if cpus::online_count() == 1 {
+        // Nobody else could notice: hang with interrupts on.
+        Native::irq_enable();
+    }
+    wait();
+}
+
+fn wait() -> ! {
+    loop {
+        Native::relax();
+    }
+}

@@ -1,0 +1,140 @@
+//! What the kernel does when the machine calls up: the one table, filled.
+//!
+//! Scheduling is at its smallest here: each CPU runs one task, its own, which blocks by halting. The contract's
+//! promises hold for it; a scheduler changes these functions and nothing below them.
+
+use core::num::NonZeroUsize;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use hal::context::HARDIRQ_MASK;
+use hal::platform::{Report, Severity, TaskId, Wakeup};
+use hal::x86_64::traps::TrapFrame;
+use hal::x86_64::upcalls::Upcalls;
+use hal::x86_64::{native, vectors};
+use hal::{Native, Platform, percpu};
+
+use crate::{cpus, memory, panic, serial, snapshot, tick};
+
+/// The kernel's side of the machine's contract.
+pub(crate) static UPCALLS: Upcalls = Upcalls {
+    exception: panic::on_exception,
+    timer: tick::on_timer,
+    kick: native::accept_resched_request,
+    call: || {},
+    tlb: memory::shootdown::handle_shootdown_ipi,
+    device,
+    nmi,
+    interrupt_exit,
+    reschedule,
+    current_task,
+    block,
+    wake,
+    raise_softirq,
+    serve_softirqs,
+    report,
+    is_online: cpus::is_online,
+    fence_all: memory::shootdown::fence_all,
+};
+
+fn device(vector: u8, _frame: &TrapFrame) {
+    if vector == vectors::ISA + serial::ISA_IRQ {
+        serial::on_interrupt();
+    }
+}
+
+fn nmi(frame: &TrapFrame) {
+    snapshot::on_nmi(frame);
+    panic::on_nmi();
+    crate::testing::nmi::on_nmi(frame);
+}
+
+/// The only task of a CPU.
+struct CpuTask {
+    /// A wake-up that no `block` has consumed.
+    woken: AtomicU32,
+    /// The task is in `block`.
+    blocked: AtomicU32,
+}
+
+percpu! {
+    static TASK: CpuTask = CpuTask { woken: AtomicU32::new(0), blocked: AtomicU32::new(0) };
+    /// Softirq vectors raised on this CPU and not yet served.
+    static SOFTIRQS: AtomicU32 = AtomicU32::new(0);
+    /// Preemption points at which this CPU was asked to reschedule.
+    pub(crate) static RESCHEDULES: AtomicU32 = AtomicU32::new(0);
+}
+
+fn current_task() -> TaskId {
+    TaskId(NonZeroUsize::new(TASK.local_ptr() as usize).expect("areas are not at address 0"))
+}
+
+/// One task a CPU: there is nobody to switch to, so the request is acknowledged.
+fn reschedule() {
+    Native::clear_need_resched();
+    RESCHEDULES.inc();
+}
+
+fn interrupt_exit(resched_due: bool) {
+    if resched_due {
+        reschedule();
+    }
+}
+
+fn block(deadline_ns: Option<u64>) -> Wakeup {
+    // SAFETY: one task a CPU, which never moves; areas live for ever.
+    let task = unsafe { &*TASK.local_ptr() };
+    let context = Native::context();
+    if context.count() != 0 || Native::irq_depth() != 0 {
+        panic!("BUG: scheduling while atomic: preempt count {:#x}, interrupt depth {}", context.count(), Native::irq_depth());
+    }
+    loop {
+        // Off before the look, so that a wake-up's interrupt that comes after it ends the halt.
+        Native::irq_disable();
+        task.blocked.store(1, Ordering::Relaxed);
+        // Acquire: pairs with the Release in `wake`.
+        let woken = task.woken.swap(0, Ordering::Acquire) != 0;
+        let late = deadline_ns.is_some_and(|deadline| Native::now_ns() >= deadline);
+        if woken || late {
+            task.blocked.store(0, Ordering::Relaxed);
+            Native::irq_enable();
+            return if woken { Wakeup::Woken } else { Wakeup::TimedOut };
+        }
+        native::enable_and_wait();
+    }
+}
+
+unsafe fn wake(task: TaskId) -> bool {
+    let found = percpu::cpus().find(|cpu| core::ptr::from_ref(TASK.on(*cpu)) as usize == task.0.get());
+    let Some(cpu) = found else { return false };
+    let target = TASK.on(cpu);
+    // Release: pairs with the Acquire in `block`; the woken task sees what was done before.
+    target.woken.store(1, Ordering::Release);
+    // The full fence pairs with the interrupt that `kick` sends: either `block` sees `woken`, or it halts with the
+    // interrupt pending, which ends the halt.
+    core::sync::atomic::fence(Ordering::SeqCst);
+    let blocked = target.blocked.load(Ordering::Relaxed) != 0;
+    if cpu != Native::cpu() {
+        Native::kick(cpu);
+    }
+    blocked
+}
+
+fn raise_softirq(vector: u32) {
+    assert!(vector < 10, "softirq vectors are 0 to 9, not {vector}");
+    SOFTIRQS.or(1 << vector);
+}
+
+/// No softirq has a handler yet, so what was raised is taken back and counted by nobody.
+fn serve_softirqs() {
+    if Native::context().count() & HARDIRQ_MASK == 0 {
+        SOFTIRQS.exchange(0);
+    }
+}
+
+fn report(report: &Report<'_>) {
+    if report.severity == Severity::Fatal {
+        panic!("{report}");
+    }
+    ::log::error!("{report}");
+}
+

@@ -1,0 +1,128 @@
+//! What every CPU is doing, asked by NMI so that a CPU with interrupts off answers too.
+//!
+//! Each CPU writes its own backtrace into its own area; the asker prints them one after the other. So they come out
+//! whole, whoever asks, a panic included.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hal::x86_64::backtrace::{Backtrace, Frame};
+use hal::x86_64::traps::TrapFrame;
+use hal::x86_64::{apic, clock};
+use hal::{CpuId, Native, Platform, percpu};
+
+/// Frames that are kept for each CPU.
+const DEPTH: usize = 32;
+
+const IDLE: u32 = 0;
+const ASKED: u32 = 1;
+const WRITTEN: u32 = 2;
+
+/// One CPU's answer. Written by its NMI handler between `ASKED` and `WRITTEN`, read by the asker after.
+struct Answer {
+    state: AtomicU32,
+    length: AtomicU32,
+    addresses: [AtomicU64; DEPTH],
+}
+
+percpu! {
+    static ANSWER: Answer = Answer {
+        state: AtomicU32::new(IDLE),
+        length: AtomicU32::new(0),
+        addresses: [const { AtomicU64::new(0) }; DEPTH],
+    };
+}
+
+/// How long to wait for a CPU's answer. Generous, because its host thread may be waiting for a core.
+const PATIENCE_NS: u64 = 2_000_000_000;
+
+/// For the NMI handler: answers if asked.
+pub(crate) fn on_nmi(frame: &TrapFrame) {
+    // SAFETY: an NMI handler stays on its CPU; areas live for ever.
+    let answer = unsafe { &*ANSWER.local_ptr() };
+    // Acquire: pairs with the Release in `ask`.
+    if answer.state.load(Ordering::Acquire) != ASKED {
+        return;
+    }
+    let mut length = 0;
+    for (step, slot) in Backtrace::from_trap(frame).zip(&answer.addresses) {
+        // Bit 63 is set in every code address; clear it for interrupted ones, which are printed as such.
+        let mark = if matches!(step, Frame::Trap { .. }) { !(1 << 63) } else { !0 };
+        slot.store(step.address() & mark, Ordering::Relaxed);
+        length += 1;
+    }
+    answer.length.store(length, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `print`; who sees WRITTEN sees the addresses.
+    answer.state.store(WRITTEN, Ordering::Release);
+}
+
+/// Asks other CPUs for their backtraces.
+fn ask(cpus: impl Iterator<Item = CpuId>) {
+    for cpu in cpus {
+        // Release: pairs with the Acquire in `on_nmi`; it orders our reading of the last answer before the next.
+        ANSWER.on(cpu).state.store(ASKED, Ordering::Release);
+        apic::send_nmi_to_cpu(cpu);
+    }
+}
+
+/// Waits for and prints one CPU's answer.
+fn print(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
+    let answer = ANSWER.on(cpu);
+    let deadline = clock::now_ns() + PATIENCE_NS;
+    // Acquire: pairs with the Release in `on_nmi`.
+    while answer.state.load(Ordering::Acquire) != WRITTEN {
+        if clock::now_ns() > deadline {
+            return writeln!(out, "CPU#{cpu}: no answer to an NMI");
+        }
+        Native::relax();
+    }
+    writeln!(out, "CPU#{cpu}:")?;
+    let length = answer.length.load(Ordering::Relaxed) as usize;
+    for (i, slot) in answer.addresses.iter().take(length).enumerate() {
+        let raw = slot.load(Ordering::Relaxed);
+        print_step(out, i, raw | 1 << 63, raw >> 63 == 0)?;
+    }
+    answer.state.store(IDLE, Ordering::Relaxed);
+    Ok(())
+}
+
+fn print_step(out: &mut dyn Write, index: usize, address: u64, interrupted: bool) -> fmt::Result {
+    let note = if interrupted { "   <- interrupted here" } else { "" };
+    writeln!(out, "  #{index:<2} [<{address:016x}>]{note}")
+}
+
+/// Prints a backtrace of the executing CPU.
+pub fn print_steps(out: &mut dyn Write, steps: Backtrace) -> fmt::Result {
+    for (i, step) in steps.enumerate() {
+        print_step(out, i, step.address(), matches!(step, Frame::Trap { .. }))?;
+    }
+    Ok(())
+}
+
+/// Prints what `cpu` is doing. For the executing CPU: the callers of this function.
+///
+/// Task context. Takes as long as the CPU takes to answer, at most 2 s.
+///
+/// # Errors
+/// Those of `out`.
+pub fn print_cpu(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
+    if cpu == Native::cpu() {
+        writeln!(out, "CPU#{cpu} (this one):")?;
+        print_steps(out, Backtrace::here())
+    } else if Native::is_online(cpu) {
+        ask(core::iter::once(cpu));
+        print(out, cpu)
+    } else {
+        writeln!(out, "CPU#{cpu} is not online")
+    }
+}
+
+/// Prints what all other online CPUs are doing.
+pub fn print_others(out: &mut dyn Write) -> fmt::Result {
+    let others = || percpu::cpus().filter(|cpu| *cpu != Native::cpu() && Native::is_online(*cpu));
+    ask(others());
+    for cpu in others() {
+        print(out, cpu)?;
+    }
+    Ok(())
+}

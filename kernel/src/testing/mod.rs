@@ -1,0 +1,213 @@
+//! The kernel's own tests, run in the kernel.
+//!
+//! [`kernel_test!`](crate::kernel_test!) registers a function in a linker section; [`run_all`] runs what a filter
+//! selects, one after the other, and prints a line for each. A test that takes longer than its limit is reported with
+//! all CPUs' backtraces by [`watchdog`], from the timer interrupt.
+//!
+//! The lines are for programs as well as for people:
+//! ```text
+//! TESTS run 2
+//! TEST start name
+//! TEST ok name 1234us
+//! TEST start other
+//! TEST fail other: what was wrong
+//! TESTS done 1 1 0
+//! ```
+
+pub mod nmi;
+pub mod watchdog;
+
+use alloc::string::String;
+
+use hal::{CpuId, Native, Platform};
+
+use crate::{cpus, log};
+
+/// How a test ends: well, or else.
+pub type Outcome = Result<(), Verdict>;
+
+/// Why a test did not pass.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// What was wrong.
+    Failed(String),
+    /// Why it cannot be run on this machine.
+    Skipped(String),
+}
+
+/// Where a test runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Once, on the boot CPU.
+    Boot,
+    /// On all CPUs at the same time; it fails if it fails on one.
+    Everywhere,
+}
+
+/// A registered test.
+pub struct KernelTest {
+    /// Its name, with the module it is in.
+    pub name: &'static str,
+    /// Where it runs.
+    pub place: Place,
+    /// How long it may take, in milliseconds of the guest's time.
+    pub limit_ms: u64,
+    /// The test. It is given the CPU that it runs on.
+    pub run: fn(CpuId) -> Outcome,
+}
+
+/// How long a test may take unless it says otherwise. It is long because many virtual CPUs may share few.
+pub const DEFAULT_LIMIT_MS: u64 = 20_000;
+
+/// Registers a test: `kernel_test! { fn name() { .. Ok(()) } }`, or with the CPU as its argument, and with
+/// `everywhere` and `limit_ms = N` in front of `fn` where needed:
+///
+/// ```ignore
+/// kernel_test! { everywhere, limit_ms = 60_000, fn counts_are_exact(cpu) { check!(cpu.index() < 512); Ok(()) } }
+/// ```
+#[macro_export]
+macro_rules! kernel_test {
+    (everywhere, limit_ms = $limit:expr, fn $name:ident($cpu:pat) $body:block) => {
+        $crate::kernel_test!(@register $name, $cpu, $crate::testing::Place::Everywhere, $limit, $body);
+    };
+    (everywhere, fn $name:ident($cpu:pat) $body:block) => {
+        $crate::kernel_test!(@register $name, $cpu, $crate::testing::Place::Everywhere, $crate::testing::DEFAULT_LIMIT_MS, $body);
+    };
+    (limit_ms = $limit:expr, fn $name:ident() $body:block) => {
+        $crate::kernel_test!(@register $name, _, $crate::testing::Place::Boot, $limit, $body);
+    };
+    (fn $name:ident() $body:block) => {
+        $crate::kernel_test!(@register $name, _, $crate::testing::Place::Boot, $crate::testing::DEFAULT_LIMIT_MS, $body);
+    };
+    (@register $name:ident, $cpu:pat, $place:expr, $limit:expr, $body:block) => {
+        fn $name($cpu: ::hal::CpuId) -> $crate::testing::Outcome $body
+
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = "kernel_tests")]
+            static TEST: $crate::testing::KernelTest = $crate::testing::KernelTest {
+                name: concat!(module_path!(), "::", stringify!($name)),
+                place: $place,
+                limit_ms: $limit,
+                run: $name,
+            };
+        };
+    };
+}
+
+/// Fails the test if the condition does not hold; more arguments say what was found.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr) => {
+        if !$condition {
+            return Err($crate::testing::Verdict::Failed(::alloc::format!(
+                "{}:{}: {}", file!(), line!(), stringify!($condition))));
+        }
+    };
+    ($condition:expr, $($found:tt)+) => {
+        if !$condition {
+            return Err($crate::testing::Verdict::Failed(::alloc::format!(
+                "{}:{}: {}: {}", file!(), line!(), stringify!($condition), ::alloc::format_args!($($found)+))));
+        }
+    };
+}
+
+/// Fails the test if the two values differ.
+#[macro_export]
+macro_rules! check_eq {
+    ($left:expr, $right:expr) => {{
+        let (left, right) = (&$left, &$right);
+        if left != right {
+            return Err($crate::testing::Verdict::Failed(::alloc::format!(
+                "{}:{}: {} is {:?}, {} is {:?}", file!(), line!(), stringify!($left), left, stringify!($right), right)));
+        }
+    }};
+}
+
+/// Ends the test as one that this machine cannot run.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)+) => {
+        return Err($crate::testing::Verdict::Skipped(::alloc::format!($($why)+)))
+    };
+}
+
+fn all() -> &'static [KernelTest] {
+    unsafe extern "C" {
+        #[link_name = "__start_kernel_tests"]
+        static START: KernelTest;
+        #[link_name = "__stop_kernel_tests"]
+        static END: KernelTest;
+    }
+    let (start, end) = (&raw const START, &raw const END);
+    // SAFETY: link.ld puts these symbols around the section, into which only `kernel_test!` puts statics, all of this
+    // type.
+    unsafe { core::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
+}
+
+/// A test's name as it is printed and filtered: without the crate's name and the tests' folder.
+fn short_name(test: &KernelTest) -> &'static str {
+    test.name.strip_prefix("kernel::tests::").unwrap_or(test.name)
+}
+
+/// Says that the running test is about to provoke a report that contains `text`, which is therefore no failure.
+pub fn expect_report(text: &str) {
+    log::raw_line(format_args!("TEST expects {text}"));
+}
+
+/// Runs all tests whose name contains `filter` (`smoke` selects the quick ones, those named so). Returns whether none
+/// failed.
+pub fn run_all(filter: &str) -> bool {
+    let mut selected: alloc::vec::Vec<_> = all().iter().filter(|test| short_name(test).contains(filter)).collect();
+    selected.sort_by_key(|test| short_name(test));
+    log::raw_line(format_args!("TESTS run {}", selected.len()));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for test in selected {
+        let name = short_name(test);
+        log::raw_line(format_args!("TEST start {name}"));
+        let begun = Native::now_ns();
+        watchdog::arm(name, test.limit_ms);
+        let outcome = run(test);
+        watchdog::disarm();
+        let took = (Native::now_ns() - begun) / 1_000;
+        log::drain();
+        match outcome {
+            Ok(()) => {
+                passed += 1;
+                log::raw_line(format_args!("TEST ok {name} {took}us"));
+            }
+            Err(Verdict::Failed(why)) => {
+                failed += 1;
+                log::raw_line(format_args!("TEST fail {name}: {why}"));
+            }
+            Err(Verdict::Skipped(why)) => {
+                skipped += 1;
+                log::raw_line(format_args!("TEST skip {name}: {why}"));
+            }
+        }
+    }
+    log::raw_line(format_args!("TESTS done {passed} {failed} {skipped}"));
+    failed == 0
+}
+
+fn run(test: &KernelTest) -> Outcome {
+    match test.place {
+        Place::Boot => (test.run)(Native::cpu()),
+        Place::Everywhere => {
+            let first = sync::IrqSpinLock::new(Ok(()));
+            cpus::run_on_all(&|cpu| {
+                if let Err(verdict) = (test.run)(cpu) {
+                    let verdict = match verdict {
+                        Verdict::Failed(why) => Verdict::Failed(alloc::format!("CPU {cpu}: {why}")),
+                        skipped => skipped,
+                    };
+                    let mut first = first.lock();
+                    if first.is_ok() {
+                        *first = Err(verdict);
+                    }
+                }
+            });
+            first.into_inner()
+        }
+    }
+}

@@ -185,6 +185,8 @@ struct Head {
 const _: () = assert!(align_of::<Head>() == AREA_ALIGN);
 
 percpu! {
+    // Linkers drop a section that only its bounds refer to; a retained member keeps it.
+    #[used]
     static HEAD: Head = Head { base: AtomicUsize::new(0) };
     /// The number of the CPU that owns the area.
     static CPU_NUMBER: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);

@@ -1,0 +1,40 @@
+//! The executing CPU, of a platform that is named.
+
+use core::marker::PhantomData;
+
+use hal::{Native, Platform};
+
+use crate::{IrqGuard, PreemptGuard};
+
+/// The CPU that executes the call, on platform `P`: the guard-making functions for platforms other than [`Native`],
+/// whose own are [`preempt::disable`](crate::preempt::disable) and [`irq::disable`](crate::irq::disable).
+///
+/// There are no values of this type. It exists because a free function generic over the platform could not infer it.
+///
+/// ```
+/// use hal::Platform;
+/// use sync::Cpu;
+///
+/// fn cpu_twice<P: Platform>() -> (hal::CpuId, hal::CpuId) {
+///     let pinned = Cpu::<P>::disable_preemption();
+///     (pinned.cpu(), pinned.cpu()) // the same, whatever the scheduler would like
+/// }
+/// let (a, b) = cpu_twice::<hal::Native>();
+/// assert_eq!(a, b);
+/// ```
+#[derive(Debug)]
+pub struct Cpu<P = Native>(PhantomData<P>, core::convert::Infallible);
+
+impl<P: Platform> Cpu<P> {
+    /// Forbids preemption until the guard is dropped. See [`preempt::disable`](crate::preempt::disable).
+    #[inline(always)]
+    pub fn disable_preemption() -> PreemptGuard<P> {
+        PreemptGuard::new()
+    }
+
+    /// Turns this CPU's interrupts off until the guard is dropped. See [`irq::disable`](crate::irq::disable).
+    #[inline(always)]
+    pub fn disable_interrupts() -> IrqGuard<P> {
+        IrqGuard::new()
+    }
+}

@@ -1,0 +1,44 @@
+//! Contexts as values, and the locks that are built on them.
+//!
+//! 1. What the executing code may rely on ("I stay on this CPU", "no interrupt comes here") is a **guard**: a value that
+//!    makes it so while it lives. [`preempt`] and [`irq`] make guards.
+//! 2. What a lock must switch off while it is held follows from who else takes it, and that is its **flavour**, a part
+//!    of its type: [`SpinLock`] is shared between tasks, [`IrqSpinLock`] with interrupt handlers too. Taking a lock the
+//!    wrong way for its sharers is therefore not something that a caller can write.
+//! 3. Guards prove things to functions. Per-CPU data asks for `&impl Pinned`; a lock whose flavour is already in force
+//!    takes the proof and skips the work ([`SpinLock::lock_with`]).
+//!
+//! | data is shared between | lock | while it is held |
+//! |---|---|---|
+//! | tasks, on any CPU | [`SpinLock`] | the task is not preempted |
+//! | tasks and hardware interrupt handlers | [`IrqSpinLock`] | interrupts are off on this CPU |
+//! | one CPU's tasks and nothing else | no lock: [`preempt::disable`] and per-CPU data | |
+//! | one CPU's tasks and its interrupt handlers | no lock: [`irq::disable`] and per-CPU data | |
+//!
+//! Everything is generic over [`hal::Platform`]; the names without a parameter mean [`hal::Native`]. For another
+//! platform write [`Cpu::<P>::disable_preemption`](Cpu::disable_preemption) and [`SpinLock<T, Irq<P>>`](SpinLock).
+//!
+//! A guard that is leaked (`mem::forget`) leaves its CPU's interrupts or preemption off, or its lock held, for ever: the
+//! system may hang, but no data is corrupted.
+//!
+//! Read in this order: `preempt.rs`, `irq.rs`, `spin/flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
+#![cfg_attr(not(any(test, loom)), no_std)]
+
+#[cfg(all(test, not(loom)))]
+#[expect(dead_code, reason = "integration tests use the rest of it")]
+#[path = "../tests/support/mod.rs"]
+mod test_platform;
+#[cfg(all(test, loom))]
+#[path = "../tests/support/modelled.rs"]
+mod test_platform;
+
+mod cpu;
+pub mod irq;
+pub mod preempt;
+mod primitives;
+pub mod spin;
+
+pub use cpu::Cpu;
+pub use irq::IrqGuard;
+pub use preempt::PreemptGuard;
+pub use spin::{Irq, IrqSpinLock, SpinLock, Task};

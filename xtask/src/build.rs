@@ -1,0 +1,197 @@
+//! Builds the kernel for its target, in a folder of its own.
+//!
+//! The inner cargo must not inherit what the outer one set (toolchain, flags, target folder), or host and kernel
+//! builds would invalidate each other. Every feature set has its own folder for the same reason.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::packages::Installing;
+use crate::strip;
+use crate::toolchain::{Choice, Library, TARGET, Toolchain};
+use crate::ui::{self, Step};
+use crate::workspace;
+
+/// Optimised or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Release,
+    Debug,
+}
+
+/// Whether `chaos_point()` is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chaos {
+    Off,
+    Seeded,
+}
+
+/// The options that every command which builds a kernel shares.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuildOptions {
+    /// Build optimised (the default)
+    #[arg(long, overrides_with = "debug", help_heading = "Build")]
+    release: bool,
+    /// Build with little optimisation and all debug assertions
+    #[arg(long, overrides_with = "release", help_heading = "Build")]
+    debug: bool,
+    /// Which compiler to use
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", help_heading = "Build")]
+    toolchain: Choice,
+    /// Never install anything: print the command that would, and stop
+    #[arg(long, help_heading = "Build")]
+    no_install: bool,
+}
+
+impl BuildOptions {
+    pub(crate) fn profile(&self) -> Profile {
+        if self.debug { Profile::Debug } else { Profile::Release }
+    }
+
+    pub(crate) fn installing(&self) -> Installing {
+        if self.no_install { Installing::Forbidden } else { Installing::Allowed }
+    }
+
+    /// Finds a toolchain and builds the kernel with it.
+    pub(crate) fn build(&self, chaos: Chaos) -> Result<Kernel> {
+        let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
+        Kernel::build(&toolchain, self.profile(), chaos)
+    }
+}
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// The stripped ELF, which is what boots.
+    pub(crate) elf: PathBuf,
+    /// The same with symbols and line tables.
+    pub(crate) symbols: PathBuf,
+}
+
+impl Kernel {
+    /// Builds the kernel; quick when nothing changed.
+    pub(crate) fn build(toolchain: &Toolchain, profile: Profile, chaos: Chaos) -> Result<Self> {
+        let folder = target_folder(chaos);
+        let symbols = folder.join(TARGET).join(profile_folder(profile)).join("quiesce");
+        if !symbols.exists() {
+            announce(toolchain);
+        }
+        let started = Instant::now();
+        let mut command = cargo(toolchain, "build", &folder);
+        command.args(["--package", "kernel", "--bin", "quiesce"]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        if chaos == Chaos::Seeded {
+            command.args(["--features", "chaos"]);
+        }
+        let result = Step::new(format!("building the kernel ({})", profile_folder(profile)))
+            .limit(Duration::from_secs(1200))
+            .run(command)?;
+        if result.output.contains("warning") && started.elapsed() > Duration::from_millis(500) {
+            eprint!("{}", result.output);
+        }
+        let elf = symbols.with_file_name("quiesce.stripped");
+        strip::strip_file(&symbols, &elf)?;
+        Ok(Self { elf, symbols })
+    }
+
+    /// The size of the bootable file in bytes.
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(fs::metadata(&self.elf).with_context(|| format!("reading {}", self.elf.display()))?.len())
+    }
+}
+
+/// A cargo command for the kernel target, cut off from the cargo that runs xtask.
+pub(crate) fn cargo(toolchain: &Toolchain, subcommand: &str, target_folder: &Path) -> Command {
+    let mut command = Command::new(&toolchain.cargo);
+    command.current_dir(workspace::root());
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if is_inherited_setting(&name) {
+            command.env_remove(&*name);
+        }
+    }
+    command.env("RUSTC", &toolchain.rustc);
+    if let (Some(bin), Some(path)) = (toolchain.cargo.parent(), env::var_os("PATH")) {
+        // `cargo clippy` is a program that cargo looks up, and it must match the compiler.
+        let folders = std::iter::once(bin.to_path_buf()).chain(env::split_paths(&path));
+        if let Ok(path) = env::join_paths(folders) {
+            command.env("PATH", path);
+        }
+    }
+    command.arg(subcommand);
+    if toolchain.library == Library::Source {
+        command.env("RUSTC_BOOTSTRAP", "1");
+        command
+            .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+    }
+    // Values given by `--config` are appended to the flags in `.cargo/config.toml`.
+    command
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(target_folder)
+        .arg("--config")
+        .arg(format!("target.{TARGET}.linker={:?}", toolchain.linker.path.display().to_string()))
+        .arg("--config")
+        .arg(format!("target.{TARGET}.rustflags=[\"-Clinker-flavor=ld.lld\"]"));
+    if ui::interactive() {
+        command.args(["--color", "always"]);
+    }
+    command
+}
+
+/// Variables of an outer cargo or rustup, or of a person's host build, that would leak into the kernel's.
+fn is_inherited_setting(name: &str) -> bool {
+    let kept =
+        ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "CARGO_HTTP_CAINFO", "CARGO_TERM_COLOR"];
+    let leaks = name.starts_with("CARGO") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC");
+    (leaks && !kept.contains(&name) && !name.starts_with("CARGO_REGISTR"))
+        || matches!(name, "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "TARGET" | "LD_LIBRARY_PATH")
+}
+
+fn announce(toolchain: &Toolchain) {
+    let (what, seconds) = match toolchain.library {
+        Library::Installed => ("", 30),
+        Library::Source => (" and the core library", 60),
+    };
+    ui::note(format_args!("first build of the kernel{what} with {toolchain}: about {seconds} s"));
+}
+
+pub(crate) fn target_folder(chaos: Chaos) -> PathBuf {
+    workspace::target().join(match chaos {
+        Chaos::Off => "kernel",
+        Chaos::Seeded => "kernel-chaos",
+    })
+}
+
+fn profile_folder(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Release => "release",
+        Profile::Debug => "debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inner_build_is_cut_off() {
+        for name in
+            ["RUSTFLAGS", "CARGO_TARGET_DIR", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "CARGO", "CARGO_PKG_NAME"]
+        {
+            assert!(is_inherited_setting(name), "{name}");
+        }
+        for name in
+            ["PATH", "HOME", "CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRIES_X_INDEX", "RUSTUP_HOME"]
+        {
+            assert!(!is_inherited_setting(name), "{name}");
+        }
+    }
+}

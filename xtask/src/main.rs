@@ -1,0 +1,76 @@
+//! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
+//!
+//! One module a subcommand ([`run`], [`test_smp`], [`image`], [`models`], [`doctor`]), each a struct that clap fills
+//! and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel target,
+//! [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`]
+//! installs what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
+
+mod build;
+mod cmdline;
+mod doctor;
+mod image;
+mod models;
+mod packages;
+mod process;
+mod qemu;
+mod run;
+mod strip;
+mod symbolise;
+mod terminal;
+mod test_smp;
+mod toolchain;
+mod ui;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, boot and test Quiesce.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the kernel, boot it in QEMU and connect its console to this terminal
+    Run(run::Run),
+    /// Boot the kernel's own tests on several CPU counts and machines
+    TestSmp(test_smp::TestSmp),
+    /// Build the stripped, bootable kernel ELF under target/
+    Image(image::Image),
+    /// Run the model-checked (loom) tests of the crates that have them
+    Models(models::Models),
+    /// Say what is installed, what is missing, what would be used and why
+    Doctor(doctor::Doctor),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = process::install_signal_handler().and_then(|()| match cli.command {
+        Command::Run(command) => command.run(),
+        Command::TestSmp(command) => command.run(),
+        Command::Image(command) => command.run(),
+        Command::Models(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref::<ui::Exit>().map_or(1, |exit| exit.code);
+            let text = format!("{error:#}");
+            if !text.is_empty() {
+                ui::error(&text);
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask models`: the loom models, each crate's exhaustive search through its thread interleavings.
+//!
+//! Models compile under `--cfg loom`, which changes every crate, so they have a target folder of their own. They are
+//! library tests in modules whose names contain `loom`; a crate takes part by depending on loom.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::ui::{Exit, Step, error, time};
+use crate::workspace;
+
+/// The crates that may have models.
+const CRATES: [&str; 5] = ["hal", "sync", "timers", "rcu", "kernel"];
+/// The longest that one crate's models may take.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Run the model-checked (loom) tests of the crates that have them.
+#[derive(Args)]
+pub(crate) struct Models {
+    /// Only these crates
+    #[arg(value_name = "CRATE")]
+    crates: Vec<String>,
+    /// Only models whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "loom")]
+    filter: String,
+}
+
+impl Models {
+    pub(crate) fn run(self) -> Result<()> {
+        for name in &self.crates {
+            ensure!(CRATES.contains(&name.as_str()), "no crate `{name}`; there are: {}", CRATES.join(", "));
+        }
+        let (mut passed, mut failed) = (0, 0);
+        for name in CRATES {
+            let asked = self.crates.is_empty() || self.crates.iter().any(|other| other == name);
+            if !asked || !has_models(name)? {
+                continue;
+            }
+            let result = Step::new(format!("models of {name}")).limit(LIMIT).try_run(self.command(name))?;
+            let (ok, bad) = count(&result.output);
+            passed += ok;
+            failed += bad;
+            if !result.success || ok + bad == 0 {
+                failed += usize::from(bad == 0);
+                eprint!("{}", result.output);
+                let why = if result.timed_out {
+                    "took too long"
+                } else if result.success {
+                    "has loom among its dependencies but no model ran"
+                } else {
+                    "failed; its output is above"
+                };
+                error(&format!("{name}: {why}"));
+            }
+            println!("  {name}: {ok} models, {}", time(result.elapsed));
+        }
+        println!("{passed} passed, {failed} failed");
+        if failed > 0 { Err(Exit::silent(1)) } else { Ok(()) }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command
+            .current_dir(workspace::root())
+            .args(["test", "--release", "--lib", "--package", name, "--target-dir"])
+            .arg(workspace::target().join("loom"))
+            .args(["--", &self.filter])
+            .env("RUSTFLAGS", "--cfg loom");
+        command
+    }
+}
+
+fn has_models(name: &str) -> Result<bool> {
+    let manifest = workspace::root().join(name).join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
+    Ok(text.contains("cfg(loom)"))
+}
+
+/// Passed and failed tests in cargo's output.
+fn count(output: &str) -> (usize, usize) {
+    let results = output.lines().filter(|line| line.contains("test result:"));
+    results.fold((0, 0), |(passed, failed), line| {
+        let number = |what: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = words.iter().position(|word| word.trim_end_matches(';') == what);
+            at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok()).unwrap_or(0)
+        };
+        (passed + number("passed"), failed + number("failed"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted() {
+        let output = "running 2 tests\ntest result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out\n\
+                      test result: ok. 2 passed; 0 failed; 0 ignored\n";
+        assert_eq!(count(output), (7, 1));
+        assert_eq!(count(""), (0, 0));
+    }
+}

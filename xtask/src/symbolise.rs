@@ -1,0 +1,320 @@
+//! Names for the addresses that the guest prints.
+//!
+//! The guest writes code addresses as `[<ffffffff80201234>]`, already adjusted so that a look-up of exactly that address
+//! gives the right line. Here each becomes `0xffffffff80201234 function (file:line)`, and every function that it was
+//! inlined into follows on a line of its own, the outermost last. Everything else passes through unchanged and at once:
+//! a byte is held back only while it may belong to an address.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use addr2line::Loader;
+
+use crate::workspace;
+
+const OPEN: &[u8] = b"[<";
+const CLOSE: &[u8] = b">]";
+const DIGITS: usize = 16;
+const TOKEN: usize = OPEN.len() + DIGITS + CLOSE.len();
+
+/// One function of a chain of inlined ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) function: String,
+    /// `file:line`.
+    pub(crate) place: Option<String>,
+}
+
+impl Frame {
+    fn text(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{} ({place})", self.function),
+            None => self.function.clone(),
+        }
+    }
+}
+
+/// Turns addresses into frames, the innermost first; empty when the address is unknown.
+pub(crate) trait Resolve {
+    fn resolve(&mut self, address: u64) -> Vec<Frame>;
+}
+
+/// A stream editor for the guest's output.
+pub(crate) struct Symboliser<R> {
+    resolver: R,
+    /// The beginning of what may become an address.
+    held: Vec<u8>,
+    /// Lines that come after the end of the current one.
+    after: Vec<u8>,
+}
+
+impl<R: Resolve> Symboliser<R> {
+    pub(crate) fn new(resolver: R) -> Self {
+        Self { resolver, held: Vec::with_capacity(TOKEN), after: Vec::new() }
+    }
+
+    /// Takes `input` and appends what can be shown to `out`.
+    pub(crate) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        for &byte in input {
+            self.byte(byte, out);
+        }
+    }
+
+    /// Whether bytes are held back.
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Shows what is held back, because nothing follows soon or at all.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+    }
+
+    fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
+        while !self.held.is_empty() && !fits(&self.held, byte) {
+            // No address after all. The held bytes hold at most one more beginning: the `[` of `[[<...`, which is the
+            // byte at hand. So all of them can go.
+            out.append(&mut self.held);
+        }
+        if self.held.is_empty() && byte != OPEN[0] {
+            out.push(byte);
+            if byte == b'\n' {
+                out.append(&mut self.after);
+            }
+            return;
+        }
+        self.held.push(byte);
+        if self.held.len() == TOKEN {
+            self.finish_token(out);
+        }
+    }
+
+    fn finish_token(&mut self, out: &mut Vec<u8>) {
+        let digits = std::str::from_utf8(&self.held[OPEN.len()..OPEN.len() + DIGITS]);
+        let address = digits.ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+        self.held.clear();
+        out.extend_from_slice(format!("{address:#018x}").as_bytes());
+        let mut frames = self.resolver.resolve(address).into_iter();
+        if let Some(first) = frames.next() {
+            out.push(b' ');
+            out.extend_from_slice(first.text().as_bytes());
+        }
+        for outer in frames {
+            self.after.extend_from_slice(format!("      inlined by {}\r\n", outer.text()).as_bytes());
+        }
+    }
+}
+
+/// Whether `byte` can follow `held` in an address.
+fn fits(held: &[u8], byte: u8) -> bool {
+    match held.len() {
+        1 => byte == OPEN[1],
+        n if n < OPEN.len() + DIGITS => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        n => byte == CLOSE[n - OPEN.len() - DIGITS],
+    }
+}
+
+/// Looks addresses up in an ELF file with line tables, which is read at the first address.
+pub(crate) struct ElfResolver {
+    /// Kept open, so that a rebuild meanwhile does not change what this guest's addresses mean.
+    file: Option<File>,
+    loader: Option<Loader>,
+    root: PathBuf,
+}
+
+impl ElfResolver {
+    pub(crate) fn new(elf: &Path) -> Self {
+        Self { file: File::open(elf).ok(), loader: None, root: workspace::root() }
+    }
+
+    fn loader(&mut self) -> Option<&Loader> {
+        if self.loader.is_none() {
+            let file = self.file.take()?;
+            self.loader = Loader::new(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+        }
+        self.loader.as_ref()
+    }
+}
+
+impl Resolve for ElfResolver {
+    fn resolve(&mut self, address: u64) -> Vec<Frame> {
+        let root = self.root.clone();
+        let Some(loader) = self.loader() else { return Vec::new() };
+        let symbol = || loader.find_symbol(address).map(demangled);
+        let mut found = Vec::new();
+        if let Ok(mut frames) = loader.find_frames(address) {
+            while let Ok(Some(frame)) = frames.next() {
+                let place = frame.location.and_then(|location| {
+                    let line = location.line.map_or(String::new(), |line| format!(":{line}"));
+                    Some(format!("{}{line}", short_path(location.file?, &root)))
+                });
+                let function =
+                    frame.function.and_then(|name| name.raw_name().ok().map(|name| demangled(&name)));
+                found.push((function, place));
+            }
+        }
+        if found.is_empty() {
+            return symbol().map(|function| Frame { function, place: None }).into_iter().collect();
+        }
+        // Only the outermost function has a symbol to fall back on.
+        let last = found.len() - 1;
+        let frames = found.into_iter().enumerate().map(|(index, (function, place))| {
+            let function = function.or_else(|| if index == last { symbol() } else { None });
+            Frame { function: function.unwrap_or_else(|| "?".to_owned()), place }
+        });
+        frames.collect()
+    }
+}
+
+/// A function's path without the hash that makes it unique.
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// `path` relative to the checkout, or from the name of the library crate on.
+fn short_path(path: &str, root: &Path) -> String {
+    if let Ok(inside) = Path::new(path).strip_prefix(root) {
+        return inside.display().to_string();
+    }
+    for (marker, keep) in [("/library/", 1), ("/registry/src/", 0)] {
+        if let Some(at) = path.find(marker) {
+            let rest = &path[at + marker.len()..];
+            // Behind `registry/src/` comes the registry's own folder.
+            return if keep == 1 { rest } else { rest.split_once('/').map_or(rest, |(_, rest)| rest) }
+                .to_owned();
+        }
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Table(BTreeMap<u64, Vec<Frame>>);
+
+    impl Resolve for Table {
+        fn resolve(&mut self, address: u64) -> Vec<Frame> {
+            self.0.get(&address).cloned().unwrap_or_default()
+        }
+    }
+
+    fn frame(function: &str, place: &str) -> Frame {
+        Frame { function: function.to_owned(), place: Some(place.to_owned()) }
+    }
+
+    fn table() -> Table {
+        let inlined = vec![frame("inner", "a.rs:1"), frame("middle", "b.rs:2"), frame("outer", "c.rs:3")];
+        Table(BTreeMap::from([
+            (0xffff_ffff_8020_1234, vec![frame("f", "kernel/src/f.rs:7")]),
+            (0x10, inlined),
+        ]))
+    }
+
+    fn all(input: &[u8]) -> String {
+        let mut out = Vec::new();
+        let mut symboliser = Symboliser::new(table());
+        symboliser.push(input, &mut out);
+        symboliser.flush(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_address_gets_its_name() {
+        assert_eq!(all(b"at [<ffffffff80201234>]!\r\n"), "at 0xffffffff80201234 f (kernel/src/f.rs:7)!\r\n");
+    }
+
+    #[test]
+    fn inlined_functions_follow_the_line() {
+        assert_eq!(
+            all(b"0: [<0000000000000010>] x\r\nnext"),
+            "0: 0x0000000000000010 inner (a.rs:1) x\r\n      inlined by middle (b.rs:2)\r\n      \
+             inlined by outer (c.rs:3)\r\nnext"
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_stays() {
+        for text in
+            ["[[<x>]", "[<12>]", "[<ffffffff8020123", "[<FFFFFFFF80201234>]", "a[b<c", "[<[<", "[ 0.1] [<"]
+        {
+            assert_eq!(all(text.as_bytes()), text);
+        }
+        assert_eq!(all(b"[<00000000000000ff>]"), "0x00000000000000ff");
+        assert_eq!(all(b"[[<00000000000000ff>]"), "[0x00000000000000ff");
+    }
+
+    #[test]
+    fn a_prompt_is_not_held_back() {
+        let mut out = Vec::new();
+        let mut symboliser = Symboliser::new(table());
+        symboliser.push(b"quiesce> ", &mut out);
+        assert_eq!(out, b"quiesce> ");
+        assert!(!symboliser.holds());
+    }
+
+    proptest! {
+        /// However the stream is cut into pieces, the result is that of the whole.
+        #[test]
+        fn pieces_do_not_matter(
+            words in prop::collection::vec(prop_oneof![
+                Just("[<ffffffff80201234>]".to_owned()), Just("[<0000000000000010>]".to_owned()),
+                "[\\[<>\\]0-9a-f\\n ]{0,8}",
+            ], 0..8),
+            cuts in prop::collection::vec(1usize..7, 0..60),
+        ) {
+            let input = words.concat().into_bytes();
+            let mut out = Vec::new();
+            let mut symboliser = Symboliser::new(table());
+            let mut rest = &input[..];
+            let mut cuts = cuts.into_iter();
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+                symboliser.push(piece, &mut out);
+                rest = tail;
+            }
+            symboliser.flush(&mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), all(&input));
+        }
+    }
+
+    #[test]
+    fn paths_are_short() {
+        let root = Path::new("/home/me/quiesce");
+        assert_eq!(short_path("/home/me/quiesce/kernel/src/main.rs", root), "kernel/src/main.rs");
+        assert_eq!(short_path("/rustc/abc/library/core/src/fmt/mod.rs", root), "core/src/fmt/mod.rs");
+        assert_eq!(
+            short_path("/h/.cargo/registry/src/index-1/acpi-6.1.1/src/lib.rs", root),
+            "acpi-6.1.1/src/lib.rs"
+        );
+        assert_eq!(short_path("/elsewhere/x.rs", root), "/elsewhere/x.rs");
+    }
+
+    #[inline(never)]
+    fn a_function_to_look_up() -> usize {
+        std::hint::black_box(3)
+    }
+
+    /// xtask's own test binary is as good an ELF as any: its symbols are looked up by their unrelocated addresses.
+    #[test]
+    fn a_real_elf_resolves() {
+        use object::{Object, ObjectSymbol};
+        std::hint::black_box(a_function_to_look_up());
+        let path = std::env::current_exe().unwrap();
+        let data = std::fs::read(&path).unwrap();
+        let object = object::File::parse(&*data).unwrap();
+        let symbol =
+            object.symbols().find(|symbol| symbol.name().is_ok_and(|n| n.contains("a_function_to_look_up")));
+        let address = symbol.expect("the symbol is in the table").address();
+        let frames = ElfResolver::new(&path).resolve(address);
+        let last = frames.last().expect("the address is known");
+        assert!(last.function.contains("a_function_to_look_up"), "{frames:?}");
+        assert!(last.place.as_deref().is_some_and(|place| place.contains("symbolise.rs:")), "{frames:?}");
+        assert!(ElfResolver::new(&path).resolve(0xdead_beef_dead_beef).is_empty());
+    }
+}

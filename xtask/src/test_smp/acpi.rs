@@ -1,0 +1,204 @@
+//! ACPI tables that lie.
+//!
+//! QEMU hands its firmware the tables as files, with a script of where to put them and which pointers and checksums to
+//! fill in (`etc/table-loader`; QEMU's `hw/acpi/bios-linker-loader.c` documents the entries). With `acpi=off` it makes
+//! none of its own, so these files can be ours: a small set that is right in every respect but one.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// What is wrong with the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// Nothing: the control.
+    None,
+    /// The MADT's checksum.
+    Checksum,
+    /// The MADT says that it is longer than memory reaches.
+    LengthTooLong,
+    /// The MADT says that it is shorter than its own header.
+    LengthTooShort,
+    /// An entry of the MADT has length 0, on which a careless walk never ends.
+    EntryOfNoLength,
+    /// An entry of the MADT reaches beyond its end.
+    EntryTooLong,
+    /// The root table points to nowhere.
+    RootPointer,
+}
+
+/// Where things are inside the file of tables.
+const RSDT: usize = 0;
+const FADT: usize = 0x100;
+const MADT: usize = 0x300;
+const DSDT: usize = 0x800;
+const SIZE: usize = 0x900;
+/// The common table header.
+const HEADER: usize = 36;
+
+const TABLES: &str = "etc/acpi/tables";
+const RSDP: &str = "etc/acpi/rsdp";
+
+/// Writes the files to `folder` and returns the QEMU arguments that hand them over.
+pub(super) fn arguments(lie: Lie, cpus: u32, folder: &Path) -> Result<Vec<String>> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let files = [("etc/table-loader", script(lie, cpus)), (TABLES, tables(lie, cpus)), (RSDP, rsdp())];
+    let mut arguments = Vec::new();
+    for (name, content) in files {
+        let path = folder.join(name.replace('/', "-"));
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        arguments.push("-fw_cfg".to_owned());
+        arguments.push(format!("name={name},file={}", path.display()));
+    }
+    Ok(arguments)
+}
+
+/// The tables, with offsets in place of pointers and zeros in place of checksums.
+fn tables(lie: Lie, cpus: u32) -> Vec<u8> {
+    let mut file = vec![0; SIZE];
+    let mut rsdt = table(b"RSDT", 1, &[]);
+    rsdt.extend((FADT as u32).to_le_bytes());
+    rsdt.extend((MADT as u32).to_le_bytes());
+    put(&mut file, RSDT, with_length(rsdt));
+    put(&mut file, FADT, with_length(table(b"FACP", 3, &fadt_body())));
+    put(&mut file, DSDT, with_length(table(b"DSDT", 1, &[])));
+
+    let mut madt = with_length(table(b"APIC", 1, &madt_body(lie, cpus)));
+    match lie {
+        Lie::LengthTooLong => madt[4..8].copy_from_slice(&0xffff_fff0_u32.to_le_bytes()),
+        Lie::LengthTooShort => madt[4..8].copy_from_slice(&8_u32.to_le_bytes()),
+        _ => {}
+    }
+    put(&mut file, MADT, madt);
+    if lie == Lie::RootPointer {
+        // Behind the last byte that a 32-bit pointer to a 36-byte header can have.
+        put(&mut file, RSDT + HEADER + 4, 0xffff_fff8_u32.to_le_bytes().to_vec());
+    }
+    file
+}
+
+fn madt_body(lie: Lie, cpus: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend(0xfee0_0000_u32.to_le_bytes());
+    body.extend(1_u32.to_le_bytes());
+    for cpu in 0..cpus as u8 {
+        // Type 0, processor local APIC: length 8, UID, APIC id, flags (enabled).
+        body.extend([0, 8, cpu, cpu, 1, 0, 0, 0]);
+    }
+    // Type 1, I/O APIC: length 12, id, reserved, address, first interrupt.
+    body.extend([1, 12, 0, 0]);
+    body.extend(0xfec0_0000_u32.to_le_bytes());
+    body.extend(0_u32.to_le_bytes());
+    // Type 2, override: ISA interrupt 0 (the PIT) arrives at input 2.
+    body.extend([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
+    match lie {
+        Lie::EntryOfNoLength => body.extend([0, 0, 0, 0, 0, 0, 0, 0]),
+        Lie::EntryTooLong => body.extend([0, 200, 9, 9]),
+        _ => {}
+    }
+    body
+}
+
+/// A FADT of ACPI 2.0 with what a q35 has: power management registers at 0x600, firmware's hardware reset register.
+fn fadt_body() -> Vec<u8> {
+    let mut table = vec![0; 244];
+    let mut set = |offset: usize, bytes: &[u8]| table[offset..offset + bytes.len()].copy_from_slice(bytes);
+    set(40, &(DSDT as u32).to_le_bytes());
+    set(46, &9_u16.to_le_bytes()); // SCI_INT
+    set(56, &0x600_u32.to_le_bytes()); // PM1a_EVT_BLK
+    set(64, &0x604_u32.to_le_bytes()); // PM1a_CNT_BLK
+    set(76, &0x608_u32.to_le_bytes()); // PM_TMR_BLK
+    set(88, &[4, 2]); // PM1_EVT_LEN, PM1_CNT_LEN
+    set(91, &[4]); // PM_TMR_LEN
+    set(112, &(1_u32 << 10 | 1).to_le_bytes()); // RESET_REG_SUP, WBINVD
+    set(116, &[1, 8, 0, 1]); // RESET_REG: system I/O, 8 bits wide
+    set(120, &0xcf9_u64.to_le_bytes());
+    set(128, &[0xf]); // RESET_VALUE
+    table.split_off(HEADER)
+}
+
+fn rsdp() -> Vec<u8> {
+    let mut rsdp = b"RSD PTR \0QUIES \0".to_vec();
+    rsdp.extend((RSDT as u32).to_le_bytes());
+    rsdp
+}
+
+/// A table with its header; length and checksum are still open.
+fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+    let mut table = signature.to_vec();
+    table.extend([0; 4]);
+    table.extend([revision, 0]);
+    table.extend(b"QUIES QUIESCE ");
+    table.extend([1, 0, 0, 0]);
+    table.extend(b"QUIE");
+    table.extend([1, 0, 0, 0]);
+    table.extend(body);
+    table
+}
+
+fn with_length(mut table: Vec<u8>) -> Vec<u8> {
+    let length = (table.len() as u32).to_le_bytes();
+    table[4..8].copy_from_slice(&length);
+    table
+}
+
+fn put(file: &mut [u8], offset: usize, bytes: Vec<u8>) {
+    file[offset..offset + bytes.len()].copy_from_slice(&bytes);
+}
+
+/// The script: allocate, turn offsets into pointers, sum up. What is a lie is left out of the last step.
+fn script(lie: Lie, cpus: u32) -> Vec<u8> {
+    // A length that lies cannot be summed over; the true one will do.
+    let is_length = matches!(lie, Lie::LengthTooLong | Lie::LengthTooShort);
+    let file = tables(if is_length { Lie::None } else { lie }, cpus);
+    let length_at = |at: usize| u32::from_le_bytes([file[at + 4], file[at + 5], file[at + 6], file[at + 7]]);
+    let mut script = Vec::new();
+    script.extend(allocate(TABLES, 64, 1));
+    script.extend(allocate(RSDP, 16, 2));
+    script.extend(pointer(TABLES, TABLES, RSDT + HEADER));
+    if lie != Lie::RootPointer {
+        script.extend(pointer(TABLES, TABLES, RSDT + HEADER + 4));
+    }
+    script.extend(pointer(TABLES, TABLES, FADT + 40));
+    script.extend(pointer(RSDP, TABLES, 16));
+    for at in [RSDT, FADT, DSDT, MADT] {
+        if lie == Lie::Checksum && at == MADT {
+            continue;
+        }
+        script.extend(checksum(TABLES, at + 9, at, length_at(at)));
+    }
+    script.extend(checksum(RSDP, 8, 0, 20));
+    script
+}
+
+/// An entry of the script is 128 bytes; file names in it are 56.
+fn entry(command: u32, fields: &[u8]) -> Vec<u8> {
+    let mut entry = command.to_le_bytes().to_vec();
+    entry.extend(fields);
+    entry.resize(128, 0);
+    entry
+}
+
+fn name(file: &str) -> Vec<u8> {
+    let mut name = file.as_bytes().to_vec();
+    name.resize(56, 0);
+    name
+}
+
+/// `zone` 1 is high memory, 2 the segment below 1 MiB that is searched for the RSDP.
+fn allocate(file: &str, align: u32, zone: u8) -> Vec<u8> {
+    entry(1, &[&name(file)[..], &align.to_le_bytes(), &[zone]].concat())
+}
+
+fn pointer(in_file: &str, to_file: &str, offset: usize) -> Vec<u8> {
+    entry(2, &[&name(in_file)[..], &name(to_file), &(offset as u32).to_le_bytes(), &[4]].concat())
+}
+
+fn checksum(file: &str, at: usize, start: usize, length: u32) -> Vec<u8> {
+    entry(
+        3,
+        &[&name(file)[..], &(at as u32).to_le_bytes(), &(start as u32).to_le_bytes(), &length.to_le_bytes()]
+            .concat(),
+    )
+}

@@ -1,0 +1,188 @@
+//! The table of guests to boot: the kernel's own tests on each machine, and what only a host can see.
+//!
+//! A guest cannot test how it crashes, what it does with broken firmware, or whether two boots are alike. Those are
+//! [`Case`]s with an [`Expectation`]; add one by adding a line to a table below.
+
+use super::acpi::Lie;
+use crate::qemu::{Machine, Time};
+
+/// Filter for the kernel tests that are run where booting is the point.
+const SMOKE: &str = "test=smoke";
+/// Shift and seed of the counted boots.
+const SHIFT: u8 = 3;
+
+/// One guest to boot, or a few that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) machine: Machine,
+    pub(super) cpus: u32,
+    /// Memory in MiB; `None` for the default.
+    pub(super) memory: Option<u64>,
+    pub(super) firmware: Firmware,
+    pub(super) time: Time,
+    /// Words for the kernel's command line.
+    pub(super) words: String,
+    pub(super) expect: Expectation,
+}
+
+/// What the guest gets to read about its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Firmware {
+    /// QEMU's own tables.
+    Acpi,
+    /// No ACPI.
+    None,
+    /// Our tables, with something wrong.
+    Lying(Lie),
+}
+
+/// When a case has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    /// The kernel's tests ran and passed, and these texts were printed.
+    Tests { says: &'static [&'static str] },
+    /// The kernel stopped with exit code "failure" after it printed these texts, in any order, and exactly one report.
+    Crash { says: &'static [&'static str] },
+    /// Two boots with one seed print the same `IRQHASH`, a third with another seed does not.
+    SameHash,
+}
+
+/// The kernel's tests on one machine; `filter` may be empty.
+pub(super) fn tests_on(machine: Machine, cpus: u32, filter: &str) -> Case {
+    let words = if filter.is_empty() { "test".to_owned() } else { format!("test={filter}") };
+    Case {
+        name: format!("{machine}-{cpus}cpu"),
+        words,
+        expect: Expectation::Tests { says: &[] },
+        ..plain(machine, cpus)
+    }
+}
+
+/// Everything that the host drives.
+pub(super) fn host_driven() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(boots());
+    cases.extend(liars());
+    cases.extend(CRASHES.iter().map(|&(kind, cpus, says)| Case {
+        name: format!("crash-{kind}"),
+        words: format!("crash={kind}"),
+        expect: Expectation::Crash { says },
+        ..plain(Machine::Q35, cpus)
+    }));
+    cases.push(Case {
+        name: "determinism".to_owned(),
+        time: Time::Counted { shift: SHIFT },
+        expect: Expectation::SameHash,
+        ..plain(Machine::Q35, 4)
+    });
+    cases
+}
+
+fn plain(machine: Machine, cpus: u32) -> Case {
+    Case {
+        name: String::new(),
+        machine,
+        cpus,
+        memory: None,
+        firmware: Firmware::Acpi,
+        time: Time::Real,
+        words: String::new(),
+        expect: Expectation::Tests { says: &[] },
+    }
+}
+
+/// Boots where the machine is the point.
+fn boots() -> [Case; 6] {
+    let smoke = |name: &str, machine, cpus| Case {
+        name: format!("boot-{name}"),
+        words: SMOKE.to_owned(),
+        ..plain(machine, cpus)
+    };
+    [
+        smoke("16-cpus", Machine::Q35, 16),
+        smoke("64-cpus", Machine::Q35, 64),
+        Case { memory: Some(16), ..smoke("16-mib", Machine::Q35, 2) },
+        Case { memory: Some(16), ..smoke("16-mib-microvm", Machine::Microvm, 2) },
+        Case {
+            time: Time::Counted { shift: SHIFT },
+            words: "test seed=1".to_owned(),
+            ..smoke("icount", Machine::Q35, 4)
+        },
+        Case {
+            firmware: Firmware::None,
+            expect: Expectation::Tests { says: &["ACPI"] },
+            ..smoke("no-acpi", Machine::Microvm, 2)
+        },
+    ]
+}
+
+/// Boots with ACPI tables of our own: a kernel that does not trust them says so and runs one CPU.
+fn liars() -> Vec<Case> {
+    const LIES: [(&str, Lie, &[&str]); 7] = [
+        ("honest", Lie::None, &["all 4 CPUs online"]),
+        ("checksum", Lie::Checksum, &["checksum"]),
+        ("length-long", Lie::LengthTooLong, &["MADT"]),
+        ("length-short", Lie::LengthTooShort, &["MADT"]),
+        ("entry-of-no-length", Lie::EntryOfNoLength, &["MADT"]),
+        ("entry-too-long", Lie::EntryTooLong, &["MADT"]),
+        ("root-pointer", Lie::RootPointer, &["ACPI"]),
+    ];
+    let case = |(name, lie, says): (&str, Lie, &'static [&'static str])| Case {
+        name: format!("acpi-{name}"),
+        firmware: Firmware::Lying(lie),
+        words: SMOKE.to_owned(),
+        expect: Expectation::Tests { says },
+        ..plain(Machine::Q35, 4)
+    };
+    LIES.into_iter().map(case).collect()
+}
+
+/// A kind of crash, the number of CPUs, and what the report must say.
+type Crash = (&'static str, u32, &'static [&'static str]);
+
+const CRASHES: &[Crash] = &[
+    (
+        "panic",
+        2,
+        &["BUG: CPU#", "panicked at", "crash requested", "backtrace of CPU#0", "backtrace of CPU#1"],
+    ),
+    ("null-read", 2, &["null pointer read", "backtrace of CPU#"]),
+    ("null-write", 2, &["null pointer write", "backtrace of CPU#"]),
+    ("null-exec", 2, &["null pointer execution", "backtrace of CPU#"]),
+    ("stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
+    ("irq-stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
+    ("exec-data", 2, &["execution of", "which is not code", "backtrace of CPU#"]),
+    ("write-text", 2, &["write to", "which is read-only", "backtrace of CPU#"]),
+    ("write-rodata", 2, &["write to", "which is read-only", "backtrace of CPU#"]),
+    ("divide", 2, &["divide error", "backtrace of CPU#"]),
+    ("invalid-opcode", 2, &["invalid opcode", "backtrace of CPU#"]),
+    ("gpf", 2, &["general protection fault", "backtrace of CPU#"]),
+    ("double-panic", 2, &["BUG: CPU#", "panics with all others", "came second"]),
+    ("panic-in-nmi", 2, &["crash requested in an NMI", "backtrace of CPU#"]),
+    ("panic-with-console-busy", 2, &["crash requested while printing", "backtrace of CPU#"]),
+    ("hang", 2, &["exceeded its time limit", "backtrace of CPU#0", "backtrace of CPU#1"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_for_files() {
+        let mut cases = host_driven();
+        for machine in [Machine::Q35, Machine::Pc, Machine::Microvm] {
+            cases.extend([1, 2, 64].map(|cpus| tests_on(machine, cpus, "")));
+        }
+        let names: BTreeSet<_> = cases.iter().map(|case| case.name.clone()).collect();
+        assert_eq!(names.len(), cases.len());
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')));
+    }
+
+    #[test]
+    fn every_crash_must_say_something_of_its_own() {
+        assert!(CRASHES.iter().all(|(_, _, says)| says.iter().any(|text| !text.starts_with("backtrace"))));
+    }
+}

@@ -1,0 +1,394 @@
+//! `cargo xtask test-smp`: the kernel's own tests, booted on several CPU counts and machines.
+//!
+//! [`cases`] is the table of guests, [`protocol`] reads what a guest says about its tests, [`runner`] boots one case and
+//! judges it, [`acpi`] makes the firmware that lies. This file picks the cases, runs as many at a time as the host has
+//! cores for, and prints them in the order of the table.
+
+mod acpi;
+mod cases;
+mod protocol;
+mod runner;
+mod schedule;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::build::{BuildOptions, Chaos, Kernel};
+use crate::cmdline::Cmdline;
+use crate::qemu::{self, Accelerator, Guest, GuestOptions, Machine, Time, parse_cpus};
+use crate::ui::{self, Exit};
+use crate::workspace;
+
+use cases::{Case, Expectation, Firmware};
+use protocol::{Finished, Verdict};
+use runner::{Outcome, Runner};
+
+/// How much of a failed guest's log is shown.
+const SHOWN: usize = 25;
+
+/// Boot the kernel's own tests on several CPU counts and machines.
+///
+/// Without options: 1, 2, 4 and 8 CPUs on q35, 2 on pc and on microvm, and the cases that only a host can judge (crashes,
+/// broken firmware, many CPUs, little memory, repeatability). The last line counts; the exit code is 0 if nothing failed.
+#[derive(Args)]
+pub(crate) struct TestSmp {
+    /// Numbers of CPUs, separated by commas
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = parse_cpus, help_heading = "Guest")]
+    cpus: Vec<u32>,
+    /// Machine models, separated by commas
+    #[arg(long, value_enum, value_name = "MODEL,..", value_delimiter = ',', help_heading = "Guest")]
+    machine: Vec<Machine>,
+    #[command(flatten)]
+    guest: GuestOptions,
+    #[command(flatten)]
+    build: BuildOptions,
+    /// List what would be booted, and boot nothing
+    #[arg(long)]
+    list: bool,
+    /// Only tests and cases whose name contains this
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+}
+
+/// What the guests of one run share.
+struct Kernels {
+    plain: Kernel,
+    seeded: Option<Kernel>,
+}
+
+impl TestSmp {
+    pub(crate) fn run(self) -> Result<()> {
+        let cases = self.cases()?;
+        if self.list {
+            cases.iter().for_each(|case| println!("{}", case.name));
+            return Ok(());
+        }
+        qemu::require(self.build.installing())?;
+        let kernels = self.build_kernels(&cases)?;
+        let accelerator = Accelerator::choose(self.guest.accel)?;
+        let version = qemu::installed().map_or(String::new(), |(_, version)| version);
+        ui::note(format_args!("{} guests, QEMU {version} ({})", cases.len(), accelerator.name()));
+
+        let started = Instant::now();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut total = Total::default();
+        schedule::run(
+            &cases,
+            cores,
+            |case| (case.cpus as usize).min(cores),
+            |case, events| self.run_case(case, &kernels, accelerator, events),
+            |case, event| total.take(case, event),
+        );
+        self.check_filter(&total)?;
+        ui::note(format_args!("{} guests in {}", cases.len(), ui::time(started.elapsed())));
+        total.close()
+    }
+
+    /// The guests to boot.
+    fn cases(&self) -> Result<Vec<Case>> {
+        let filter = self.filter.as_deref().unwrap_or("");
+        if filter.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
+            bail!("a filter is part of a test's name, without spaces, quotes or backslashes: {filter:?}");
+        }
+        let everything = self.cpus.is_empty() && self.machine.is_empty();
+        let host = cases::host_driven().into_iter().filter(|case| {
+            let asked = everything || !filter.is_empty() && case.name.contains(filter);
+            asked && case.name.contains(filter)
+        });
+        let mut cases: Vec<Case> =
+            self.grid().map(|(machine, cpus)| cases::tests_on(machine, cpus, filter)).collect();
+        let host: Vec<Case> = host.collect();
+        if !filter.is_empty() && host.iter().any(|case| case.name == filter) {
+            // The exact name of a host-driven case: nothing else is meant.
+            cases.clear();
+        }
+        cases.extend(host);
+        Ok(cases)
+    }
+
+    /// Machines and CPU counts for the kernel's own tests.
+    fn grid(&self) -> impl Iterator<Item = (Machine, u32)> {
+        let machines = if self.machine.is_empty() { vec![Machine::Q35] } else { self.machine.clone() };
+        let cpus = match (self.cpus.is_empty(), self.machine.is_empty()) {
+            (false, _) => self.cpus.clone(),
+            (true, true) => vec![1, 2, 4, 8],
+            (true, false) => vec![1, 2, 4],
+        };
+        let mut grid: Vec<_> =
+            machines.iter().flat_map(|&machine| cpus.iter().map(move |&cpus| (machine, cpus))).collect();
+        if self.cpus.is_empty() && self.machine.is_empty() {
+            grid.extend([(Machine::Pc, 2), (Machine::Microvm, 2)]);
+        }
+        let mut seen = BTreeSet::new();
+        grid.retain(|&(machine, cpus)| seen.insert((machine.to_string(), cpus)));
+        grid.into_iter()
+    }
+
+    fn build_kernels(&self, cases: &[Case]) -> Result<Kernels> {
+        let counted = cases.iter().any(|case| case.time != Time::Real);
+        let plain = self.build.build(Chaos::Off)?;
+        let seeded = if counted { Some(self.build.build(Chaos::Seeded)?) } else { None };
+        Ok(Kernels { plain, seeded })
+    }
+
+    fn run_case(&self, case: &Case, kernels: &Kernels, accelerator: Accelerator, events: &Sender<Progress>) {
+        let kernel = match (&kernels.seeded, case.time) {
+            (Some(seeded), Time::Counted { .. }) => seeded,
+            _ => &kernels.plain,
+        };
+        let logs = workspace::target().join("test-smp");
+        let runner = Runner {
+            case,
+            command: &|words| self.command(case, kernel, accelerator, words),
+            symbols: &kernel.symbols,
+            logs: &logs,
+            on_test: &|finished| drop(events.send(Progress::Test(finished.clone()))),
+        };
+        // The receiver is gone only when the whole run is being given up.
+        let _ = events.send(Progress::End(runner.run()));
+    }
+
+    fn command(
+        &self,
+        case: &Case,
+        kernel: &Kernel,
+        accelerator: Accelerator,
+        words: &str,
+    ) -> Result<Command> {
+        let mut cmdline = Cmdline::default();
+        cmdline.words(&case.words).words(words);
+        let extra = match case.firmware {
+            Firmware::Lying(lie) => {
+                let folder = workspace::target().join("test-smp").join(format!("{}.tables", case.name));
+                acpi::arguments(lie, case.cpus, &folder)?
+            }
+            _ => Vec::new(),
+        };
+        let guest = Guest {
+            machine: case.machine,
+            accelerator: if case.time == Time::Real { accelerator } else { Accelerator::Tcg },
+            cpu_model: self.guest.cpu.clone(),
+            cpus: case.cpus,
+            memory: case.memory.unwrap_or(self.guest.memory),
+            acpi: case.firmware == Firmware::Acpi,
+            time: case.time,
+            gdb: false,
+            kernel: kernel.elf.clone(),
+            cmdline,
+            extra,
+        };
+        guest.command()
+    }
+
+    /// A filter that selected nothing anywhere is a mistake.
+    fn check_filter(&self, total: &Total) -> Result<()> {
+        let names = workspace::target().join("test-smp").join("names");
+        match &self.filter {
+            None => {
+                let list: Vec<&str> = total.names.iter().map(String::as_str).collect();
+                fs::write(&names, list.join("\n")).with_context(|| format!("writing {}", names.display()))
+            }
+            Some(filter) if total.ran == 0 && total.failed == 0 => {
+                let known = fs::read_to_string(&names).unwrap_or_default();
+                let host: Vec<String> = cases::host_driven().into_iter().map(|case| case.name).collect();
+                let all = known.lines().chain(host.iter().map(String::as_str));
+                let near = nearest(filter, all);
+                let hint =
+                    if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+                bail!("no test or case has `{filter}` in its name{hint}")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The names most like `text`, the best first.
+fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let score = |name: &str| {
+        // A name is a path: the part that is like the text counts.
+        name.split("::").chain([name]).map(|part| strsim::jaro_winkler(text, part)).fold(0.0, f64::max)
+    };
+    let mut scored: Vec<_> =
+        names.map(|name| (score(name), name)).filter(|(score, _)| *score > 0.75).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup();
+    scored.into_iter().take(5).map(|(_, name)| name).collect()
+}
+
+/// News of a case.
+enum Progress {
+    Test(Finished),
+    End(Result<Outcome>),
+}
+
+/// The sums, and what is printed on the way.
+#[derive(Default)]
+struct Total {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// Tests and host-driven cases that ran.
+    ran: usize,
+    names: BTreeSet<String>,
+    failures: Vec<String>,
+}
+
+impl Total {
+    fn take(&mut self, case: &Case, event: Progress) {
+        match event {
+            Progress::Test(finished) => self.test(case, finished),
+            Progress::End(Ok(outcome)) => self.end(case, outcome),
+            Progress::End(Err(error)) => {
+                self.failed += 1;
+                self.failures.push(case.name.clone());
+                print_line("FAIL", case, &case.name, &format!("{error:#}"));
+            }
+        }
+    }
+
+    fn test(&mut self, case: &Case, finished: Finished) {
+        let took = finished.took.map_or(String::new(), ui::time);
+        self.ran += 1;
+        match &finished.verdict {
+            Verdict::Passed => print_line("ok", case, &finished.name, &took),
+            Verdict::Skipped(why) => print_line("skip", case, &finished.name, why),
+            Verdict::Failed(why) => {
+                print_line("FAIL", case, &finished.name, why);
+                self.failures.push(format!("{} in {}", finished.name, case.name));
+            }
+        }
+        self.names.insert(finished.name);
+    }
+
+    fn end(&mut self, case: &Case, mut outcome: Outcome) {
+        let by_host = !matches!(case.expect, Expectation::Tests { .. });
+        let nothing_selected = outcome.announced == Some(0);
+        let is_grid = case.words.starts_with("test")
+            && !case.name.starts_with("boot-")
+            && !case.name.starts_with("acpi-");
+        if nothing_selected {
+            if is_grid && case.words != "test" {
+                // A filter may select nothing here and something elsewhere.
+                outcome.problems.clear();
+            } else {
+                outcome.problems.push("no tests ran".to_owned());
+            }
+        }
+        self.passed += outcome.passed;
+        self.failed += outcome.failed;
+        self.skipped += outcome.skipped;
+        let note = outcome.online.take();
+        if !outcome.problems.is_empty() {
+            self.failed += 1;
+            self.failures.push(case.name.clone());
+            print_line("FAIL", case, &case.name, "");
+            outcome.problems.iter().for_each(|problem| println!("        {problem}"));
+        } else if by_host {
+            self.passed += 1;
+            self.ran += 1;
+            print_line("ok", case, &case.name, &ui::time(outcome.took));
+        } else if !nothing_selected {
+            let online = note.map_or(String::new(), |note| format!("; {note}"));
+            print_line("--", case, &case.name, &format!("{} in all{online}", ui::time(outcome.took)));
+        }
+        if !outcome.problems.is_empty() || outcome.failed > 0 {
+            outcome.logs.iter().for_each(|log| show_tail(log));
+        }
+    }
+
+    fn close(self) -> Result<()> {
+        if !self.failures.is_empty() {
+            println!("\nfailed:");
+            self.failures.iter().for_each(|name| println!("  {name}"));
+        }
+        let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
+        println!("{} passed, {} failed{skipped}", self.passed, self.failed);
+        if self.failed > 0 { Err(Exit::silent(1)) } else { Ok(()) }
+    }
+}
+
+fn print_line(verdict: &str, case: &Case, name: &str, rest: &str) {
+    let colour = match verdict {
+        "ok" => "32",
+        "FAIL" => "31",
+        _ => "2",
+    };
+    let machine = format!("{} {} cpu{}", case.machine, case.cpus, if case.cpus == 1 { "" } else { "s" });
+    println!("  {}  {machine:<15}  {name:<44}  {rest}", ui::paint(colour, &format!("{verdict:<4}")));
+}
+
+/// The end of a serial log, and where all of it is.
+fn show_tail(log: &PathBuf) {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    println!("        the end of {}:", workspace::shown(log));
+    lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("        | {line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        test: TestSmp,
+    }
+
+    fn names(arguments: &[&str]) -> Vec<String> {
+        let cli = Cli::parse_from([&["x"], arguments].concat());
+        cli.test.cases().unwrap().into_iter().map(|case| case.name).collect()
+    }
+
+    #[test]
+    fn the_default_is_everything() {
+        let names = names(&[]);
+        for name in
+            ["q35-1cpu", "q35-8cpu", "pc-2cpu", "microvm-2cpu", "crash-panic", "boot-64-cpus", "determinism"]
+        {
+            assert!(names.iter().any(|other| other == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn options_narrow_it_down() {
+        assert_eq!(names(&["--cpus", "2,4"]), ["q35-2cpu", "q35-4cpu"]);
+        assert_eq!(names(&["--machine", "pc,microvm", "--cpus", "3"]), ["pc-3cpu", "microvm-3cpu"]);
+        assert_eq!(names(&["crash-divide"]), ["crash-divide"]);
+        assert_eq!(names(&["--cpus", "1", "acpi-ch"]), ["q35-1cpu", "acpi-checksum"]);
+    }
+
+    #[test]
+    fn near_names_are_offered() {
+        let names = ["percpu::areas_differ", "paging::walk", "crash-null-read"];
+        assert_eq!(nearest("crash-nul-read", names.into_iter()), ["crash-null-read"]);
+        assert_eq!(nearest("area_differ", names.into_iter()), ["percpu::areas_differ"]);
+        assert!(nearest("zzz", names.into_iter()).is_empty());
+    }
+
+    #[test]
+    fn a_filter_with_a_space_is_refused() {
+        assert!(Cli::parse_from(["x", "a b"]).test.cases().is_err());
+    }
+
+    #[test]
+    fn times_of_zero_tests_do_not_count_as_passed() {
+        let mut total = Total::default();
+        let case = cases::tests_on(Machine::Q35, 1, "");
+        let outcome = Outcome { announced: Some(0), took: Duration::from_secs(1), ..Outcome::default() };
+        total.take(&case, Progress::End(Ok(outcome)));
+        assert_eq!((total.passed, total.failed), (0, 1));
+    }
+}

@@ -1,0 +1,18 @@
+//! Atomics: the machine's, or those of the model checker, whose constructors are not `const`.
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicUsize, Ordering, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// Declares functions `const`, except where the model checker's atomics cannot be made in constants.
+macro_rules! const_fn {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($args:tt)*) -> $Ret:ty $body:block)*) => {$(
+        #[cfg(not(loom))]
+        $(#[$meta])* $vis const fn $name($($args)*) -> $Ret $body
+        #[cfg(loom)]
+        $(#[$meta])* $vis fn $name($($args)*) -> $Ret $body
+    )*};
+}
+pub(crate) use const_fn;

@@ -18,8 +18,10 @@ use uart_16550::{BaudRate, Config, Uart16550};
 
 use crate::log::Port;
 
-/// The I/O port at which PC firmware and every hypervisor put COM1. Its interrupt is ISA line 4.
+/// The I/O port at which PC firmware and every hypervisor put COM1.
 const COM1: u16 = 0x3f8;
+/// The ISA interrupt line that belongs to it.
+pub const ISA_IRQ: u8 = 4;
 
 /// How many times the transmitter looks at a full port before it gives up: at one microsecond or so for each access,
 /// seconds, where a real line at 115,200 baud takes 1.4 ms to empty its buffer of 16 bytes.

@@ -27,7 +27,7 @@ const _: () = assert!(RING_WORDS >= 8 * MAX_RECORD_WORDS);
 static TERMINAL: Claim<Terminal<Transmitter>> = Claim::new(Terminal::new(Transmitter::new()));
 static DEFERRED: AtomicBool = AtomicBool::new(false);
 
-/// How long [`print`] and [`edit`] try to get the terminal before they write past its owner: about a second.
+/// How long [`raw_line`] and [`edit`] try to get the terminal before they write past its owner: about a second.
 const TERMINAL_PATIENCE: u32 = 1 << 24;
 
 fn rings() -> impl Iterator<Item = &'static Ring> + Clone {
@@ -159,7 +159,7 @@ pub fn flush_for_panic() {
 /// test harness.
 ///
 /// Task context. Waits for whoever uses the terminal, a second at most.
-pub fn print(text: fmt::Arguments<'_>) {
+pub fn raw_line(text: fmt::Arguments<'_>) {
     let done = with_terminal(|terminal| {
         terminal.drain(rings(), Native::now_ns);
         terminal.print(text);
@@ -183,6 +183,12 @@ pub fn history() -> String {
     let mut bytes = Vec::new();
     with_terminal(|terminal| bytes = terminal.history().concat());
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Runs `f` while the terminal is taken, as it is when something fails in the middle of showing a message. For trying
+/// out that a panic gets through then.
+pub fn with_drain_held(f: &mut dyn FnMut()) {
+    with_terminal(|_| f());
 }
 
 fn with_terminal<R>(mut f: impl FnMut(&mut Terminal<Transmitter>) -> R) -> Option<R> {

@@ -28,8 +28,8 @@ mod terminal;
 
 #[cfg(not(loom))]
 pub use api::{
-    drain, edit, flush_for_panic, give_rings, has_pending, history, init, level, print, set_deferred,
-    set_level,
+    drain, edit, flush_for_panic, give_rings, has_pending, history, init, level, raw_line, set_deferred,
+    set_level, with_drain_held,
 };
 #[cfg(not(loom))]
 pub use line::{StackText, level_name, short_target};

@@ -47,9 +47,8 @@ impl<P: Port> Terminal<P> {
             let Some((_, ring)) = oldest else { break };
             if ring.peek(&mut self.record) {
                 self.cover(&mut covered);
-                let mut out =
-                    Lines { port: &mut self.port, history: Some(&mut self.history), line: StackText::new() };
-                // Lines cannot fail.
+                let mut out = Lines::new(&mut self.port, Some(&mut self.history));
+                // Writing to `Lines` does not fail.
                 let _ = write_record(&mut out, &self.record);
                 // After the output, so that a panic in between prints the record twice rather than never.
                 ring.advance(&self.record);
@@ -59,8 +58,7 @@ impl<P: Port> Terminal<P> {
             let lost = ring.take_dropped();
             if lost > 0 {
                 self.cover(&mut covered);
-                let mut out =
-                    Lines { port: &mut self.port, history: Some(&mut self.history), line: StackText::new() };
+                let mut out = Lines::new(&mut self.port, Some(&mut self.history));
                 let _ = write_lost(&mut out, now(), cpu as u32, lost);
             }
         }
@@ -69,11 +67,11 @@ impl<P: Port> Terminal<P> {
         }
     }
 
-    /// Shows text that is not a log record: whole lines, above the line that is being typed.
+    /// Shows text that is not a log record, and a newline if it has none at its end, above the line that is being typed.
     pub(super) fn print(&mut self, text: fmt::Arguments<'_>) {
         let mut covered = false;
         self.cover(&mut covered);
-        let mut out = Lines { port: &mut self.port, history: None, line: StackText::new() };
+        let mut out = Lines::new(&mut self.port, None);
         let _ = out.write_fmt(text);
         out.finish();
         self.port.send(self.image.as_str().as_bytes());
@@ -98,41 +96,45 @@ impl<P: Port> Terminal<P> {
     }
 }
 
-/// Collects a line and sends it whole, with the carriage return that terminals need.
+/// Sends text with the carriage returns that terminals need, and keeps its lines (their first 640 bytes) for `dmesg`.
 struct Lines<'a, P: Port> {
     port: &'a mut P,
     history: Option<&'a mut History<HISTORY_BYTES>>,
     line: StackText<640>,
+    line_ended: bool,
 }
 
-impl<P: Port> Lines<'_, P> {
-    /// Ends the line that has been begun, if one has.
+impl<'a, P: Port> Lines<'a, P> {
+    fn new(port: &'a mut P, history: Option<&'a mut History<HISTORY_BYTES>>) -> Lines<'a, P> {
+        Lines { port, history, line: StackText::new(), line_ended: false }
+    }
+
+    /// Ends the text's last line, unless it did so itself.
     fn finish(&mut self) {
-        if !self.line.as_str().is_empty() {
+        if !self.line_ended {
             self.end_line();
         }
     }
 
     fn end_line(&mut self) {
-        let line = self.line.as_str().as_bytes();
-        self.port.send(line);
         self.port.send(b"\r\n");
         if let Some(history) = self.history.as_mut() {
-            history.push_line(line);
+            history.push_line(self.line.as_str().as_bytes());
         }
         self.line.clear();
+        self.line_ended = true;
     }
 }
 
 impl<P: Port> Write for Lines<'_, P> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for part in text.split_inclusive('\n') {
-            match part.strip_suffix('\n') {
-                Some(end) => {
-                    self.line.write_str(end)?;
-                    self.end_line();
-                }
-                None => self.line.write_str(part)?,
+            let body = part.strip_suffix('\n').unwrap_or(part);
+            self.port.send(body.as_bytes());
+            self.line.write_str(body)?;
+            self.line_ended = false;
+            if body.len() < part.len() {
+                self.end_line();
             }
         }
         Ok(())

@@ -1,0 +1,121 @@
+//! What the console asks of the machine: one trait, so that every command runs on a host too, on a machine made up by a
+//! test.
+//!
+//! Answers are plain values. How they look is the commands' business.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The machine, as commands see it.
+pub trait Machine: Sync {
+    /// What is running, for the greeting.
+    fn summary(&self) -> Summary;
+    /// Every possible CPU, in order.
+    fn cpus(&self) -> Vec<Cpu>;
+    /// Memory in use and free.
+    fn memory(&self) -> Memory;
+    /// The interrupts that have come, by vector.
+    fn interrupts(&self) -> Vec<Interrupt>;
+    /// A digest of every timer interrupt's CPU, address and order.
+    fn interrupt_digest(&self) -> u64;
+    /// What the firmware's tables say, or why there are none.
+    fn acpi(&self) -> Vec<Fact>;
+    /// Where time comes from.
+    fn clock(&self) -> Vec<Fact>;
+    /// Per-CPU areas.
+    fn per_cpu(&self) -> PerCpuAreas;
+    /// Prints what `cpu` is doing, or with `None` what all are.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn backtrace(&self, cpu: Option<u32>, out: &mut dyn fmt::Write) -> fmt::Result;
+    /// The ways in which the kernel can be made to crash: name and explanation.
+    fn crashes(&self) -> Vec<(&'static str, &'static str)>;
+    /// Crashes in the way of that name.
+    fn crash(&self, kind: &str);
+    /// Runs `work` on every online CPU at the same time, with the CPU's number, and waits for all.
+    fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync));
+    /// Ends the run, telling whoever started the machine whether all went well. Returns only if that is impossible.
+    fn power_off(&self, success: bool);
+    /// Starts the machine anew. Returns only if that is impossible.
+    fn reboot(&self);
+}
+
+/// What is running.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Online CPUs.
+    pub cpus: usize,
+    /// Usable memory in bytes.
+    pub memory: u64,
+    /// The machine and its hypervisor, in a few words.
+    pub machine: String,
+}
+
+/// One CPU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    /// The kernel's number of it.
+    pub number: u32,
+    /// The hardware's.
+    pub apic_id: Option<u32>,
+    /// What it is doing at large: `online`, ..
+    pub state: &'static str,
+    /// Its GS base: area minus template.
+    pub gs_base: Option<u64>,
+    /// The address of its per-CPU area.
+    pub area: Option<u64>,
+    /// Its time stamp counter's frequency in Hz.
+    pub frequency: Option<u64>,
+    /// Timer ticks taken.
+    pub ticks: u64,
+    /// Interrupts from other CPUs taken.
+    pub ipis: u64,
+}
+
+/// Memory, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// What the kernel may use.
+    pub total: u64,
+    /// What is in use, by whom; the parts do not overlap.
+    pub used: Vec<(&'static str, u64)>,
+    /// What the heap has taken and not given out.
+    pub heap_free: u64,
+    /// The largest piece that one allocation could get.
+    pub largest_free: u64,
+    /// The firmware's memory map: start, length, kind.
+    pub map: Vec<(u64, u64, &'static str)>,
+}
+
+/// One interrupt vector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interrupt {
+    /// The vector.
+    pub vector: u8,
+    /// What it is for.
+    pub name: &'static str,
+    /// How often it came to each CPU, in the order of their numbers.
+    pub counts: Vec<u64>,
+}
+
+/// A line of an answer: what, and its value.
+pub type Fact = (&'static str, String);
+
+/// Per-CPU areas.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PerCpuAreas {
+    /// Where the template is.
+    pub template: u64,
+    /// Its bytes.
+    pub template_size: u64,
+    /// The bytes of an area, dynamic part included.
+    pub area_size: u64,
+    /// The bytes of the dynamic part.
+    pub dynamic: u64,
+    /// How many of those are in use.
+    pub dynamic_used: u64,
+    /// Each CPU's area.
+    pub areas: Vec<(u32, u64)>,
+}

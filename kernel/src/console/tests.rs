@@ -1,0 +1,206 @@
+//! The console as a whole, on a machine of threads.
+
+use std::sync::Mutex;
+
+use super::machine::*;
+use super::registry::*;
+use super::*;
+
+/// Two CPUs, and a note of what was done to it.
+#[derive(Default)]
+struct Made {
+    done: Mutex<Vec<String>>,
+}
+
+impl Made {
+    fn note(&self, what: String) {
+        self.done.lock().unwrap().push(what);
+    }
+}
+
+impl Machine for Made {
+    fn summary(&self) -> Summary {
+        Summary { cpus: 2, memory: 128 << 20, machine: "threads".into() }
+    }
+
+    fn cpus(&self) -> Vec<Cpu> {
+        let cpu = |number| Cpu {
+            number,
+            apic_id: Some(number * 2),
+            state: "online",
+            gs_base: Some(1),
+            area: Some(2),
+            frequency: None,
+            ticks: 3,
+            ipis: 4,
+        };
+        vec![cpu(0), cpu(1)]
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { total: 1 << 20, map: vec![(0, 4096, "usable")], ..Memory::default() }
+    }
+
+    fn interrupts(&self) -> Vec<Interrupt> {
+        vec![Interrupt { vector: 32, name: "timer", counts: vec![1, 2] }]
+    }
+
+    fn interrupt_digest(&self) -> u64 {
+        0xabc
+    }
+
+    fn acpi(&self) -> Vec<Fact> {
+        vec![("tables", "none".into())]
+    }
+
+    fn clock(&self) -> Vec<Fact> {
+        vec![("source", "host".into()), ("frequency of it", "1 GHz".into())]
+    }
+
+    fn per_cpu(&self) -> PerCpuAreas {
+        PerCpuAreas::default()
+    }
+
+    fn backtrace(&self, cpu: Option<u32>, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "backtrace of {cpu:?}")
+    }
+
+    fn crashes(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("panic", "a panic"), ("null-read", "a null pointer")]
+    }
+
+    fn crash(&self, kind: &str) {
+        self.note(format!("crash {kind}"));
+    }
+
+    fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {
+        hal::hosted::run_cpus(2, |cpu| work(cpu as u32));
+    }
+
+    fn power_off(&self, success: bool) {
+        self.note(format!("power off {success}"));
+    }
+
+    fn reboot(&self) {
+        self.note("reboot".into());
+    }
+}
+
+/// What the commands of a line print, and whether they went well.
+fn run(machine: &Made, line: &str) -> (String, bool) {
+    let mut out = String::new();
+    let success = ALL.run_line(line, &mut Context { out: &mut out, machine, success: true });
+    (out, success)
+}
+
+#[track_caller]
+fn prints(line: &str, expected: &str) {
+    let (out, success) = run(&Made::default(), line);
+    assert!(success && out.contains(expected), "{line}: {out}");
+}
+
+#[track_caller]
+fn fails(line: &str, expected: &str) {
+    let (out, success) = run(&Made::default(), line);
+    assert!(!success && out.contains(expected), "{line}: {out}");
+}
+
+#[test]
+fn every_command_answers() {
+    prints("cpus", "0x0000000000000001");
+    prints("mem", "usable");
+    prints("mem map", "4.0 KiB  usable");
+    prints("irq", "timer");
+    prints("irq hash", "IRQHASH 0000000000000abc\n");
+    prints("acpi", "  tables  none\n");
+    prints("clock", "  source           host\n  frequency of it  1 GHz\n");
+    prints("percpu", "template");
+    prints("backtrace", "backtrace of None");
+    prints("backtrace 1", "backtrace of Some(1)");
+    prints("crash", "null-read ");
+    prints("demo", "demo percpu");
+    prints("help", "  dmesg [LINES]");
+    prints("help log", "log [LEVEL]\n  shows or sets");
+    prints("cpus; mem;;", "usable");
+    prints("", "");
+}
+
+#[test]
+fn wrong_input_is_told_what_would_be_right() {
+    fails("cpu", "there is no command `cpu`; did you mean cpus? `help` lists");
+    fails("frobnicate", "there is no command `frobnicate`; `help` lists");
+    fails("cpus 1", "cpus: `1` is one argument too many; usage: cpus");
+    fails("mem x", "usage: mem [map]");
+    fails("irq x", "usage: irq [hash]");
+    fails("backtrace 7", "`7` is no CPU; they are 0 to 1; usage: backtrace [CPU]");
+    fails("backtrace x", "they are 0 to 1");
+    fails("crash null", "did you mean null-read?");
+    fails("demo x", "there is no demonstration `x`");
+    fails("demo percp", "did you mean percpu?");
+    fails("help cpsu", "did you mean cpus?");
+    fails("log loud", "levels: off, error, warn");
+    fails("dmesg x", "`x` is not a number of lines");
+    fails("log \"x", "a quote is not closed");
+    fails("nothing; mem", "usable");
+}
+
+#[test]
+fn commands_act_on_the_machine() {
+    let machine = Made::default();
+    assert!(!run(&machine, "crash panic").1);
+    assert!(!run(&machine, "reboot").1);
+    assert!(!run(&machine, "poweroff").1);
+    assert!(!run(&machine, "nothing; poweroff").1);
+    assert_eq!(*machine.done.lock().unwrap(), ["crash panic", "reboot", "power off true", "power off false"]);
+}
+
+#[test]
+fn completion_knows_commands_and_their_arguments() {
+    let complete = |before: &str| ALL.complete(&Made::default(), before).words;
+    assert_eq!(complete("cl"), ["clock"]);
+    assert_eq!(complete("c"), ["clock", "cpus", "crash"]);
+    assert_eq!(complete("cpus;  cl"), ["clock"]);
+    assert_eq!(complete("cpus;"), complete(""));
+    assert_eq!(complete("log d"), ["debug"]);
+    assert_eq!(complete("help dm"), ["dmesg"]);
+    assert_eq!(complete("backtrace "), ["0", "1"]);
+    assert_eq!(complete("crash n"), ["null-read"]);
+    assert_eq!(complete("crash panic "), [""; 0]);
+    assert_eq!(complete("nothing "), [""; 0]);
+    assert_eq!(complete("").len(), ALL.0.len());
+}
+
+#[test]
+fn the_demo_loses_updates_only_where_it_says() {
+    prints("demo percpu", "guarded, read and write: 200000 of 200000 counted, 0 lost");
+    prints("demo percpu", "one instruction: 200000 of 200000 counted, 0 lost");
+}
+
+#[test]
+fn the_greeting_is_three_lines() {
+    let text = Greeting(&Made::default().summary()).to_string();
+    assert_eq!(text.lines().count(), 3);
+    assert!(text.starts_with(&format!(
+        "Quiesce {}: 2 CPUs, 128.0 MiB of memory, on threads\n",
+        env!("CARGO_PKG_VERSION")
+    )));
+    assert!(text.contains("`help`") && text.contains("`demo`") && text.contains("`poweroff`"));
+    for command in ALL.0 {
+        assert!(command.help.lines().all(|line| line.chars().count() <= 110), "{}", command.name);
+    }
+}
+
+#[test]
+fn sizes_read_well() {
+    for (bytes, text) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        ((16 << 20) - 1, "15.9 MiB"),
+        (1 << 40, "1.0 TiB"),
+        (u64::MAX, "15.9 EiB"),
+    ] {
+        assert_eq!(commands::Size(bytes).to_string(), text);
+    }
+}

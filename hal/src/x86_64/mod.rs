@@ -8,7 +8,13 @@
 //! `acpi`, `apic`, `clock`, `paging`, `smp`. `native` implements the contract in these terms; `upcalls` is the way to the
 //! kernel.
 
+pub mod acpi;
+pub mod apic;
+pub mod clock;
+pub mod cpuid;
+pub mod fpu;
 pub mod layout;
+pub mod paging;
 pub mod vectors;
 
 #[cfg(target_os = "none")]
@@ -29,3 +35,9 @@ pub mod tables;
 pub mod traps;
 #[cfg(target_os = "none")]
 pub mod upcalls;
+
+/// One turn of a spin loop on this machine: `pause`.
+#[inline(always)]
+pub(crate) fn relax() {
+    core::hint::spin_loop();
+}

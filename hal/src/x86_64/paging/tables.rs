@@ -136,7 +136,9 @@ impl PageTables {
     ) -> Result<(), MapError> {
         self.isolate(&at, source)?;
         let flags = permission_flags(permissions, self.features);
-        self.rewrite(at, |entry| Entry::new(entry.address(), entry.flags() .difference(PERMISSION_FLAGS) | flags));
+        self.rewrite(at, |entry| {
+            Entry::new(entry.address(), entry.flags().difference(PERMISSION_FLAGS) | flags)
+        });
         Ok(())
     }
 

@@ -1,0 +1,113 @@
+//! Flushing on this machine's CPUs.
+
+use core::ops::Range;
+
+use hal::platform::{Report, Severity};
+use hal::x86_64::{apic, paging, vectors};
+use hal::{CpuId, Native, Platform};
+
+use super::{Machine, Shootdown, ShootdownStats};
+
+static SHOOTDOWN: Shootdown = Shootdown::new();
+
+/// How long a CPU may take to answer before it is reported. Long, because its host thread may be waiting for a core.
+const PATIENCE_NS: u64 = 10_000_000_000;
+
+/// The CPUs, seen from one that the caller is pinned to.
+struct Cpus {
+    here: CpuId,
+    waiting_since: core::cell::Cell<u64>,
+}
+
+impl Cpus {
+    /// The caller stays on this CPU while it uses the value.
+    fn pinned() -> Cpus {
+        Cpus { here: Native::cpu(), waiting_since: core::cell::Cell::new(0) }
+    }
+}
+
+impl Machine for Cpus {
+    fn here(&self) -> usize {
+        self.here.index()
+    }
+
+    fn others(&self, visit: &mut dyn FnMut(usize)) {
+        (0..Native::cpu_count())
+            .filter_map(CpuId::new)
+            .filter(|cpu| *cpu != self.here && Native::is_online(*cpu))
+            .for_each(|cpu| visit(cpu.index()));
+    }
+
+    fn interrupt(&self, cpu: usize) {
+        if let Some(cpu) = CpuId::new(cpu as u32) {
+            apic::send_ipi_to_cpu(cpu, vectors::TLB);
+        }
+    }
+
+    fn flush(&self, range: Range<u64>) {
+        paging::flush(range);
+    }
+
+    fn wait(&self, cpu: usize, turn: u64) -> bool {
+        Native::relax();
+        if turn == 0 {
+            self.waiting_since.set(Native::now_ns());
+        } else if turn.is_multiple_of(1024) {
+            let id = CpuId::new(cpu as u32).unwrap_or(CpuId::BOOT);
+            if !Native::is_online(id) {
+                return false;
+            }
+            if Native::now_ns() - self.waiting_since.get() > PATIENCE_NS {
+                Native::report(&Report {
+                    severity: Severity::Bug,
+                    message: format_args!("CPU#{cpu} has not answered a TLB flush for {} s", PATIENCE_NS / 1_000_000_000),
+                    location: core::panic::Location::caller(),
+                });
+                self.waiting_since.set(Native::now_ns());
+                self.interrupt(cpu);
+            }
+        }
+        true
+    }
+
+    fn relax(&self) {
+        Native::relax();
+    }
+
+    fn uninterrupted(&self, work: &mut dyn FnMut()) {
+        let _off = sync::irq::disable();
+        work();
+    }
+}
+
+/// Returns after every online CPU has forgotten its translations of `range`.
+///
+/// Contexts, cost and conditions: [`Shootdown::flush`].
+pub fn flush_everywhere(range: Range<u64>) {
+    let _pinned = sync::preempt::disable();
+    SHOOTDOWN.flush(&Cpus::pinned(), range);
+}
+
+/// Returns after every online CPU has executed a full fence. The dear half of an asymmetric fence.
+pub fn fence_all() {
+    flush_everywhere(0..0);
+}
+
+/// For a CPU that has just become visible as online: what it learnt before then was not flushed with the others.
+pub fn forget_on_arrival() {
+    // Pairs with the fence in `Shootdown::lead`: either the leader saw this CPU online, or this CPU sees the tables as
+    // the leader's requesters left them.
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    let _pinned = sync::preempt::disable();
+    paging::flush_all();
+}
+
+/// The handler of [`vectors::TLB`]. Interrupts are off.
+pub fn handle_shootdown_ipi() {
+    SHOOTDOWN.serve(&Cpus::pinned());
+}
+
+/// What was done since boot.
+pub fn stats() -> ShootdownStats {
+    SHOOTDOWN.stats()
+}

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use std::alloc::Layout;
 
-use super::machine::RECORD;
+use super::machine::{RECORD, SOFTIRQS};
 use super::vcpu::Vcpu;
 use crate::context::{IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
 use crate::cpumask::AtomicCpuMask;
@@ -58,14 +58,19 @@ impl Binding {
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        release();
+        match BINDINGS.get() {
+            // The thread is ending and has been unbound before this was dropped.
+            0 => (),
+            1 => unbind(),
+            more => BINDINGS.set(more - 1),
+        }
     }
 }
 
 std::thread_local! {
     /// How many bindings the thread has. The base in `percpu` is set exactly while this is not 0.
     static BINDINGS: Cell<usize> = const { Cell::new(0) };
-    /// Releases what `bind_on_first_use` took, when the thread ends.
+    /// Unbinds the thread when it ends, if it still is bound: from its first use, or because a `Binding` was leaked.
     static AT_EXIT: AtExit = const { AtExit };
 }
 
@@ -73,7 +78,9 @@ struct AtExit;
 
 impl Drop for AtExit {
     fn drop(&mut self) {
-        release();
+        if is_bound() {
+            unbind();
+        }
     }
 }
 
@@ -94,8 +101,11 @@ impl Drop for AtExit {
 /// # Ok::<(), hosted::NoCpuLeft>(())
 /// ```
 pub fn bind() -> Result<Binding, NoCpuLeft> {
-    if BINDINGS.get() == 0 {
+    if !is_bound() {
         boot(take().ok_or(NoCpuLeft)?);
+        // Fails if the thread is ending and `AT_EXIT` is gone. Then the number may be lost, which is better than handing
+        // it to another thread while this one still uses it.
+        let _ = AT_EXIT.try_with(|_| ());
     }
     BINDINGS.set(BINDINGS.get() + 1);
     Ok(Binding { cpu: Native::cpu(), thread_bound: PhantomData })
@@ -107,10 +117,8 @@ pub(crate) fn bind_on_first_use() -> usize {
     match bind() {
         Ok(binding) => {
             let cpu = binding.cpu();
-            // `AT_EXIT` releases it. If the thread is ending and `AT_EXIT` is gone, the number is lost; a destructor that
-            // uses per-CPU data so late is rare, and handing the number out while the thread lives would be wrong.
+            // Stays bound until `AT_EXIT`.
             core::mem::forget(binding);
-            let _ = AT_EXIT.try_with(|_| ());
             base_of(cpu).expect("a bound CPU has an area")
         }
         Err(error) => panic!("a thread without a virtual CPU used per-CPU data: {error}"),
@@ -148,26 +156,17 @@ fn boot(cpu: CpuId) {
     // thread left the state clean except for these.
     PREEMPT_WORD.write(NO_RESCHED_NEEDED);
     IRQ_DEPTH.write(1);
+    SOFTIRQS.write(0);
     Vcpu::of(cpu).set_online();
     Native::irq_enable();
 }
 
-/// Ends one of the executing thread's bindings.
-fn release() {
-    // Set down to 0 at the very end: handlers that run below may use per-CPU data.
-    let remaining = BINDINGS.get() - 1;
-    if remaining > 0 {
-        BINDINGS.set(remaining);
-        return;
-    }
+/// Takes the executing thread off its CPU.
+fn unbind() {
     let cpu = Native::cpu();
-    let complaint = if Native::irq_depth() == 0 && Native::context().count() == 0 {
-        Vcpu::of(cpu).go_offline();
-        complaint()
-    } else {
-        Vcpu::of(cpu).abandon();
-        complaint()
-    };
+    // Handlers that run meanwhile may use per-CPU data: the thread is bound until the CPU is off-line.
+    Vcpu::of(cpu).go_offline();
+    let complaint = complaint();
     BINDINGS.set(0);
     // SAFETY: no base.
     unsafe { set_host_base(None) };

@@ -1,16 +1,17 @@
 //! The hosted machine's clock: the host's monotonic clock, or one that a test moves by hand.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::vcpu::Vcpu;
 use crate::{CpuId, MAX_CPUS};
 
-/// The time that a test has set, or `BY_HOST`.
+/// The time that a test has set, or `BY_HOST`, or `STOPPING` while a test is stopping the clock.
 static BY_HAND: AtomicU64 = AtomicU64::new(BY_HOST);
 const BY_HOST: u64 = u64::MAX;
+const STOPPING: u64 = u64::MAX - 1;
 
 /// How far time was moved beyond the host's by test clocks, so that it does not go back when they are gone.
 static AHEAD: AtomicU64 = AtomicU64::new(0);
@@ -25,10 +26,21 @@ fn host_ns() -> u64 {
 }
 
 pub(super) fn now_ns() -> u64 {
-    // Acquire: pairs with the Releases of `TestClock`, so that who sees a time sees what was done before it was set.
-    match BY_HAND.load(Ordering::Acquire) {
-        BY_HOST => host_ns(),
-        ns => ns,
+    loop {
+        // Acquire: pairs with the Releases of `TestClock`, so that who sees a time sees what was done before it was set.
+        match BY_HAND.load(Ordering::Acquire) {
+            BY_HOST => {
+                let ns = host_ns();
+                // Pairs with the fence in `install`: either the clock was read before it was stopped, or the change is
+                // seen here. A later time than the one at which it stands is so never returned.
+                fence(Ordering::SeqCst);
+                if BY_HAND.load(Ordering::Relaxed) == BY_HOST {
+                    return ns;
+                }
+            }
+            STOPPING => std::thread::yield_now(),
+            ns => return ns,
+        }
     }
 }
 
@@ -71,6 +83,9 @@ impl TestClock {
     /// Stops the clock where it is.
     pub fn install() -> TestClock {
         let owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        BY_HAND.store(STOPPING, Ordering::Relaxed);
+        // Pairs with the fence in `now_ns`.
+        fence(Ordering::SeqCst);
         // Release: pairs with the Acquire in `now_ns`.
         BY_HAND.store(host_ns(), Ordering::Release);
         wake_sleepers();

@@ -18,10 +18,10 @@ use crate::{CpuId, MAX_CPUS, Native, Platform};
 crate::percpu! {
     pub(super) static RECORD: CpuRecord = CpuRecord::new();
     /// Softirqs that were raised here and not served yet. Touched by this CPU alone.
-    static SOFTIRQS: AtomicU32 = AtomicU32::new(0);
+    pub(super) static SOFTIRQS: AtomicU32 = AtomicU32::new(0);
 }
 
-/// Softirq vectors are `0..SOFTIRQS_MAX`.
+/// Softirqs are numbered below this.
 const SOFTIRQ_VECTORS: u32 = 10;
 
 /// How often `serve_softirqs` starts again because more were raised, before it lets the host run other threads.

@@ -146,27 +146,19 @@ impl Vcpu {
         self.online.store(true, Ordering::Release);
     }
 
-    /// Takes what has been accepted, then accepts no more. Called by the CPU's thread with interrupts on.
+    /// Takes what has been accepted, then accepts no more. What it cannot take, because a leaked guard masks interrupts
+    /// for ever, is dropped. Called by the CPU's thread.
     pub(super) fn go_offline(&self) {
-        loop {
+        let dropped = loop {
             deliver_if_unmasked();
             let mut mail = self.mail();
-            if mail.interrupts.is_empty() {
+            if mail.interrupts.is_empty() || Native::irq_depth() != 0 {
                 mail.online = false;
                 self.online.store(false, Ordering::Relaxed);
-                return;
+                break core::mem::take(&mut mail.interrupts);
             }
-        }
-    }
-
-    /// Accepts no more and drops what there is: the CPU cannot take interrupts and never will.
-    pub(super) fn abandon(&self) {
-        let dropped = {
-            let mut mail = self.mail();
-            mail.online = false;
-            self.online.store(false, Ordering::Relaxed);
-            core::mem::take(&mut mail.interrupts)
         };
+        // Outside the mutex, because what the functions own may do anything when it is dropped.
         drop(dropped);
     }
 

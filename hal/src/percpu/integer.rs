@@ -12,20 +12,21 @@ use super::PerCpu;
 pub unsafe trait PerCpuInteger: Sync + 'static {
     /// The plain integer.
     type Value: Copy;
-    /// Widens for transport in a register.
+    /// Widens for transport in a register, with zeros.
     fn to_bits(value: Self::Value) -> u64;
     /// Undoes [`to_bits`](Self::to_bits), dropping the upper bits.
     fn from_bits(bits: u64) -> Self::Value;
 }
 
 macro_rules! integers {
-    ($($atomic:ty => $value:ty),*) => {$(
+    ($($atomic:ty => $value:ty as $unsigned:ty),*) => {$(
         // SAFETY: std documents that the atomic has the size and bit validity of the plain integer.
         unsafe impl PerCpuInteger for $atomic {
             type Value = $value;
             #[inline(always)]
             fn to_bits(value: $value) -> u64 {
-                value as u64
+                // By way of the unsigned type of the same size: a sign must not reach the upper bits.
+                value as $unsigned as u64
             }
             #[inline(always)]
             fn from_bits(bits: u64) -> $value {
@@ -35,8 +36,8 @@ macro_rules! integers {
     )*};
 }
 
-integers!(AtomicU8 => u8, AtomicU16 => u16, AtomicU32 => u32, AtomicU64 => u64, AtomicUsize => usize,
-          AtomicI32 => i32, AtomicI64 => i64);
+integers!(AtomicU8 => u8 as u8, AtomicU16 => u16 as u16, AtomicU32 => u32 as u32, AtomicU64 => u64 as u64,
+          AtomicUsize => usize as usize, AtomicI32 => i32 as u32, AtomicI64 => i64 as u64);
 
 /// The machine's access to one variable by its link-time name, written by [`percpu!`](crate::percpu!).
 ///

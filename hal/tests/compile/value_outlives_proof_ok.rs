@@ -1,0 +1,18 @@
+//! A reference that is used while there is proof.
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicU64;
+
+hal::percpu! {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+}
+
+struct NoPreempt(PhantomData<*mut ()>);
+// SAFETY: a thread of the hosted machine stays on its CPU while it is bound, as it is until it ends.
+unsafe impl hal::percpu::Pinned for NoPreempt {}
+
+pub(crate) fn main() {
+    let pinned = NoPreempt(PhantomData);
+    let count = COUNT.get(&pinned);
+    count.load(core::sync::atomic::Ordering::Relaxed);
+    drop(pinned);
+}

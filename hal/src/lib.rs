@@ -28,3 +28,8 @@ pub mod x86_64;
 
 pub use cpu::{CpuId, MAX_CPUS};
 pub use platform::{Native, Platform};
+
+/// Compiles and runs the examples in the README.
+#[cfg(all(doctest, feature = "machine"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -7,6 +7,7 @@ use hal::cpumask::AtomicCpuMask;
 use hal::x86_64::{native, smp};
 use hal::{CpuId, Native, Platform, percpu};
 use spin::Once;
+use sync::IrqSpinLock;
 
 static ONLINE: AtomicCpuMask = AtomicCpuMask::new();
 
@@ -18,7 +19,7 @@ static ALL_ONLINE_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether `cpu` runs and takes interrupts.
 pub fn is_online(cpu: CpuId) -> bool {
-    ONLINE.contains(cpu)
+    ONLINE.test(cpu)
 }
 
 /// The CPUs that run, in order. May change while it is used only during boot.
@@ -58,7 +59,7 @@ pub(crate) fn set_apic_ids(ids: Vec<u32>) {
 }
 
 pub(crate) fn set_online(cpu: CpuId) {
-    ONLINE.insert(cpu);
+    ONLINE.set(cpu);
 }
 
 pub(crate) fn note_all_online() {
@@ -103,22 +104,22 @@ pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
 }
 
 /// Runs `work` on `cpu` and returns its result, under the conditions of [`run_on_all`].
+///
+/// # Panics
+/// If `cpu` is not online.
 pub fn run_on<R: Send>(cpu: CpuId, work: impl Fn() -> R + Sync) -> R {
-    let result = spin::Once::new();
+    let result: IrqSpinLock<Option<R>> = IrqSpinLock::new(None);
     run_on_all(&|here| {
         if here == cpu {
-            // SAFETY of sharing: the cell is filled by one CPU and read after all are done.
-            result.call_once(|| Carried(work()));
+            let value = work();
+            *result.lock() = Some(value);
         }
     });
-    result.into_inner().expect("an online CPU runs its job").0
+    match result.into_inner() {
+        Some(value) => value,
+        None => panic!("CPU {cpu} is not online"),
+    }
 }
-
-/// A value that moves from the CPU that made it to the one that asked.
-struct Carried<R>(R);
-
-// SAFETY: the value is moved out by value, by one CPU, after the other is done with it; it is never shared.
-unsafe impl<R: Send> Sync for Carried<R> {}
 
 /// Runs this CPU's job if it has one.
 fn run_pending() -> bool {

@@ -1,40 +1,59 @@
 //! The tick: what happens on every CPU a fixed number of times a second.
+//!
+//! Each CPU has a beat of its own, shifted against the others', so that they do not all wake at the same moment. Its
+//! timer is armed for one tick at a time; a tick that comes late does not move the beat.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hal::chaos::mix;
+use hal::percpu::IrqsOff;
 use hal::x86_64::apic::timer;
 use hal::x86_64::traps::TrapFrame;
-use hal::{CpuId, percpu};
-use timers::tick::HZ;
+use hal::{CpuId, Native, Platform, percpu};
+use timers::{TICK_NS, TickSchedule};
 
 percpu! {
-    /// Ticks that this CPU has taken.
+    /// Ticks that have passed on this CPU.
     static TICKS: AtomicU64 = AtomicU64::new(0);
     /// A digest of (CPU, interrupted address, tick) over all timer interrupts of this CPU, in order.
     static DIGEST: AtomicU64 = AtomicU64::new(0);
+    /// This CPU's beat; `None` while it has no tick.
+    static SCHEDULE: Cell<Option<TickSchedule>> = Cell::new(None);
 }
 
-/// Nanoseconds between ticks.
-pub const PERIOD_NS: u64 = 1_000_000_000 / HZ as u64;
-
-/// Starts this CPU's tick. Interrupts may be off; the first tick comes one period later.
-pub(crate) fn start() {
-    timer::start_periodic(PERIOD_NS);
+/// Starts the executing CPU's tick. The first tick comes within two periods.
+pub fn start(quiet: &impl IrqsOff) {
+    let schedule = TickSchedule::new(Native::now_ns(), TICK_NS)
+        .staggered(percpu::current_cpu_number() % Native::cpu_count(), Native::cpu_count());
+    arm(quiet, schedule);
 }
 
-/// Ticks taken by `cpu`.
+/// Stops the executing CPU's tick. One that is on its way may still come.
+pub fn stop(quiet: &impl IrqsOff) {
+    SCHEDULE.get_local(quiet).set(None);
+    timer::stop();
+}
+
+fn arm(quiet: &impl IrqsOff, schedule: TickSchedule) {
+    timer::start_oneshot(schedule.until_next_ns(Native::now_ns()));
+    SCHEDULE.get_local(quiet).set(Some(schedule));
+}
+
+/// Ticks that have passed on `cpu`.
 pub fn count(cpu: CpuId) -> u64 {
     TICKS.on(cpu).load(Ordering::Relaxed)
 }
 
 /// For the timer vector.
 pub(crate) fn on_timer(frame: &TrapFrame) {
-    let tick = TICKS.read() + 1;
-    TICKS.write(tick);
-    let place = mix(frame.rip ^ mix(tick ^ (u64::from(percpu::current_cpu_number()) << 48)));
+    let quiet = sync::irq::disable();
+    if let Some(mut schedule) = SCHEDULE.get_local(&quiet).take() {
+        TICKS.add(schedule.advance(Native::now_ns()).0);
+        arm(&quiet, schedule);
+    }
+    let place = mix(frame.rip ^ mix(TICKS.read() ^ (u64::from(percpu::current_cpu_number()) << 48)));
     DIGEST.write(mix(DIGEST.read() ^ place));
-    timer::on_tick();
     crate::testing::watchdog::on_tick();
 }
 

@@ -75,6 +75,11 @@ fn template_start() -> usize {
     template().start as usize
 }
 
+/// The address of the template: what a base is relative to.
+pub fn template_address() -> usize {
+    template_start()
+}
+
 /// The size of the template in bytes.
 pub fn template_size() -> usize {
     let template = template();

@@ -278,6 +278,11 @@ fn supply(cpu: CpuId) {
     });
 }
 
+/// How many of the [`DYNAMIC_BYTES`] are taken. Task context.
+pub fn dynamic_used() -> usize {
+    edit(|book| book.taken.iter().filter(|taken| **taken).count()) * GRANULE
+}
+
 /// Which granules are taken, and how to make values for the allocations that begin at them.
 struct Book {
     taken: [bool; GRANULES],

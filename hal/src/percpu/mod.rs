@@ -46,11 +46,11 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicUsize;
 
-pub use area::{AREA_ALIGN, AreaError, Initializer, area_of, area_size, cpus, install, template_size};
+pub use area::{AREA_ALIGN, AreaError, Initializer, area_of, area_size, cpus, install, template_address, template_size};
 pub(crate) use area::base_of;
 #[cfg(not(target_os = "none"))]
 pub use area::set_host_base;
-pub use dynamic::{DYNAMIC_BYTES, DynamicPerCpu, OutOfPerCpuSpace};
+pub use dynamic::{DYNAMIC_BYTES, DynamicPerCpu, OutOfPerCpuSpace, dynamic_used};
 pub use integer::{PerCpuInteger, Symbol};
 
 use crate::CpuId;

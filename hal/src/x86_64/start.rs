@@ -1,6 +1,7 @@
 //! The first steps of a CPU in Rust: area, descriptor tables, then the kernel.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::registers::model_specific::GsBase;
 use x86_64::VirtAddr;
@@ -38,8 +39,17 @@ macro_rules! entry {
     };
 }
 
+/// The boot CPU's TSC when it reached Rust.
+static BOOT_TSC: AtomicU64 = AtomicU64::new(0);
+
+/// The boot CPU's time stamp counter when it reached Rust code: the zero of the kernel's time.
+pub fn boot_tsc() -> u64 {
+    BOOT_TSC.load(Ordering::Relaxed)
+}
+
 /// Continues the boot CPU's start, after which `read_info` may use per-CPU data.
 pub(super) fn boot_cpu(read_info: impl FnOnce() -> Result<&'static BootInfo, PvhError>) -> ! {
+    BOOT_TSC.store(super::clock::read_tsc(), Ordering::Relaxed);
     let (start, end) = (&raw const __boot_area_start as usize, &raw const __boot_area_end as usize);
     assert!(percpu::area_size() <= end - start, "link.ld reserves too little for the boot CPU's area");
     let memory = NonNull::new(start as *mut u8).expect("the linker placed the area");
@@ -57,4 +67,34 @@ pub(super) fn boot_cpu(read_info: impl FnOnce() -> Result<&'static BootInfo, Pvh
 /// Makes `base` this CPU's per-CPU base.
 pub(super) fn adopt_base(base: usize) {
     GsBase::write(VirtAddr::new(base as u64));
+}
+
+/// Continues the executing CPU in `next` on another stack, with the old one given up.
+///
+/// # Safety
+/// `stack_top` is the aligned top of a mapped stack that nothing else uses and that stays mapped while the CPU runs on
+/// it. Nothing on the old stack is used again.
+pub unsafe fn continue_on(stack_top: u64, next: extern "C" fn() -> !) -> ! {
+    // SAFETY: the caller's promises; the frame pointer chain ends here.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {stack}",
+            "xor ebp, ebp",
+            "call {next}",
+            "ud2",
+            stack = in(reg) stack_top,
+            next = in(reg) next,
+            options(noreturn),
+        );
+    }
+}
+
+/// The GS base of the executing CPU, as its register has it.
+pub fn gs_base() -> u64 {
+    GsBase::read().as_u64()
+}
+
+/// The interrupt flag of the executing CPU, as its register has it.
+pub fn interrupt_flag() -> bool {
+    x86_64::instructions::interrupts::are_enabled()
 }

@@ -19,8 +19,6 @@ pub mod map;
 pub mod shootdown;
 pub mod space;
 pub mod stacks;
-#[cfg(target_os = "none")]
-mod tests;
 
 #[cfg(target_os = "none")]
 pub use instance::{

@@ -17,7 +17,8 @@
 pub mod nmi;
 pub mod watchdog;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use core::fmt;
 
 use hal::{CpuId, Native, Platform};
 
@@ -35,6 +36,18 @@ pub enum Verdict {
     Skipped(String),
 }
 
+/// For [`check!`](crate::check!).
+#[doc(hidden)]
+pub fn failed(why: fmt::Arguments<'_>) -> Verdict {
+    Verdict::Failed(why.to_string())
+}
+
+/// For [`skip!`](crate::skip!).
+#[doc(hidden)]
+pub fn skipped(why: fmt::Arguments<'_>) -> Verdict {
+    Verdict::Skipped(why.to_string())
+}
+
 /// Where a test runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -45,6 +58,7 @@ pub enum Place {
 }
 
 /// A registered test.
+#[repr(C)]
 pub struct KernelTest {
     /// Its name, with the module it is in.
     pub name: &'static str,
@@ -100,14 +114,14 @@ macro_rules! kernel_test {
 macro_rules! check {
     ($condition:expr) => {
         if !$condition {
-            return Err($crate::testing::Verdict::Failed(::alloc::format!(
+            return Err($crate::testing::failed(::core::format_args!(
                 "{}:{}: {}", file!(), line!(), stringify!($condition))));
         }
     };
     ($condition:expr, $($found:tt)+) => {
         if !$condition {
-            return Err($crate::testing::Verdict::Failed(::alloc::format!(
-                "{}:{}: {}: {}", file!(), line!(), stringify!($condition), ::alloc::format_args!($($found)+))));
+            return Err($crate::testing::failed(::core::format_args!(
+                "{}:{}: {}: {}", file!(), line!(), stringify!($condition), ::core::format_args!($($found)+))));
         }
     };
 }
@@ -118,7 +132,7 @@ macro_rules! check_eq {
     ($left:expr, $right:expr) => {{
         let (left, right) = (&$left, &$right);
         if left != right {
-            return Err($crate::testing::Verdict::Failed(::alloc::format!(
+            return Err($crate::testing::failed(::core::format_args!(
                 "{}:{}: {} is {:?}, {} is {:?}", file!(), line!(), stringify!($left), left, stringify!($right), right)));
         }
     }};
@@ -128,7 +142,7 @@ macro_rules! check_eq {
 #[macro_export]
 macro_rules! skip {
     ($($why:tt)+) => {
-        return Err($crate::testing::Verdict::Skipped(::alloc::format!($($why)+)))
+        return Err($crate::testing::skipped(::core::format_args!($($why)+)))
     };
 }
 

@@ -144,7 +144,7 @@ impl LocalApic {
     /// and errors; every priority accepted; nothing left in service.
     ///
     /// # Safety
-    /// Once per CPU, interrupts off, its descriptor tables loaded and with handlers for NMI,
+    /// Whenever the CPU comes up, interrupts off, its per-CPU area and descriptor tables in place, with handlers for NMI,
     /// [`vectors::APIC_ERROR`] and [`vectors::SPURIOUS`].
     pub unsafe fn enable(&self) {
         self.enter_form();
@@ -157,6 +157,7 @@ impl LocalApic {
         access.write(Register::SPURIOUS, SOFTWARE_ENABLED | u32::from(vectors::SPURIOUS));
         access.write(Register::TASK_PRIORITY, 0);
         access.write(Register::LVT_TIMER, MASKED | u32::from(vectors::TIMER));
+        timer::forget_entry();
         access.write(Register::LVT_LINT0, MASKED);
         access.write(Register::LVT_LINT1, DELIVER_NMI);
         let highest_entry = access.read(Register::VERSION) >> 16 & 0xff;

@@ -75,7 +75,7 @@ static RATE: Once<Rate> = Once::new();
 
 impl Timer {
     /// Learns the timer's rate: from the hypervisor, or by the clock, which must run. Takes 16 ms, with a busy host up to
-    /// four times that.
+    /// eight times that.
     ///
     /// Once, on the boot CPU, interrupts off, after [`LocalApic::new`].
     ///
@@ -179,6 +179,11 @@ impl Timer {
         // An entry in memory may take effect after a following MSR write unless it is fenced (Intel SDM volume 3, 11.5.4.1).
         core::sync::atomic::fence(Ordering::SeqCst);
     }
+}
+
+/// The executing CPU's entry was written by somebody else.
+pub(super) fn forget_entry() {
+    ENTRY.write(0);
 }
 
 const fn entry(mode: u32) -> u32 {

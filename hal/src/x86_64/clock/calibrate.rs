@@ -9,10 +9,12 @@ use crate::x86_64::relax;
 
 /// How long one try lasts, in ns: long enough that a reading's 1 to 2 us are below 0.1 %, short enough that a busy host
 /// rarely stops us in the middle, and far below the PIT's wrap of 55 ms.
-pub(super) const TRY_NS: u64 = 4_000_000;
-/// Tries per round, and rounds while the samples do not say.
+const TRY_NS: u64 = 4_000_000;
+/// Tries per round.
 const TRIES: u32 = 4;
-const ROUNDS: u32 = 4;
+/// One round, and more while the samples do not say, of tries this many times as long: on a host where reading a device
+/// takes long, short tries are vague.
+const ROUNDS: [u64; 4] = [1, 1, 2, 4];
 /// A reference that has not moved after this many reads does not exist.
 const DEAD_AFTER: u32 = 5_000;
 /// Readings from which the sharpest is taken, at each end of a try.
@@ -63,9 +65,14 @@ fn sharpest(fine: &mut impl Counter, coarse: &mut impl Counter) -> Reading {
     best
 }
 
-/// One try of [`TRY_NS`]. `None` if the coarse counter does not count.
-pub(super) fn sample(fine: &mut impl Counter, coarse: &mut impl Counter, coarse_hz: u64) -> Option<Sample> {
-    let target = (u128::from(TRY_NS) * u128::from(coarse_hz) / u128::from(NS)) as u64;
+/// One try. `None` if the coarse counter does not count.
+fn sample(
+    fine: &mut impl Counter,
+    coarse: &mut impl Counter,
+    coarse_hz: u64,
+    length_ns: u64,
+) -> Option<Sample> {
+    let target = (u128::from(length_ns) * u128::from(coarse_hz) / u128::from(NS)) as u64;
     let start = sharpest(fine, coarse);
     let mut idle = 0;
     loop {
@@ -100,7 +107,7 @@ pub enum Failure {
     Undecided(Undecided),
 }
 
-/// Measures the frequency of `fine`: four tries, more if they contradict each other. Takes 16 to 64 ms; does not sleep.
+/// Measures the frequency of `fine`: four tries, more if they contradict each other. Takes 16 to 128 ms; does not sleep.
 pub(in crate::x86_64) fn measure(
     fine: &mut impl Counter,
     coarse: &mut impl Counter,
@@ -108,9 +115,9 @@ pub(in crate::x86_64) fn measure(
 ) -> Result<Verdict, Failure> {
     let mut samples = Vec::new();
     let mut last = Undecided { samples: 0 };
-    for _ in 0..ROUNDS {
+    for times in ROUNDS {
         for _ in 0..TRIES {
-            samples.push(sample(fine, coarse, coarse_hz).ok_or(Failure::Dead)?);
+            samples.push(sample(fine, coarse, coarse_hz, times * TRY_NS).ok_or(Failure::Dead)?);
         }
         match judge(&samples) {
             Ok(verdict) => return Ok(verdict),

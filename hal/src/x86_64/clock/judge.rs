@@ -47,7 +47,7 @@ impl Sample {
 /// Two honest samples may differ by this much without slack: emulated clocks are not smooth.
 const RIPPLE_PPM: u64 = 50;
 /// A sample vaguer than this cannot contribute to the value.
-const VAGUE_PPM: u64 = 5_000;
+const VAGUE_PPM: u64 = 10_000;
 
 fn ppm_of(value: u64, ppm: u64) -> u64 {
     (u128::from(value) * u128::from(ppm) / 1_000_000) as u64

@@ -100,7 +100,7 @@ impl core::error::Error for NoClock {}
 /// what it found through `log`, and returns it.
 ///
 /// Once, task context on the boot CPU before others run; allocates. Takes 16 ms per reference, of which it uses two; with
-/// a busy host up to four times that.
+/// a busy host up to eight times that.
 ///
 /// # Errors
 /// There is no clock at all. The time stays 0 and [`delay_ns`] guesses.

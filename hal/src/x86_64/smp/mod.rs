@@ -22,7 +22,7 @@ pub enum State {
     Absent = 0,
     /// Told to start.
     Starting = 1,
-    /// Runs Rust code, and waits to be let on.
+    /// Runs Rust code.
     Alive = 2,
     /// Did not answer in time. Stays parked if it does later.
     GivenUp = 3,
@@ -68,7 +68,14 @@ pub fn state(cpu: CpuId) -> State {
 ///
 /// # Safety
 /// The stacks and bases belong to these CPUs; `page` is free; `start_root` and `root` map the kernel.
-pub unsafe fn start(cpus: &[Preparation], page: u64, start_root: u64, root: u64, entry: extern "C" fn() -> !) {
+pub unsafe fn start(
+    cpus: &[Preparation],
+    page: u64,
+    start_root: u64,
+    root: u64,
+    entry: extern "C" fn() -> !,
+    waiting: impl Fn(),
+) {
     if cpus.is_empty() {
         return;
     }
@@ -92,6 +99,7 @@ pub unsafe fn start(cpus: &[Preparation], page: u64, start_root: u64, root: u64,
     }
     let deadline = clock::now_ns() + START_TIMEOUT_NS;
     while cpus.iter().any(|p| state(p.cpu) == State::Starting) && clock::now_ns() < deadline {
+        waiting();
         Native::relax();
     }
     for prepared in cpus {

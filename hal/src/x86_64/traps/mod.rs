@@ -173,11 +173,14 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
         vectors::KICK => (table.kick)(),
         vectors::CALL => (table.call)(),
         vectors::TLB => (table.tlb)(),
-        vectors::APIC_ERROR => apic::on_error(),
+        vectors::APIC_ERROR => {
+            apic::on_error();
+        }
+        vectors::SPURIOUS => apic::on_spurious(),
         _ => (table.device)(vector, frame),
     }
     if vector != vectors::SPURIOUS {
-        apic::eoi();
+        apic::end_of_interrupt();
     }
     PREEMPT_WORD.sub(HARDIRQ_UNIT);
 }

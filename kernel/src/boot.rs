@@ -1,0 +1,364 @@
+//! The boot CPU's way from the loader to the console.
+//!
+//! 1. Something to print with, memory, guarded stacks.
+//! 2. What firmware says; interrupt controllers; clocks.
+//! 3. The other CPUs, all at once.
+//! 4. What the command line asks for: tests, commands, a crash, or the console.
+//!
+//! A machine without usable firmware tables gets as far, with one CPU.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use alloc::vec::Vec;
+
+use hal::x86_64::acpi::{self, PhysicalMemory, Processor, ProcessorState, Topology};
+use hal::x86_64::apic::{self, IoApics, LocalApic};
+use hal::x86_64::boot::{BootInfo, PvhError};
+use hal::x86_64::cpuid::Features;
+use hal::x86_64::clock::WarpTest;
+use hal::x86_64::power::ExitStatus;
+use hal::x86_64::smp::Preparation;
+use hal::x86_64::layout::phys_to_virt;
+use hal::x86_64::tables::IstStack;
+use hal::x86_64::traps::probe;
+use hal::x86_64::{clock, fpu, native, smp, start, tables, traps, upcalls, vectors};
+use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
+use log::{error, info, warn};
+use spin::Once;
+use sync::IrqSpinLock;
+
+use crate::cmdline::{Options, TestFilter};
+use crate::memory::stacks::{GuardedStack, Owner};
+use crate::this_machine::ThisMachine;
+use crate::{console, cpus, crash, machine, memory, panic, serial, shutdown, testing, tick};
+
+/// What firmware said, if it could be believed.
+static TOPOLOGY: Once<Topology> = Once::new();
+/// What the boot CPU can do; the others are checked against it.
+static FEATURES: Once<Features> = Once::new();
+static IO_APICS: Once<IrqSpinLock<IoApics>> = Once::new();
+static BOOT: Once<&'static BootInfo> = Once::new();
+
+/// What firmware said, or `None` if it said nothing usable.
+pub fn topology() -> Option<&'static Topology> {
+    TOPOLOGY.get()
+}
+
+/// The boot CPU's features.
+pub fn features() -> Option<&'static Features> {
+    FEATURES.get()
+}
+
+/// The I/O APICs, once they are set up.
+pub fn io_apics() -> Option<&'static IrqSpinLock<IoApics>> {
+    IO_APICS.get()
+}
+
+/// What the boot loader said.
+pub fn boot_info() -> Option<&'static BootInfo> {
+    BOOT.get().copied()
+}
+
+/// The kernel's entry, on the boot CPU: interrupts off, boot tables' mappings.
+pub fn main(boot: Result<&'static BootInfo, PvhError>) -> ! {
+    upcalls::install(&machine::UPCALLS);
+    serial::init();
+    crate::log::init(log::LevelFilter::Info);
+    let boot = match boot {
+        Ok(boot) => *BOOT.call_once(|| boot),
+        Err(problem) => panic!("the boot loader's data cannot be used: {problem:?}"),
+    };
+    let options = Options::parse(boot.command_line, |problem| warn!("command line: {problem}"));
+    OPTIONS.call_once(|| options);
+    if let Some(level) = options.loglevel {
+        crate::log::set_level(level);
+    }
+    shutdown::set_debug_exit(options.debugexit);
+    #[cfg(feature = "chaos")]
+    hal::chaos::seed(options.seed.unwrap_or(0));
+    info!("Quiesce {} booted by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
+    FEATURES.call_once(Features::detect);
+    memory::init(boot);
+    let top = give_stacks(CpuId::BOOT);
+    // SAFETY: the new stack is mapped, ours, and never freed; nothing on the old one is used again.
+    unsafe { start::continue_on(top, on_own_stack) }
+}
+
+static OPTIONS: Once<Options<'static>> = Once::new();
+
+/// The command line's options.
+pub fn options() -> Options<'static> {
+    OPTIONS.get().copied().unwrap_or_default()
+}
+
+extern "C" fn on_own_stack() -> ! {
+    let features = *features().expect("detected in main");
+    // SAFETY: ring 0, this CPU's features, and no task has run.
+    let fpu = unsafe { fpu::enable(&features) };
+    info!("vector state: {} bytes by {:?}", fpu.area_size, fpu.method);
+
+    let topology = read_firmware(&features);
+    start_interrupt_controllers(&features, topology.as_ref());
+    start_clock(&features, topology.as_ref());
+    let processors = topology.as_ref().map_or(&[][..], |t| &t.processors);
+    native::set_cpu_count(processors.len().max(1) as u32);
+    crate::log::give_rings(Native::cpu_count());
+    if let Some(topology) = topology {
+        TOPOLOGY.call_once(|| topology);
+    }
+    shutdown::prepare();
+    bring_up_this_cpu(CpuId::BOOT);
+    route_serial_input();
+    start_other_cpus();
+    Native::irq_enable();
+    cpus::note_all_online();
+    info!("all {} CPUs online at {} us", cpus::online_count(), cpus::all_online_at_ns() / 1_000);
+    crate::log::set_deferred(true);
+    run()
+}
+
+/// What the command line asks for.
+fn run() -> ! {
+    let options = options();
+    let finish = |good| {
+        crate::log::drain();
+        panic::end(if good { ExitStatus::Success } else { ExitStatus::Failure })
+    };
+    if let Some(kind) = options.crash {
+        crash::crash(kind);
+        let known: Vec<_> = crash::KINDS.iter().map(|kind| kind.name).collect();
+        error!("no way to crash is called `{kind}`; there are: {}", known.join(" "));
+        finish(false)
+    }
+    if let Some(filter) = options.test {
+        let filter = match filter {
+            TestFilter::All => "",
+            TestFilter::Matching(part) => part,
+        };
+        finish(testing::run_all(filter))
+    }
+    if let Some(commands) = options.exec {
+        finish(console::execute(&ThisMachine, &alloc::format!("{commands}")))
+    }
+    console::run(&ThisMachine, wait_for_input)
+}
+
+/// Halts until something may have happened. Looks at the input with interrupts off, so that a byte that comes after the
+/// look ends the halt.
+fn wait_for_input() {
+    Native::irq_disable();
+    if serial::has_input() || crate::log::has_pending() {
+        Native::irq_enable();
+    } else {
+        native::enable_and_wait();
+    }
+}
+
+fn read_firmware(features: &Features) -> Option<Topology> {
+    let rsdp = boot_info().and_then(|boot| boot.rsdp);
+    match acpi::discover(&DirectMap, rsdp, features.apic_id, MAX_CPUS) {
+        Ok(topology) => {
+            let present = topology.processors.iter().filter(|p| p.state == ProcessorState::Enabled).count();
+            info!("ACPI: {present} CPUs present, {} possible", topology.processors.len());
+            if !topology.parked.is_empty() {
+                warn!(
+                    "this build runs at most {MAX_CPUS} CPUs; {} more stay parked (build with QUIESCE_MAX_CPUS)",
+                    topology.parked.len()
+                );
+            }
+            Some(topology)
+        }
+        Err(error) => {
+            warn!("ACPI: {error}; running on one CPU");
+            None
+        }
+    }
+}
+
+fn start_interrupt_controllers(features: &Features, topology: Option<&Topology>) {
+    let address = topology.map_or(apic::DEFAULT_ADDRESS, |t| t.local_apic_address);
+    // SAFETY: `map_mmio` maps device registers uncached and for good; ring 0.
+    match unsafe { LocalApic::new(features, false, address, map_mmio) } {
+        Ok(local) => {
+            info!("local APIC: {}", local.form());
+            apic::init(local);
+        }
+        Err(error) => panic!("no interrupts without a local APIC: {error}"),
+    }
+    if topology.is_none_or(|t| t.has_8259) {
+        // SAFETY: the PC's interrupt controllers are at their fixed ports, and nothing uses them.
+        unsafe { apic::pic::silence() };
+    }
+    if let Some(topology) = topology {
+        // SAFETY: as for the local APIC; the addresses are the firmware's.
+        let io_apics = unsafe { IoApics::new(topology, map_mmio) };
+        IO_APICS.call_once(|| IrqSpinLock::new(io_apics));
+    }
+}
+
+fn start_clock(features: &Features, topology: Option<&Topology>) {
+    // SAFETY: ring 0, the firmware's tables, device registers mapped uncached and for good.
+    let clock = unsafe { clock::init(features, topology, map_mmio, start::boot_tsc()) };
+    if let Err(error) = clock {
+        panic!("no clock: {error}");
+    }
+    match apic::timer::Timer::calibrate(*apic::local(), features) {
+        Ok((timer, rate)) => {
+            info!("APIC timer: {}, {}", clock::Mhz(timer.hz()), timer.mode());
+            apic::timer::init(timer, rate);
+        }
+        Err(error) => panic!("no timer: {error}"),
+    }
+}
+
+/// The serial port's interrupt, to the boot CPU.
+fn route_serial_input() {
+    let (Some(topology), Some(io_apics)) = (topology(), io_apics()) else { return };
+    let vector = vectors::ISA + serial::ISA_IRQ;
+    let target = apic::local().id();
+    if let Err(error) = io_apics.lock().route_isa(topology.isa_route(serial::ISA_IRQ), vector, target) {
+        warn!("serial input is polled: {error}");
+    }
+}
+
+/// What every CPU does for itself, the boot CPU included. Interrupts are off.
+fn bring_up_this_cpu(cpu: CpuId) {
+    // SAFETY: this CPU, interrupts off, its tables are loaded.
+    unsafe { apic::enable_this_cpu(cpu) };
+    tick::start(&sync::irq::disable());
+    cpus::set_online(cpu);
+    memory::shootdown::forget_on_arrival();
+}
+
+/// Pages of a CPU's own stack, which is also where the console and the tests run on the boot CPU.
+const IDLE_STACK: usize = 8;
+const INTERRUPT_STACK: usize = 4;
+const FAULT_STACK: usize = 2;
+
+/// Gives `cpu` all its stacks, for good. Those for interrupts and faults are used from now on; the top of its own is
+/// returned.
+fn give_stacks(cpu: CpuId) -> u64 {
+    let top = |pages, owner| match GuardedStack::new(pages, owner) {
+        Ok(stack) => stack.leak(),
+        Err(error) => panic!("{owner}: {error}"),
+    };
+    traps::set_stacks(cpu, top(INTERRUPT_STACK, Owner::Interrupt(cpu)), top(INTERRUPT_STACK, Owner::Nmi(cpu)));
+    for (ist, owner) in [
+        (IstStack::DoubleFault, Owner::DoubleFault(cpu)),
+        (IstStack::Nmi, Owner::Nmi(cpu)),
+        (IstStack::MachineCheck, Owner::MachineCheck(cpu)),
+        (IstStack::Debug, Owner::Debug(cpu)),
+    ] {
+        tables::set_ist_stack(cpu, ist, top(FAULT_STACK, owner));
+    }
+    top(IDLE_STACK, Owner::Idle(cpu))
+}
+
+/// Firmware's tables, read through the direct map. What is not mapped reads as "not there".
+struct DirectMap;
+
+impl PhysicalMemory for DirectMap {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        buffer.iter_mut().zip(address..).all(|(byte, at)| {
+            let word = probe::read_u64(phys_to_virt(at & !7) as u64);
+            word.map(|word| *byte = word.to_le_bytes()[(at & 7) as usize]).is_some()
+        })
+    }
+}
+
+fn map_mmio(physical: u64, length: usize) -> Option<NonNull<u8>> {
+    memory::map_mmio(physical, length)
+        .inspect_err(|error| warn!("device registers at {physical:#x} cannot be mapped: {error}"))
+        .ok()
+}
+
+/// Prepares, starts and lets on all CPUs that are present.
+fn start_other_cpus() {
+    let Some(topology) = topology() else { return };
+    cpus::set_apic_ids(topology.processors.iter().map(|p| p.apic_id).collect());
+    let mut prepared = Vec::new();
+    for (number, processor) in topology.processors.iter().enumerate().skip(1) {
+        let cpu = CpuId::new(number as u32).expect("discovery stops at MAX_CPUS");
+        let Some(base) = install_area(cpu) else { break };
+        if processor.state == ProcessorState::Enabled {
+            prepared.push(prepare(cpu, processor, base));
+        }
+    }
+    if prepared.is_empty() {
+        return;
+    }
+    let page = match memory::start_page() {
+        Ok(page) => page,
+        Err(error) => {
+            warn!("no page below 1 MiB to start other CPUs from ({error}); running on one CPU");
+            return;
+        }
+    };
+    // While CPUs come up, theirs and this one's time stamp counters are compared.
+    let compare = || WARP_TEST.look_as_starter(clock::read_tsc);
+    // SAFETY: the preparations are these CPUs' own; the start page is free and mapped at its own address in its tables,
+    // which are below 4 GiB.
+    unsafe { smp::start(&prepared, page.page, page.root, memory::root(), other_cpu, compare) };
+    for Preparation { cpu, apic_id, .. } in prepared {
+        if smp::state(cpu) == smp::State::GivenUp {
+            warn!("CPU {cpu} (APIC id {apic_id}) did not answer its start-up in time; going on without it");
+            continue;
+        }
+        while !cpus::is_online(cpu) {
+            compare();
+            Native::relax();
+        }
+    }
+    if WARP_TEST.worst() > 0 {
+        clock::distrust_tsc(WARP_TEST.worst());
+    }
+}
+
+/// Finds time stamp counters that disagree while CPUs start.
+static WARP_TEST: WarpTest = WarpTest::new();
+
+/// The area of a possible CPU: it exists even while the CPU does not.
+fn install_area(cpu: CpuId) -> Option<usize> {
+    let layout = Layout::from_size_align(percpu::area_size(), percpu::AREA_ALIGN).expect("a small power of two");
+    // SAFETY: the size is not zero. The memory is never freed.
+    let Some(memory) = NonNull::new(unsafe { alloc::alloc::alloc(layout) }) else {
+        error!("no memory for the area of CPU {cpu}; it and those behind it stay off");
+        return None;
+    };
+    // SAFETY: fresh memory of the right size and alignment that is never freed; the CPU is not running.
+    match unsafe { percpu::install(cpu, memory) } {
+        Ok(base) => Some(base),
+        Err(error) => panic!("the area of CPU {cpu}: {error}"),
+    }
+}
+
+fn prepare(cpu: CpuId, processor: &Processor, base: usize) -> Preparation {
+    apic::set_id(cpu, processor.apic_id);
+    Preparation { cpu, apic_id: processor.apic_id, stack_top: give_stacks(cpu), base }
+}
+
+/// The first kernel function of every other CPU.
+extern "C" fn other_cpu() -> ! {
+    let cpu = Native::cpu();
+    memory::enable_on_this_cpu();
+    let features = Features::detect();
+    let boot_features = boot_features_of(cpu, &features);
+    // SAFETY: ring 0, and no task has run on this CPU. Every CPU has what the boot CPU has, checked above.
+    unsafe { fpu::enable(boot_features) };
+    if WARP_TEST.check(clock::read_tsc) == clock::Sync::Unchecked {
+        warn!("CPU {cpu}: the time stamp counter could not be compared, the host is busy");
+    }
+    bring_up_this_cpu(cpu);
+    Native::irq_enable();
+    cpus::idle()
+}
+
+/// The features that all CPUs switch on, after a check that this CPU has them.
+fn boot_features_of(cpu: CpuId, mine: &Features) -> &'static Features {
+    let boot = features().expect("detected before other CPUs start");
+    if let Some(feature) = boot.lacks(mine) {
+        panic!("CPU {cpu} lacks a feature that the boot CPU has: {feature}");
+    }
+    boot
+}

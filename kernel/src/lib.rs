@@ -1,0 +1,41 @@
+//! The Quiesce kernel: the machine's one instance of everything.
+//!
+//! Mechanisms live in the crates below; here they get their statics, and are put together into a system. The library is
+//! everything, the binary only names the entry, so that what does not need the machine is tested on a host.
+//!
+//! In the order of a boot: `boot`, [`memory`], `cpus`, then what runs: [`console`], `testing`. [`log`] and `panic` tell.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod cmdline;
+#[cfg(not(loom))]
+pub mod console;
+pub mod log;
+#[cfg(not(loom))]
+pub mod memory;
+#[cfg(not(loom))]
+pub mod serial;
+
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+pub mod cpus;
+#[cfg(target_os = "none")]
+pub mod crash;
+#[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
+pub mod panic;
+#[cfg(target_os = "none")]
+pub mod shutdown;
+#[cfg(target_os = "none")]
+pub mod snapshot;
+#[cfg(target_os = "none")]
+pub mod testing;
+#[cfg(target_os = "none")]
+mod tests;
+#[cfg(target_os = "none")]
+pub mod this_machine;
+#[cfg(target_os = "none")]
+pub mod tick;

@@ -1,0 +1,10 @@
+//! The kernel's own tests: what only the machine can show.
+//!
+//! One file a subject. Tests whose name contains `smoke` are quick on any number of CPUs.
+
+mod clock;
+mod contract;
+mod interrupts;
+mod percpu;
+mod smp;
+mod traps;

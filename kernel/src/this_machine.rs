@@ -1,0 +1,187 @@
+//! The running machine, as the console sees it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use hal::x86_64::power::ExitStatus;
+use hal::x86_64::layout::PAGE_SIZE;
+use hal::x86_64::{apic, clock, traps, vectors};
+use hal::{CpuId, percpu};
+
+use crate::console::machine::{Cpu, Fact, Interrupt, Machine, Memory, PerCpuAreas, Summary};
+use crate::memory::map::Kind;
+use crate::{boot, cpus, crash, memory, panic, shutdown, snapshot, tick};
+
+/// The machine that this kernel runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisMachine;
+
+/// Vectors by which CPUs interrupt each other.
+const FROM_CPUS: [u8; 3] = [vectors::KICK, vectors::CALL, vectors::TLB];
+
+impl Machine for ThisMachine {
+    fn summary(&self) -> Summary {
+        let hypervisor = boot::features().and_then(|features| features.hypervisor);
+        let host = hypervisor.map_or_else(|| String::from("no hypervisor"), |name| name.to_string());
+        Summary { cpus: cpus::online_count(), memory: memory::stats().total(), machine: format!("x86_64 under {host}") }
+    }
+
+    fn cpus(&self) -> Vec<Cpu> {
+        percpu::cpus()
+            .map(|cpu| {
+                let area = percpu::area_of(cpu).map(|area| area as u64);
+                Cpu {
+                    number: cpu.as_u32(),
+                    apic_id: apic::id_of(cpu),
+                    state: cpus::state_name(cpu),
+                    gs_base: area.map(|area| area.wrapping_sub(percpu::template_address() as u64)),
+                    area,
+                    frequency: clock::tsc_hz(),
+                    ticks: tick::count(cpu),
+                    ipis: FROM_CPUS.iter().map(|vector| traps::count(cpu, *vector)).sum(),
+                }
+            })
+            .collect()
+    }
+
+    fn memory(&self) -> Memory {
+        let stats = memory::stats();
+        let image = stats.of(Kind::Kernel);
+        let heap_free = stats.heap.free;
+        let parts = [
+            ("kernel image and records", image),
+            ("heap", stats.heap.used),
+            ("heap, held for later", heap_free),
+            ("page tables", stats.table_bytes),
+            ("stacks", stats.stack_bytes),
+        ];
+        let known: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+        let mut used = Vec::from(parts);
+        used.push(("other", stats.used().saturating_sub(known)));
+        Memory {
+            total: stats.total(),
+            used,
+            heap_free,
+            largest_free: stats.frames.free_blocks.iter().rposition(|blocks| *blocks != 0).map_or(0, |order| PAGE_SIZE << order),
+            map: memory::map_of_memory().regions().iter().map(|r| (r.start, r.bytes(), r.kind.name())).collect(),
+        }
+    }
+
+    fn interrupts(&self) -> Vec<Interrupt> {
+        let online: Vec<CpuId> = cpus::online().collect();
+        (0..=u8::MAX)
+            .map(|vector| Interrupt {
+                vector,
+                name: traps::vector_name(vector),
+                counts: online.iter().map(|cpu| traps::count(*cpu, vector)).collect(),
+            })
+            .filter(|interrupt| interrupt.counts.iter().any(|count| *count > 0))
+            .collect()
+    }
+
+    fn interrupt_digest(&self) -> u64 {
+        tick::digest()
+    }
+
+    fn acpi(&self) -> Vec<Fact> {
+        let Some(topology) = boot::topology() else {
+            return Vec::from([("tables", String::from("none that can be believed; see dmesg"))]);
+        };
+        let mut facts = Vec::new();
+        for table in &topology.tables {
+            facts.push(("table", format!("{} at {:#x}, {} bytes", table.signature, table.address, table.length)));
+        }
+        for processor in &topology.processors {
+            facts.push(("processor", format!("APIC id {}, {:?}", processor.apic_id, processor.state)));
+        }
+        for info in &topology.io_apics {
+            facts.push(("I/O APIC", format!("id {} at {:#x}, inputs from {}", info.id, info.address, info.gsi_base)));
+        }
+        for route in &topology.overrides {
+            facts.push((
+                "override",
+                format!("ISA {} is input {}, {:?}, {:?}", route.irq, route.gsi, route.polarity, route.trigger),
+            ));
+        }
+        if let Some(hpet) = topology.hpet {
+            facts.push(("HPET", format!("at {:#x}", hpet.address)));
+        }
+        facts
+    }
+
+    fn clock(&self) -> Vec<Fact> {
+        let mut facts = Vec::from([
+            ("clock", format!("{} at {}", clock::source(), clock::Mhz(clock::source_hz()))),
+            ("time since boot", format!("{} ns", clock::now_ns())),
+            ("TSC disagreement", format!("{} cycles", clock::tsc_warp())),
+        ]);
+        if let Some(info) = clock::info() {
+            if let Some(tsc) = info.tsc {
+                facts.push(("TSC", format!("{}, {}; {}", clock::Mhz(tsc.hz), tsc.origin, tsc.check)));
+            }
+            facts.push(("TSC invariant", String::from(if info.invariant_tsc { "yes" } else { "not stated" })));
+            for reference in &info.references {
+                facts.push(("reference", format!("{} at {}", reference.kind(), clock::Mhz(reference.hz()))));
+            }
+        }
+        if let Some((timer, rate)) = apic::timer::get() {
+            let known = match rate {
+                apic::timer::Rate::Stated => "stated by the hypervisor",
+                apic::timer::Rate::Measured(_) => "measured",
+            };
+            facts.push(("APIC timer", format!("{}, {}, {known}", clock::Mhz(timer.hz()), timer.mode())));
+        }
+        facts.push(("ticks a second", timers::HZ.to_string()));
+        facts
+    }
+
+    fn per_cpu(&self) -> PerCpuAreas {
+        PerCpuAreas {
+            template: percpu::template_address() as u64,
+            template_size: percpu::template_size() as u64,
+            area_size: percpu::area_size() as u64,
+            dynamic: percpu::DYNAMIC_BYTES as u64,
+            dynamic_used: percpu::dynamic_used() as u64,
+            areas: percpu::cpus().filter_map(|cpu| Some((cpu.as_u32(), percpu::area_of(cpu)? as u64))).collect(),
+        }
+    }
+
+    fn backtrace(&self, cpu: Option<u32>, out: &mut dyn fmt::Write) -> fmt::Result {
+        match cpu {
+            Some(number) => match CpuId::new(number) {
+                Some(cpu) => snapshot::print_cpu(out, cpu),
+                None => writeln!(out, "there is no CPU {number}"),
+            },
+            None => {
+                for cpu in cpus::online() {
+                    snapshot::print_cpu(out, cpu)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn crashes(&self) -> Vec<(&'static str, &'static str)> {
+        crash::KINDS.iter().map(|kind| (kind.name, kind.help)).collect()
+    }
+
+    fn crash(&self, kind: &str) {
+        crash::crash(kind);
+    }
+
+    fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {
+        cpus::run_on_all(&|cpu| work(cpu.as_u32()));
+    }
+
+    fn power_off(&self, success: bool) {
+        crate::log::drain();
+        panic::end(if success { ExitStatus::Success } else { ExitStatus::Failure });
+    }
+
+    fn reboot(&self) {
+        crate::log::drain();
+        shutdown::reboot();
+    }
+}

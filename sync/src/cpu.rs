@@ -38,3 +38,15 @@ impl<P: Platform> Cpu<P> {
         IrqGuard::new()
     }
 }
+
+/// Makes what contains it neither `Send` nor `Sync`, as a raw pointer does, and takes no room.
+///
+/// Guards contain it: on another CPU, or seen from one, a guard would prove something about the wrong CPU.
+pub(crate) struct CpuBound {
+    // An array and not `PhantomData`, so that the compiler's explanation names types of this crate only.
+    _pointer: [*mut (); 0],
+}
+
+impl CpuBound {
+    pub(crate) const NEW: CpuBound = CpuBound { _pointer: [] };
+}

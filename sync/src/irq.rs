@@ -18,6 +18,8 @@ use core::mem;
 use hal::percpu::{IrqsOff, Pinned};
 use hal::{CpuId, Native, Platform};
 
+use crate::cpu::CpuBound;
+
 /// Turns this CPU's interrupts off until the guard is dropped. Nests.
 ///
 /// Linux: `local_irq_save` and `local_irq_restore`; what is restored is a count, not the flags register, of which the
@@ -49,8 +51,8 @@ pub fn disable() -> IrqGuard {
 #[must_use = "interrupts are on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct IrqGuard<P: Platform = Native> {
-    // A raw pointer is neither `Send` nor `Sync`, and so neither is the guard.
-    platform: PhantomData<(fn() -> P, *mut ())>,
+    platform: PhantomData<fn() -> P>,
+    _bound: CpuBound,
 }
 
 impl<P: Platform> IrqGuard<P> {
@@ -58,7 +60,7 @@ impl<P: Platform> IrqGuard<P> {
     pub(crate) fn new() -> IrqGuard<P> {
         P::irq_disable();
         // INVARIANT: disabled just now, and undone by `drop` or `enable_no_resched`, which consume the value.
-        IrqGuard { platform: PhantomData }
+        IrqGuard { platform: PhantomData, _bound: CpuBound::NEW }
     }
 
     /// The CPU that this code is on, and stays on while the guard lives.

@@ -15,6 +15,8 @@ use hal::context::PREEMPT_UNIT;
 use hal::percpu::Pinned;
 use hal::{CpuId, Native, Platform};
 
+use crate::cpu::CpuBound;
+
 /// Forbids preemption on this CPU until the guard is dropped. Nests, up to 255 levels.
 ///
 /// Linux: `preempt_disable`, and `get_cpu` where [`PreemptGuard::cpu`] is used. Contexts: any. Cost: one instruction on
@@ -47,8 +49,8 @@ pub fn disable() -> PreemptGuard {
 #[must_use = "preemption is on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PreemptGuard<P: Platform = Native> {
-    // A raw pointer is neither `Send` nor `Sync`, and so neither is the guard.
-    platform: PhantomData<(fn() -> P, *mut ())>,
+    platform: PhantomData<fn() -> P>,
+    _bound: CpuBound,
 }
 
 impl<P: Platform> PreemptGuard<P> {
@@ -56,7 +58,7 @@ impl<P: Platform> PreemptGuard<P> {
     pub(crate) fn new() -> PreemptGuard<P> {
         P::preempt_disable();
         // INVARIANT: disabled just now, and undone by `drop` or `enable_no_resched`, which consume the value.
-        PreemptGuard { platform: PhantomData }
+        PreemptGuard { platform: PhantomData, _bound: CpuBound::NEW }
     }
 
     /// The CPU that this code is on, and stays on while the guard lives.

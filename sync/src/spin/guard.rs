@@ -8,6 +8,7 @@ use hal::Platform;
 use hal::percpu::{IrqsOff, Pinned};
 
 use super::{Flavor, Irq, SpinLock};
+use crate::cpu::CpuBound;
 
 /// A [`SpinLock`] is held, and what its flavour switches off is off, while this value lives. Made by
 /// [`lock`](SpinLock::lock) and [`try_lock`](SpinLock::try_lock); gives access to the data.
@@ -41,8 +42,7 @@ pub struct SpinLockWithGuard<'a, T: ?Sized, F: Flavor> {
 /// `lock` is held by the execution that owns the value.
 pub(super) struct Held<'a, T: ?Sized, F: Flavor> {
     lock: &'a SpinLock<T, F>,
-    // A raw pointer is neither `Send` nor `Sync`, and so nothing that contains a `Held` is.
-    bound: PhantomData<*mut ()>,
+    _bound: CpuBound,
 }
 
 impl<'a, T: ?Sized, F: Flavor> Held<'a, T, F> {
@@ -51,7 +51,7 @@ impl<'a, T: ?Sized, F: Flavor> Held<'a, T, F> {
     #[inline(always)]
     pub(super) unsafe fn new(lock: &'a SpinLock<T, F>) -> Held<'a, T, F> {
         // INVARIANT: by the contract.
-        Held { lock, bound: PhantomData }
+        Held { lock, _bound: CpuBound::NEW }
     }
 
     #[inline(always)]
@@ -81,7 +81,8 @@ impl<T: ?Sized, F: Flavor> Drop for Held<'_, T, F> {
 /// # Invariants
 /// One `F::enter`, by the execution that owns the value, has not been undone.
 pub(super) struct Entered<F: Flavor> {
-    flavor: PhantomData<(fn() -> F, *mut ())>,
+    flavor: PhantomData<fn() -> F>,
+    _bound: CpuBound,
 }
 
 impl<F: Flavor> Entered<F> {
@@ -89,7 +90,7 @@ impl<F: Flavor> Entered<F> {
     pub(super) fn new() -> Entered<F> {
         F::enter();
         // INVARIANT: entered just now; only `drop` undoes it.
-        Entered { flavor: PhantomData }
+        Entered { flavor: PhantomData, _bound: CpuBound::NEW }
     }
 }
 

@@ -1,0 +1,12 @@
+//! The lock is released first.
+
+use sync::{IrqSpinLock, irq};
+
+fn main() {
+    let lock = IrqSpinLock::new(0);
+    let quiet = irq::disable();
+    let mut guard = lock.lock_with(&quiet);
+    *guard += 1;
+    drop(guard);
+    drop(quiet);
+}

@@ -1,7 +1,9 @@
-//! Guards for tests: the least that the per-CPU contracts ask for.
+//! What the test programs share. The guards are the least that the per-CPU contracts ask for.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::marker::PhantomData;
+
+use std::thread;
 
 use hal::percpu::{IrqsOff, Pinned};
 use hal::{Native, Platform};
@@ -45,3 +47,8 @@ impl Drop for NoIrqs {
 unsafe impl Pinned for NoIrqs {}
 // SAFETY: likewise.
 unsafe impl IrqsOff for NoIrqs {}
+
+/// Runs `f` on a fresh thread, so that what it leaves behind is its own.
+pub(crate) fn on_fresh_thread<R: Send>(f: impl FnOnce() -> R + Send) -> thread::Result<R> {
+    thread::scope(|scope| scope.spawn(f).join())
+}

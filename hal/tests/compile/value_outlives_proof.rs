@@ -7,12 +7,15 @@ hal::percpu! {
 }
 
 struct NoPreempt(PhantomData<*mut ()>);
+impl NoPreempt {
+    fn end(self) {}
+}
 // SAFETY: a thread of the hosted machine stays on its CPU while it is bound, as it is until it ends.
 unsafe impl hal::percpu::Pinned for NoPreempt {}
 
 fn main() {
     let pinned = NoPreempt(PhantomData);
     let count = COUNT.get(&pinned);
-    drop(pinned);
+    pinned.end();
     count.load(core::sync::atomic::Ordering::Relaxed);
 }

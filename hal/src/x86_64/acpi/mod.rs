@@ -7,7 +7,7 @@
 //!
 //! If one table lies, none is believed: [`discover`] returns an error that says which table and why, and the kernel runs
 //! on the one CPU that it knows it has. No table, however broken, makes this module panic or read outside memory.
-//! Layouts come from the `acpi` crate; [`memory`] says how far it is trusted.
+//! Layouts come from the `acpi` crate; `memory.rs` says how far it is trusted.
 
 mod error;
 mod fadt;

@@ -318,8 +318,8 @@ pub fn send_nmi(apic_id: u32) {
     local().command(Kind::Nmi, To::One(apic_id));
 }
 
-/// Sends an NMI to all other CPUs in one command. Any context; does nothing before [`init`]. CPUs parked with [`disable`]
-/// (LocalApic::disable) or never started by this kernel may get it too: their NMI handler must be harmless.
+/// Sends an NMI to all other CPUs in one command. Any context; does nothing before [`init`]. CPUs that were parked, or
+/// never started by this kernel, may get it too.
 pub fn send_nmi_all_but_self() {
     if let Some(apic) = try_local() {
         apic.command(Kind::Nmi, To::AllButMyself);

@@ -1,12 +1,12 @@
 //! Time: which counter to believe, how fast it runs, and the monotonic clock on top of it.
 //!
 //! 1. [`init`] finds the references (HPET, PM timer, PIT), measures the TSC by two of them in several short tries, and
-//!    compares with what CPUID states. [`judge`] and [`choose()`] are the judgement; they are pure.
+//!    compares with what CPUID states. [`judge()`] and [`choose()`] are the judgement; they are pure.
 //! 2. [`now_ns`] turns the TSC into nanoseconds.
 //! 3. Every CPU that starts takes part in a [`WarpTest`]. If its TSC is not in step, [`distrust_tsc`] replaces the clock's
 //!    counter by a device that all CPUs share.
 //!
-//! Read [`judge`](judge()), `calibrate`, `choose`, then `timebase`.
+//! Read `judge`, `calibrate`, `choose`, then `timebase`.
 
 mod calibrate;
 mod choose;
@@ -127,14 +127,14 @@ pub unsafe fn init(
     let mut references: Vec<Reference> = found.into_iter().flatten().collect();
     let mut measured = Vec::new();
     // Two opinions; a third one if those are none or contradict each other.
-    for reference in references.iter().copied() {
+    for reference in &references {
         if choose(None, &measured).is_some_and(|c| matches!(c.check, Check::Agrees(..))) {
             break;
         }
         let mut fine = (tsc::read, u64::MAX);
-        measured.push((reference.kind(), measure(&mut fine, &mut &reference, reference.hz())));
+        measured.push((reference.kind(), measure(&mut fine, &mut &*reference, reference.hz())));
     }
-    let dead = |kind| measured.iter().any(|m| *m == (kind, Err(Failure::Dead)));
+    let dead = |kind| measured.contains(&(kind, Err(Failure::Dead)));
     references.retain(|reference| !dead(reference.kind()));
 
     let tsc = choose(features.tsc_hz, &measured);

@@ -72,9 +72,9 @@ mod tests {
         assert_eq!(Scale::new(NS, NS).apply(123), 123);
         // The PM timer's wrap, 24 bits.
         assert_eq!(Scale::new(3_579_545, NS).apply(1 << 24), 4_686_968_874);
-        // Ten years of a 5 GHz counter.
-        let cycles = 5_000_000_000u64 * 86400 * 365;
-        assert_eq!(Scale::new(5_000_000_000, NS).apply(cycles), 86400 * 365 * NS);
+        // A year of a 5 GHz counter; the factor is rounded down, so one nanosecond is missing.
+        let year = 86_400 * 365;
+        assert_eq!(Scale::new(5_000_000_000, NS).apply(5_000_000_000 * year), year * NS - 1);
     }
 
     proptest! {

@@ -128,7 +128,9 @@ unsafe impl Source for Pages {
             let generous = needed.max(GROWTH);
             let grow = talc.source.grow;
             // Almost full: less than a generous piece may still be had.
-            grow(generous).map(|start| (start, generous)).or_else(|| grow(needed).map(|start| (start, needed)))
+            grow(generous)
+                .map(|start| (start, generous))
+                .or_else(|| grow(needed).map(|start| (start, needed)))
         });
         let Some((start, size)) = grown else {
             talc.source.refused += 1;

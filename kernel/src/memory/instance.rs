@@ -3,7 +3,6 @@
 //! Lock order: tables, heap and stack slots before frames. None of these locks is held while other CPUs are asked to
 //! flush.
 
-use core::alloc::Layout;
 use core::ops::Range;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -120,7 +119,9 @@ fn with_records(map: &MemoryMap) -> (MemoryMap, &'static mut [u64]) {
         .filter(|region| region.end - region.start >= bytes)
         .last()
         .map(|region| region.end - bytes)
-        .unwrap_or_else(|| panic!("no {bytes} bytes of memory in one piece for the frame allocator's records"));
+        .unwrap_or_else(|| {
+            panic!("no {bytes} bytes of memory in one piece for the frame allocator's records")
+        });
     let room = RawRegion { start: place, length: bytes, kind: Kind::Kernel };
     // SAFETY: usable memory below 4 GiB that the boot tables show, that nothing in use occupies, and that the mark keeps
     // from being allocated. Any bytes are valid words.
@@ -155,7 +156,13 @@ fn add_regions(regions: impl Iterator<Item = Range<u64>>, words: &mut &'static m
 
 fn report_map(map: &MemoryMap) {
     for region in map.regions() {
-        info!("{:#014x} - {:#014x}  {:>10} KiB  {}", region.start, region.end, region.bytes() / 1024, region.kind.name());
+        info!(
+            "{:#014x} - {:#014x}  {:>10} KiB  {}",
+            region.start,
+            region.end,
+            region.bytes() / 1024,
+            region.kind.name()
+        );
     }
     if map.ignored_entries() != 0 {
         warn!("{} usable entries of the memory map wrap around and are ignored", map.ignored_entries());
@@ -324,7 +331,8 @@ pub fn map_mmio(physical: u64, length: usize) -> Result<NonNull<u8>, MapError> {
         .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE))
         .filter(|end| *end > first)
         .ok_or(MapError::BadRange)?;
-    let is_memory = |kind| matches!(kind, Kind::Usable | Kind::Kernel | Kind::AcpiReclaimable | Kind::AcpiNvs);
+    let is_memory =
+        |kind| matches!(kind, Kind::Usable | Kind::Kernel | Kind::AcpiReclaimable | Kind::AcpiNvs);
     if map_of_memory().regions().iter().any(|r| is_memory(r.kind) && r.start < end && first < r.end) {
         return Err(MapError::BadRange);
     }
@@ -380,9 +388,4 @@ pub fn stats() -> MemoryStats {
         device_bytes: DEVICE_BYTES.load(Ordering::Relaxed),
         shootdown: shootdown::stats(),
     }
-}
-
-/// Whether a layout could ever be met, for messages about failed allocations.
-pub(crate) fn describe_failure(layout: Layout) -> (u64, u64) {
-    (layout.size() as u64, FRAMES.try_lock().map_or(0, |frames| frames.stats().free * PAGE_SIZE))
 }

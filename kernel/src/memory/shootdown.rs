@@ -23,7 +23,6 @@ use hal::MAX_CPUS;
 use rcu::seq::Sequence;
 use sync::IrqSpinLock;
 
-
 /// The most ranges that are told apart in one round; more flush everything.
 const MAX_RANGES: usize = 4;
 /// Everything.
@@ -63,7 +62,9 @@ impl Wanted {
         if range.is_empty() {
             return;
         }
-        if let Some(i) = (0..self.count).find(|i| self.starts[*i] <= range.end && range.start <= self.ends[*i]) {
+        if let Some(i) =
+            (0..self.count).find(|i| self.starts[*i] <= range.end && range.start <= self.ends[*i])
+        {
             self.starts[i] = self.starts[i].min(range.start);
             self.ends[i] = self.ends[i].max(range.end);
         } else if self.count < MAX_RANGES {

@@ -5,6 +5,7 @@
 mod clock;
 mod contract;
 mod interrupts;
+mod memory;
 mod percpu;
 mod smp;
 mod traps;

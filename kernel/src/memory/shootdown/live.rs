@@ -60,7 +60,10 @@ impl Machine for Cpus {
             if Native::now_ns() - self.waiting_since.get() > PATIENCE_NS {
                 Native::report(&Report {
                     severity: Severity::Bug,
-                    message: format_args!("CPU#{cpu} has not answered a TLB flush for {} s", PATIENCE_NS / 1_000_000_000),
+                    message: format_args!(
+                        "CPU#{cpu} has not answered a TLB flush for {} s",
+                        PATIENCE_NS / 1_000_000_000
+                    ),
                     location: core::panic::Location::caller(),
                 });
                 self.waiting_since.set(Native::now_ns());

@@ -42,3 +42,8 @@ pub use cpu::Cpu;
 pub use irq::IrqGuard;
 pub use preempt::PreemptGuard;
 pub use spin::{Irq, IrqSpinLock, SpinLock, Task};
+
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

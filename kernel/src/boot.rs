@@ -9,17 +9,18 @@
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use alloc::vec::Vec;
 
 use hal::x86_64::acpi::{self, PhysicalMemory, Processor, ProcessorState, Topology};
 use hal::x86_64::apic::{self, IoApics, LocalApic};
 use hal::x86_64::boot::{BootInfo, PvhError};
-use hal::x86_64::cpuid::Features;
 use hal::x86_64::clock::WarpTest;
+use hal::x86_64::cpuid::Features;
+use hal::x86_64::layout::phys_to_virt;
 use hal::x86_64::power::ExitStatus;
 use hal::x86_64::smp::Preparation;
-use hal::x86_64::layout::phys_to_virt;
 use hal::x86_64::tables::IstStack;
 use hal::x86_64::traps::probe;
 use hal::x86_64::{clock, fpu, native, smp, start, tables, traps, upcalls, vectors};
@@ -76,7 +77,9 @@ pub fn main(boot: Result<&'static BootInfo, PvhError>) -> ! {
     }
     shutdown::set_debug_exit(options.debugexit);
     #[cfg(feature = "chaos")]
-    hal::chaos::seed(options.seed.unwrap_or(0));
+    if let Some(seed) = options.seed {
+        hal::chaos::seed(seed);
+    }
     info!("Quiesce {} booted by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
     FEATURES.call_once(Features::detect);
     memory::init(boot);
@@ -243,7 +246,11 @@ fn give_stacks(cpu: CpuId) -> u64 {
         Ok(stack) => stack.leak(),
         Err(error) => panic!("{owner}: {error}"),
     };
-    traps::set_stacks(cpu, top(INTERRUPT_STACK, Owner::Interrupt(cpu)), top(INTERRUPT_STACK, Owner::Nmi(cpu)));
+    traps::set_stacks(
+        cpu,
+        top(INTERRUPT_STACK, Owner::Interrupt(cpu)),
+        top(INTERRUPT_STACK, Owner::Nmi(cpu)),
+    );
     for (ist, owner) in [
         (IstStack::DoubleFault, Owner::DoubleFault(cpu)),
         (IstStack::Nmi, Owner::Nmi(cpu)),
@@ -310,6 +317,12 @@ fn start_other_cpus() {
             Native::relax();
         }
     }
+    match UNCOMPARED.load(Ordering::Relaxed) {
+        0 => {}
+        count => {
+            info!("the host is busy: {count} CPUs' time stamp counters could not be compared and are trusted")
+        }
+    }
     if WARP_TEST.worst() > 0 {
         clock::distrust_tsc(WARP_TEST.worst());
     }
@@ -317,10 +330,13 @@ fn start_other_cpus() {
 
 /// Finds time stamp counters that disagree while CPUs start.
 static WARP_TEST: WarpTest = WarpTest::new();
+/// CPUs that came up while the host had no time for a comparison.
+static UNCOMPARED: AtomicU32 = AtomicU32::new(0);
 
 /// The area of a possible CPU: it exists even while the CPU does not.
 fn install_area(cpu: CpuId) -> Option<usize> {
-    let layout = Layout::from_size_align(percpu::area_size(), percpu::AREA_ALIGN).expect("a small power of two");
+    let layout =
+        Layout::from_size_align(percpu::area_size(), percpu::AREA_ALIGN).expect("a small power of two");
     // SAFETY: the size is not zero. The memory is never freed.
     let Some(memory) = NonNull::new(unsafe { alloc::alloc::alloc(layout) }) else {
         error!("no memory for the area of CPU {cpu}; it and those behind it stay off");
@@ -347,7 +363,7 @@ extern "C" fn other_cpu() -> ! {
     // SAFETY: ring 0, and no task has run on this CPU. Every CPU has what the boot CPU has, checked above.
     unsafe { fpu::enable(boot_features) };
     if WARP_TEST.check(clock::read_tsc) == clock::Sync::Unchecked {
-        warn!("CPU {cpu}: the time stamp counter could not be compared, the host is busy");
+        UNCOMPARED.fetch_add(1, Ordering::Relaxed);
     }
     bring_up_this_cpu(cpu);
     Native::irq_enable();

@@ -89,6 +89,7 @@ pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
     for cpu in &others {
         // Release: pairs with the Acquire in `run_pending`; the CPU sees the job's fields. The lifetime is extended
         // only in the pointer's type: this function does not return before everybody has let go of it.
+        Native::chaos_point();
         let before = JOB.on(*cpu).swap(shared.cast(), Ordering::AcqRel);
         assert!(before.is_null(), "run_on_all is running already");
         Native::kick(*cpu);
@@ -98,6 +99,7 @@ pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
     let left = unsafe { &(*shared).left };
     // Acquire: pairs with the Release in `run_pending`; what the others did is visible to our caller.
     while left.load(Ordering::Acquire) != 0 {
+        Native::chaos_point();
         crate::log::drain();
         Native::relax();
     }
@@ -132,7 +134,9 @@ fn run_pending() -> bool {
     }
     // SAFETY: `run_on_all` waits until `left` is 0, which happens below, after the last use.
     let job = unsafe { &*job };
+    Native::chaos_point();
     (job.work)(Native::cpu());
+    Native::chaos_point();
     // Release: pairs with the Acquire in `run_on_all`. Nothing of the job is touched after.
     job.left.fetch_sub(1, Ordering::Release);
     true
@@ -145,6 +149,7 @@ pub(crate) fn idle() -> ! {
             continue;
         }
         crate::log::drain();
+        Native::chaos_point();
         Native::irq_disable();
         // With interrupts off: a job that comes from here on comes with an interrupt that ends the halt.
         // SAFETY: as in `run_pending`.

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::hint::black_box;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hal::x86_64::{apic, layout};
 use hal::{Native, Platform};
@@ -23,8 +24,18 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "null-read", help: "read through a null pointer", run: null_read },
     Kind { name: "null-write", help: "write through a null pointer", run: null_write },
     Kind { name: "null-exec", help: "call a null pointer", run: || call(0) },
-    Kind { name: "stack-overflow", help: "recurse without end", run: || { black_box(recurse(1)); } },
-    Kind { name: "irq-stack-overflow", help: "recurse without end in an interrupt handler", run: irq_stack_overflow },
+    Kind {
+        name: "stack-overflow",
+        help: "recurse without end",
+        run: || {
+            black_box(recurse(1));
+        },
+    },
+    Kind {
+        name: "irq-stack-overflow",
+        help: "recurse without end in an interrupt handler",
+        run: irq_stack_overflow,
+    },
     Kind { name: "exec-data", help: "execute data", run: exec_data },
     Kind { name: "write-text", help: "write to the kernel's code", run: write_text },
     Kind { name: "write-rodata", help: "write to constants", run: write_rodata },
@@ -111,7 +122,14 @@ fn irq_stack_overflow() {
 }
 
 fn double_panic() {
-    cpus::run_on_all(&|cpu| panic!("CPU {cpu} panics with all others"));
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    cpus::run_on_all(&|cpu| {
+        READY.fetch_add(1, Ordering::Relaxed);
+        while READY.load(Ordering::Relaxed) < cpus::online_count() {
+            Native::relax();
+        }
+        panic!("CPU {cpu} panics with all others");
+    });
 }
 
 fn panic_in_nmi() {

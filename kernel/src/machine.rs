@@ -85,7 +85,11 @@ fn block(deadline_ns: Option<u64>) -> Wakeup {
     let task = unsafe { &*TASK.local_ptr() };
     let context = Native::context();
     if context.count() != 0 || Native::irq_depth() != 0 {
-        panic!("BUG: scheduling while atomic: preempt count {:#x}, interrupt depth {}", context.count(), Native::irq_depth());
+        panic!(
+            "BUG: scheduling while atomic: preempt count {:#x}, interrupt depth {}",
+            context.count(),
+            Native::irq_depth()
+        );
     }
     loop {
         // Off before the look, so that a wake-up's interrupt that comes after it ends the halt.
@@ -99,6 +103,7 @@ fn block(deadline_ns: Option<u64>) -> Wakeup {
             Native::irq_enable();
             return if woken { Wakeup::Woken } else { Wakeup::TimedOut };
         }
+        Native::chaos_point();
         native::enable_and_wait();
     }
 }
@@ -137,4 +142,3 @@ fn report(report: &Report<'_>) {
     }
     ::log::error!("{report}");
 }
-

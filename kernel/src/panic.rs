@@ -65,13 +65,16 @@ impl Write for Message {
 #[panic_handler]
 fn panic_handler(info: &PanicInfo<'_>) -> ! {
     let place = info.location();
-    stop(&|out| {
-        match place {
-            Some(place) => write!(out, "panicked at {place}: ")?,
-            None => write!(out, "panicked: ")?,
-        }
-        writeln!(out, "{}", info.message())
-    }, None)
+    stop(
+        &|out| {
+            match place {
+                Some(place) => write!(out, "panicked at {place}: ")?,
+                None => write!(out, "panicked: ")?,
+            }
+            writeln!(out, "{}", info.message())
+        },
+        None,
+    )
 }
 
 /// Stops the machine with a report: `describe` prints the first line (after `BUG: CPU#n: `), `frame` is where it
@@ -174,7 +177,9 @@ struct Description<'a> {
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
-            Cause::DoubleFault { address } | Cause::PageFault { address, .. } if memory::stacks::guard_owner(address).is_some() => {
+            Cause::DoubleFault { address } | Cause::PageFault { address, .. }
+                if memory::stacks::guard_owner(address).is_some() =>
+            {
                 let owner = memory::stacks::guard_owner(address);
                 match owner {
                     Some(owner) => write!(f, "stack overflow: {owner}, at {address:#018x}"),
@@ -195,4 +200,3 @@ impl fmt::Display for Description<'_> {
         }
     }
 }
-

@@ -78,25 +78,61 @@ fn print(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
     }
     writeln!(out, "CPU#{cpu}:")?;
     let length = answer.length.load(Ordering::Relaxed) as usize;
-    for (i, slot) in answer.addresses.iter().take(length).enumerate() {
+    let mut printer = Printer::new(out);
+    for slot in answer.addresses.iter().take(length) {
         let raw = slot.load(Ordering::Relaxed);
-        print_step(out, i, raw | 1 << 63, raw >> 63 == 0)?;
+        printer.step(raw | 1 << 63, raw >> 63 == 0)?;
     }
+    printer.end()?;
     answer.state.store(IDLE, Ordering::Relaxed);
     Ok(())
 }
 
-fn print_step(out: &mut dyn Write, index: usize, address: u64, interrupted: bool) -> fmt::Result {
-    let note = if interrupted { "   <- interrupted here" } else { "" };
-    writeln!(out, "  #{index:<2} [<{address:016x}>]{note}")
+/// Prints the steps of a backtrace; a step that is the same as the one before (recursion) is only counted.
+struct Printer<'a> {
+    out: &'a mut dyn Write,
+    number: usize,
+    last: Option<u64>,
+    repeated: usize,
+}
+
+impl<'a> Printer<'a> {
+    fn new(out: &'a mut dyn Write) -> Printer<'a> {
+        Printer { out, number: 0, last: None, repeated: 0 }
+    }
+
+    fn step(&mut self, address: u64, interrupted: bool) -> fmt::Result {
+        let number = self.number;
+        self.number += 1;
+        if self.last == Some(address) {
+            self.repeated += 1;
+            return Ok(());
+        }
+        self.say_repeated()?;
+        self.last = Some(address);
+        let note = if interrupted { "   <- interrupted here" } else { "" };
+        writeln!(self.out, "  #{number:<2} [<{address:016x}>]{note}")
+    }
+
+    fn say_repeated(&mut self) -> fmt::Result {
+        match core::mem::take(&mut self.repeated) {
+            0 => Ok(()),
+            times => writeln!(self.out, "      and the same {times} more times"),
+        }
+    }
+
+    fn end(mut self) -> fmt::Result {
+        self.say_repeated()
+    }
 }
 
 /// Prints a backtrace of the executing CPU.
 pub fn print_steps(out: &mut dyn Write, steps: Backtrace) -> fmt::Result {
-    for (i, step) in steps.enumerate() {
-        print_step(out, i, step.address(), matches!(step, Frame::Trap { .. }))?;
+    let mut printer = Printer::new(out);
+    for step in steps {
+        printer.step(step.address(), matches!(step, Frame::Trap { .. }))?;
     }
-    Ok(())
+    printer.end()
 }
 
 /// Prints what `cpu` is doing. For the executing CPU: the callers of this function.

@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use hal::x86_64::power::ExitStatus;
 use hal::x86_64::layout::PAGE_SIZE;
+use hal::x86_64::power::ExitStatus;
 use hal::x86_64::{apic, clock, traps, vectors};
 use hal::{CpuId, percpu};
 
@@ -25,7 +25,11 @@ impl Machine for ThisMachine {
     fn summary(&self) -> Summary {
         let hypervisor = boot::features().and_then(|features| features.hypervisor);
         let host = hypervisor.map_or_else(|| String::from("no hypervisor"), |name| name.to_string());
-        Summary { cpus: cpus::online_count(), memory: memory::stats().total(), machine: format!("x86_64 under {host}") }
+        Summary {
+            cpus: cpus::online_count(),
+            memory: memory::stats().total(),
+            machine: format!("x86_64 under {host}"),
+        }
     }
 
     fn cpus(&self) -> Vec<Cpu> {
@@ -64,8 +68,17 @@ impl Machine for ThisMachine {
             total: stats.total(),
             used,
             heap_free,
-            largest_free: stats.frames.free_blocks.iter().rposition(|blocks| *blocks != 0).map_or(0, |order| PAGE_SIZE << order),
-            map: memory::map_of_memory().regions().iter().map(|r| (r.start, r.bytes(), r.kind.name())).collect(),
+            largest_free: stats
+                .frames
+                .free_blocks
+                .iter()
+                .rposition(|blocks| *blocks != 0)
+                .map_or(0, |order| PAGE_SIZE << order),
+            map: memory::map_of_memory()
+                .regions()
+                .iter()
+                .map(|r| (r.start, r.bytes(), r.kind.name()))
+                .collect(),
         }
     }
 
@@ -91,18 +104,27 @@ impl Machine for ThisMachine {
         };
         let mut facts = Vec::new();
         for table in &topology.tables {
-            facts.push(("table", format!("{} at {:#x}, {} bytes", table.signature, table.address, table.length)));
+            facts.push((
+                "table",
+                format!("{} at {:#x}, {} bytes", table.signature, table.address, table.length),
+            ));
         }
         for processor in &topology.processors {
             facts.push(("processor", format!("APIC id {}, {:?}", processor.apic_id, processor.state)));
         }
         for info in &topology.io_apics {
-            facts.push(("I/O APIC", format!("id {} at {:#x}, inputs from {}", info.id, info.address, info.gsi_base)));
+            facts.push((
+                "I/O APIC",
+                format!("id {} at {:#x}, inputs from {}", info.id, info.address, info.gsi_base),
+            ));
         }
         for route in &topology.overrides {
             facts.push((
                 "override",
-                format!("ISA {} is input {}, {:?}, {:?}", route.irq, route.gsi, route.polarity, route.trigger),
+                format!(
+                    "ISA {} is input {}, {:?}, {:?}",
+                    route.irq, route.gsi, route.polarity, route.trigger
+                ),
             ));
         }
         if let Some(hpet) = topology.hpet {
@@ -121,7 +143,8 @@ impl Machine for ThisMachine {
             if let Some(tsc) = info.tsc {
                 facts.push(("TSC", format!("{}, {}; {}", clock::Mhz(tsc.hz), tsc.origin, tsc.check)));
             }
-            facts.push(("TSC invariant", String::from(if info.invariant_tsc { "yes" } else { "not stated" })));
+            facts
+                .push(("TSC invariant", String::from(if info.invariant_tsc { "yes" } else { "not stated" })));
             for reference in &info.references {
                 facts.push(("reference", format!("{} at {}", reference.kind(), clock::Mhz(reference.hz()))));
             }
@@ -144,7 +167,9 @@ impl Machine for ThisMachine {
             area_size: percpu::area_size() as u64,
             dynamic: percpu::DYNAMIC_BYTES as u64,
             dynamic_used: percpu::dynamic_used() as u64,
-            areas: percpu::cpus().filter_map(|cpu| Some((cpu.as_u32(), percpu::area_of(cpu)? as u64))).collect(),
+            areas: percpu::cpus()
+                .filter_map(|cpu| Some((cpu.as_u32(), percpu::area_of(cpu)? as u64)))
+                .collect(),
         }
     }
 

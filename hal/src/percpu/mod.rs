@@ -46,10 +46,12 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicUsize;
 
-pub use area::{AREA_ALIGN, AreaError, Initializer, area_of, area_size, cpus, install, template_address, template_size};
 pub(crate) use area::base_of;
 #[cfg(not(target_os = "none"))]
 pub use area::set_host_base;
+pub use area::{
+    AREA_ALIGN, AreaError, Initializer, area_of, area_size, cpus, install, template_address, template_size,
+};
 pub use dynamic::{DYNAMIC_BYTES, DynamicPerCpu, OutOfPerCpuSpace, dynamic_used};
 pub use integer::{PerCpuInteger, Symbol};
 
@@ -91,7 +93,12 @@ impl<T, S> PerCpu<T, S> {
     /// The value must be a static in the template section.
     #[doc(hidden)]
     pub const unsafe fn new(value: T) -> PerCpu<T, S> {
-        const { assert!(align_of::<T>() <= AREA_ALIGN, "a per-CPU variable may be aligned to at most AREA_ALIGN bytes") };
+        const {
+            assert!(
+                align_of::<T>() <= AREA_ALIGN,
+                "a per-CPU variable may be aligned to at most AREA_ALIGN bytes"
+            )
+        };
         PerCpu { template: UnsafeCell::new(value), symbol: PhantomData }
     }
 

@@ -79,7 +79,12 @@ pub fn sections() -> [Section; 4] {
     [
         section("text", &raw const __text_start, &raw const __text_end, Permissions::ReadExecute),
         section("rodata", &raw const __rodata_start, &raw const __rodata_end, Permissions::Read),
-        section("per-CPU template", &raw const __template_start, &raw const __template_end, Permissions::Read),
+        section(
+            "per-CPU template",
+            &raw const __template_start,
+            &raw const __template_end,
+            Permissions::Read,
+        ),
         section("data", &raw const __data_start, &raw const __data_end, Permissions::ReadWrite),
     ]
 }

@@ -6,8 +6,8 @@
 use spin::Once;
 
 use super::traps::{Cause, TrapFrame};
-use crate::platform::{Report, TaskId, Wakeup};
 use crate::CpuId;
+use crate::platform::{Report, TaskId, Wakeup};
 
 /// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off.
 pub struct Upcalls {

@@ -58,7 +58,6 @@ pub enum Place {
 }
 
 /// A registered test.
-#[repr(C)]
 pub struct KernelTest {
     /// Its name, with the module it is in.
     pub name: &'static str,
@@ -133,7 +132,14 @@ macro_rules! check_eq {
         let (left, right) = (&$left, &$right);
         if left != right {
             return Err($crate::testing::failed(::core::format_args!(
-                "{}:{}: {} is {:?}, {} is {:?}", file!(), line!(), stringify!($left), left, stringify!($right), right)));
+                "{}:{}: {} is {:?}, {} is {:?}",
+                file!(),
+                line!(),
+                stringify!($left),
+                left,
+                stringify!($right),
+                right
+            )));
         }
     }};
 }
@@ -149,11 +155,11 @@ macro_rules! skip {
 fn all() -> &'static [KernelTest] {
     unsafe extern "C" {
         #[link_name = "__start_kernel_tests"]
-        static START: KernelTest;
+        static START: u8;
         #[link_name = "__stop_kernel_tests"]
-        static END: KernelTest;
+        static END: u8;
     }
-    let (start, end) = (&raw const START, &raw const END);
+    let (start, end) = ((&raw const START).cast::<KernelTest>(), (&raw const END).cast::<KernelTest>());
     // SAFETY: link.ld puts these symbols around the section, into which only `kernel_test!` puts statics, all of this
     // type.
     unsafe { core::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
@@ -172,7 +178,8 @@ pub fn expect_report(text: &str) {
 /// Runs all tests whose name contains `filter` (`smoke` selects the quick ones, those named so). Returns whether none
 /// failed.
 pub fn run_all(filter: &str) -> bool {
-    let mut selected: alloc::vec::Vec<_> = all().iter().filter(|test| short_name(test).contains(filter)).collect();
+    let mut selected: alloc::vec::Vec<_> =
+        all().iter().filter(|test| short_name(test).contains(filter)).collect();
     selected.sort_by_key(|test| short_name(test));
     log::raw_line(format_args!("TESTS run {}", selected.len()));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);

@@ -52,7 +52,8 @@ pub(crate) fn on_tick() {
     }
     // SAFETY: set together by `arm` from a `&'static str`; between tests the deadline is NEVER.
     let name = unsafe {
-        let bytes = core::slice::from_raw_parts(NAME.load(Ordering::Relaxed), NAME_LENGTH.load(Ordering::Relaxed));
+        let bytes =
+            core::slice::from_raw_parts(NAME.load(Ordering::Relaxed), NAME_LENGTH.load(Ordering::Relaxed));
         core::str::from_utf8_unchecked(bytes)
     };
     crate::panic::stop(&|out| writeln!(out, "test {name} exceeded its time limit"), None);

@@ -203,7 +203,10 @@ unsafe fn read(start_info: u64) -> Result<BootInfo, PvhError> {
     let taken = (start.memory_map_entries as usize).min(MAX_REGIONS);
     // SAFETY: the protocol promises this many entries there; `REGIONS` is used here only, once.
     let (entries, regions) = unsafe {
-        (slice::from_raw_parts(phys_to_virt(start.memory_map).cast::<MapEntry>(), taken), &mut *(&raw mut REGIONS))
+        (
+            slice::from_raw_parts(phys_to_virt(start.memory_map).cast::<MapEntry>(), taken),
+            &mut *(&raw mut REGIONS),
+        )
     };
     for (entry, region) in entries.iter().zip(regions.iter_mut()) {
         *region = MemoryRegion { start: entry.start, length: entry.length, kind: kind(entry.kind) };

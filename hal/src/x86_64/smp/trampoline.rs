@@ -162,7 +162,13 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// As for [`super::start`].
-pub(super) unsafe fn write(cpus: &[Preparation], page: u64, start_root: u64, root: u64, entry: extern "C" fn() -> !) {
+pub(super) unsafe fn write(
+    cpus: &[Preparation],
+    page: u64,
+    start_root: u64,
+    root: u64,
+    entry: extern "C" fn() -> !,
+) {
     assert!(cpus.len() <= MAX_CPUS && page < 0x10_0000 && page.is_multiple_of(PAGE_SIZE));
     let start_root = u32::try_from(start_root).expect("the start-up tables lie below 4 GiB");
     for (i, prepared) in cpus.iter().enumerate() {

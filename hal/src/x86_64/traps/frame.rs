@@ -42,10 +42,26 @@ impl TrapFrame {
 
 impl fmt::Display for TrapFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  rip [<{:016x}>] cs {:02x} flags {:06x} error {:x}", self.rip, self.cs, self.rflags, self.error)?;
-        writeln!(f, "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", self.rax, self.rbx, self.rcx, self.rdx)?;
-        writeln!(f, "  rsi {:016x} rdi {:016x} rbp {:016x} rsp {:016x}", self.rsi, self.rdi, self.rbp, self.rsp)?;
-        writeln!(f, "  r8  {:016x} r9  {:016x} r10 {:016x} r11 {:016x}", self.r8, self.r9, self.r10, self.r11)?;
+        writeln!(
+            f,
+            "  rip [<{:016x}>] cs {:02x} flags {:06x} error {:x}",
+            self.rip, self.cs, self.rflags, self.error
+        )?;
+        writeln!(
+            f,
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            self.rax, self.rbx, self.rcx, self.rdx
+        )?;
+        writeln!(
+            f,
+            "  rsi {:016x} rdi {:016x} rbp {:016x} rsp {:016x}",
+            self.rsi, self.rdi, self.rbp, self.rsp
+        )?;
+        writeln!(
+            f,
+            "  r8  {:016x} r9  {:016x} r10 {:016x} r11 {:016x}",
+            self.r8, self.r9, self.r10, self.r11
+        )?;
         write!(f, "  r12 {:016x} r13 {:016x} r14 {:016x} r15 {:016x}", self.r12, self.r13, self.r14, self.r15)
     }
 }

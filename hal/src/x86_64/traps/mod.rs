@@ -36,7 +36,10 @@ pub fn set_stacks(cpu: CpuId, irq_top: u64, nmi_top: u64) {
 
 /// The tops of the stacks on which `cpu` serves interrupts and NMIs.
 pub fn stacks(cpu: CpuId) -> (u64, u64) {
-    (entry::IRQ_STACK_TOP.on(cpu).load(Ordering::Relaxed), entry::NMI_STACK_TOP.on(cpu).load(Ordering::Relaxed))
+    (
+        entry::IRQ_STACK_TOP.on(cpu).load(Ordering::Relaxed),
+        entry::NMI_STACK_TOP.on(cpu).load(Ordering::Relaxed),
+    )
 }
 
 fn tally(frame: &TrapFrame) {

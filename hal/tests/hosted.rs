@@ -145,35 +145,44 @@ fn time_does_not_go_back_across_cpus() {
 
 /// Store buffering: each CPU stores to its own place and then looks at the other's. With fences between, at least one
 /// sees the other's store.
+///
+/// A round is a run over many places without meeting in between, begun at varying distances, so that the CPUs overtake
+/// each other somewhere in it.
 #[test]
 fn a_light_and_a_heavy_fence_forbid_store_buffering() {
-    const ROUNDS: usize = 10_000;
+    const ROUNDS: usize = 300;
+    const PLACES: usize = 128;
     #[repr(align(128))]
     struct Padded(AtomicUsize);
-    let [x, y, at0, at1, saw0, saw1] = [const { Padded(AtomicUsize::new(0)) }; 6];
-    let meet = |mine: &Padded, others: &Padded, round| {
-        mine.0.store(round, SeqCst);
-        while others.0.load(SeqCst) < round {
-            Native::relax();
-        }
-    };
+    let row = || -> Vec<Padded> { (0..PLACES).map(|_| Padded(AtomicUsize::new(0))).collect() };
+    let stored = [row(), row()];
+    let saw = [row(), row()];
+    let at = [const { Padded(AtomicUsize::new(0)) }; 2];
     let violations: usize = run_cpus(2, |me| {
+        let meet = |round: usize| {
+            at[me].0.store(round, SeqCst);
+            while at[1 - me].0.load(SeqCst) < round {
+                Native::relax();
+            }
+        };
         let mut violations = 0;
         for round in 1..=ROUNDS {
-            if me == 0 {
-                meet(&at0, &at1, 2 * round);
-                x.0.store(round, Relaxed);
-                Native::fence_light();
-                saw0.0.store(y.0.load(Relaxed), Relaxed);
-                meet(&at0, &at1, 2 * round + 1);
-                violations += usize::from(saw0.0.load(Relaxed) < round && saw1.0.load(Relaxed) < round);
-            } else {
-                meet(&at1, &at0, 2 * round);
-                y.0.store(round, Relaxed);
-                Native::fence_heavy();
-                saw1.0.store(x.0.load(Relaxed), Relaxed);
-                meet(&at1, &at0, 2 * round + 1);
+            meet(2 * round);
+            for _ in 0..(round * (2 * me + 1)) % 64 {
+                std::hint::spin_loop();
             }
+            for place in 0..PLACES {
+                stored[me][place].0.store(round, Relaxed);
+                if me == 0 {
+                    Native::fence_light();
+                } else {
+                    Native::fence_heavy();
+                }
+                saw[me][place].0.store(stored[1 - me][place].0.load(Relaxed), Relaxed);
+            }
+            meet(2 * round + 1);
+            let missed = |me: usize, place: usize| saw[me][place].0.load(Relaxed) < round;
+            violations += (0..PLACES).filter(|place| missed(0, *place) && missed(1, *place)).count();
         }
         violations
     })

@@ -41,7 +41,8 @@ impl std::error::Error for NoCpuLeft {}
 ///
 /// # Panics
 /// Dropping the thread's last binding panics if the CPU is left in a bad state: preemption, bottom halves or interrupts
-/// off, or a lock held. (If the thread is panicking already, a message is printed instead.)
+/// off, or a lock held. (If the thread is panicking already, or ends without having dropped it, a message is printed
+/// instead.)
 #[must_use = "the thread is unbound when the binding is dropped"]
 #[derive(Debug)]
 pub struct Binding {
@@ -61,7 +62,11 @@ impl Drop for Binding {
         match BINDINGS.get() {
             // The thread is ending and has been unbound before this was dropped.
             0 => (),
-            1 => unbind(),
+            1 => match unbind() {
+                Err(bad) if !std::thread::panicking() => panic!("{bad}"),
+                Err(bad) => std::eprintln!("{bad}"),
+                Ok(()) => (),
+            },
             more => BINDINGS.set(more - 1),
         }
     }
@@ -79,7 +84,11 @@ struct AtExit;
 impl Drop for AtExit {
     fn drop(&mut self) {
         if is_bound() {
-            unbind();
+            // A panic that leaves a thread-local's destructor would end the process, so none does. One of a handler has
+            // been printed by its hook; the CPU stays taken.
+            if let Ok(Err(bad)) = std::panic::catch_unwind(unbind) {
+                std::eprintln!("{bad}");
+            }
         }
     }
 }
@@ -161,8 +170,8 @@ fn boot(cpu: CpuId) {
     Native::irq_enable();
 }
 
-/// Takes the executing thread off its CPU.
-fn unbind() {
+/// Takes the executing thread off its CPU. The error says in what bad state it left it.
+fn unbind() -> Result<(), std::string::String> {
     let cpu = Native::cpu();
     // Handlers that run meanwhile may use per-CPU data: the thread is bound until the CPU is off-line.
     Vcpu::of(cpu).go_offline();
@@ -171,12 +180,14 @@ fn unbind() {
     // SAFETY: no base.
     unsafe { set_host_base(None) };
     match complaint {
-        // The number can be taken from here on.
-        None => drop(TAKEN.clear(cpu)),
-        Some(complaint) if std::thread::panicking() => {
-            std::eprintln!("CPU {cpu} is not used again, because its thread left it with {complaint}");
+        None => {
+            // The number can be taken from here on.
+            TAKEN.clear(cpu);
+            Ok(())
         }
-        Some(complaint) => panic!("CPU {cpu}'s thread was unbound with {complaint}"),
+        Some(complaint) => {
+            Err(std::format!("CPU {cpu} is not used again, because its thread was unbound with {complaint}"))
+        }
     }
 }
 

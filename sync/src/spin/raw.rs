@@ -110,7 +110,7 @@ impl<R: Rules> RawLock<R> {
         true
     }
 
-    /// Waits for the lock. `first` runs once, before the wait.
+    /// Takes the lock. If it has to be waited for, `before_waiting` runs first, once.
     #[inline]
     pub(crate) fn lock<P: Platform>(&self, before_waiting: impl FnOnce()) {
         if !self.try_lock() {

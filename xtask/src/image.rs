@@ -14,6 +14,9 @@ use crate::workspace;
 pub(crate) const SIZE_GOAL: u64 = 1 << 20;
 
 /// Build the stripped, bootable kernel ELF under target/.
+///
+/// `target/quiesce.elf` boots by PVH with `qemu-system-x86_64 -kernel`; `target/quiesce.debug.elf` is the same with
+/// symbols, for a debugger.
 #[derive(Args)]
 pub(crate) struct Image {
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
 //!
-//! One module a subcommand ([`run`], [`test_smp`], [`image`], [`models`], [`doctor`]), each a struct that clap fills
+//! One module a subcommand ([`run`], [`test_smp`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct that clap fills
 //! and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel target,
 //! [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`]
 //! installs what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
@@ -9,6 +9,7 @@ mod build;
 mod cmdline;
 mod doctor;
 mod image;
+mod lint;
 mod models;
 mod packages;
 mod process;
@@ -39,17 +40,14 @@ struct Cli {
     command: Command,
 }
 
+// The help texts are the doc comments of the structs.
 #[derive(Subcommand)]
 enum Command {
-    /// Build the kernel, boot it in QEMU and connect its console to this terminal
     Run(run::Run),
-    /// Boot the kernel's own tests on several CPU counts and machines
     TestSmp(test_smp::TestSmp),
-    /// Build the stripped, bootable kernel ELF under target/
     Image(image::Image),
-    /// Run the model-checked (loom) tests of the crates that have them
     Models(models::Models),
-    /// Say what is installed, what is missing, what would be used and why
+    Lint(lint::Lint),
     Doctor(doctor::Doctor),
 }
 
@@ -60,6 +58,7 @@ fn main() -> ExitCode {
         Command::TestSmp(command) => command.run(),
         Command::Image(command) => command.run(),
         Command::Models(command) => command.run(),
+        Command::Lint(command) => command.run(),
         Command::Doctor(command) => command.run(),
     });
     match result {

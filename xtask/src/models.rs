@@ -1,9 +1,11 @@
 //! `cargo xtask models`: the loom models, each crate's exhaustive search through its thread interleavings.
 //!
 //! Models compile under `--cfg loom`, which changes every crate, so they have a target folder of their own. They are
-//! library tests in modules whose names contain `loom`; a crate takes part by depending on loom.
+//! library tests in modules whose names contain `models` or `loom`; a crate takes part as soon as its source starts a
+//! `loom::model`, and then at least one has to run.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,14 +21,16 @@ const CRATES: [&str; 5] = ["hal", "sync", "timers", "rcu", "kernel"];
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Run the model-checked (loom) tests of the crates that have them.
+///
+/// A model runs a piece of concurrent code through all interleavings of its threads, up to a bound.
 #[derive(Args)]
 pub(crate) struct Models {
     /// Only these crates
     #[arg(value_name = "CRATE")]
     crates: Vec<String>,
     /// Only models whose name contains this
-    #[arg(long, value_name = "TEXT", default_value = "loom")]
-    filter: String,
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
 }
 
 impl Models {
@@ -50,7 +54,7 @@ impl Models {
                 let why = if result.timed_out {
                     "took too long"
                 } else if result.success {
-                    "has loom among its dependencies but no model ran"
+                    "has models in its source but none ran"
                 } else {
                     "failed; its output is above"
                 };
@@ -68,16 +72,33 @@ impl Models {
             .current_dir(workspace::root())
             .args(["test", "--release", "--lib", "--package", name, "--target-dir"])
             .arg(workspace::target().join("loom"))
-            .args(["--", &self.filter])
+            .arg("--")
+            .args(self.filter.as_ref().map_or(vec!["models", "loom"], |filter| vec![filter.as_str()]))
             .env("RUSTFLAGS", "--cfg loom");
         command
     }
 }
 
 fn has_models(name: &str) -> Result<bool> {
-    let manifest = workspace::root().join(name).join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
-    Ok(text.contains("cfg(loom)"))
+    mentions_models(&workspace::root().join(name).join("src"))
+}
+
+fn mentions_models(folder: &Path) -> Result<bool> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            mentions_models(&path)?
+        } else {
+            path.extension().is_some_and(|extension| extension == "rs")
+                && fs::read_to_string(&path)
+                    .with_context(|| format!("reading {}", path.display()))?
+                    .contains("loom::model")
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Passed and failed tests in cargo's output.

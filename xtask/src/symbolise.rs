@@ -157,13 +157,15 @@ impl Resolve for ElfResolver {
         if found.is_empty() {
             return symbol().map(|function| Frame { function, place: None }).into_iter().collect();
         }
-        // Only the outermost function has a symbol to fall back on.
-        let last = found.len() - 1;
-        let frames = found.into_iter().enumerate().map(|(index, (function, place))| {
-            let function = function.or_else(|| if index == last { symbol() } else { None });
-            Frame { function: function.unwrap_or_else(|| "?".to_owned()), place }
-        });
-        frames.collect()
+        // Line tables name functions without their path. The outermost one has a symbol, which says it whole.
+        if let (Some((function, _)), Some(symbol)) = (found.last_mut(), symbol()) {
+            let same = function.as_deref().is_none_or(|name| symbol.ends_with(&format!("::{name}")));
+            if same {
+                *function = Some(symbol);
+            }
+        }
+        let named = |function: Option<String>| function.unwrap_or_else(|| "?".to_owned());
+        found.into_iter().map(|(function, place)| Frame { function: named(function), place }).collect()
     }
 }
 

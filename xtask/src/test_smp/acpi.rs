@@ -202,3 +202,80 @@ fn checksum(file: &str, at: usize, start: usize, length: u32) -> Vec<u8> {
             .concat(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the firmware would put the tables.
+    const BASE: u32 = 0x7ff_0000;
+
+    /// The firmware's part: follows the script and gives the tables and the RSDP as they end up in memory.
+    fn load(lie: Lie) -> (Vec<u8>, Vec<u8>) {
+        let (mut tables, mut rsdp) = (tables(lie, 4), rsdp());
+        for entry in script(lie, 4).chunks(128) {
+            let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());
+            let file = if entry[4..].starts_with(RSDP.as_bytes()) { &mut rsdp } else { &mut tables };
+            match word(0) {
+                1 => {}
+                2 => {
+                    assert!(entry[60..].starts_with(TABLES.as_bytes()) && entry[120] == 4);
+                    let at = word(116) as usize;
+                    let offset = u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+                    file[at..at + 4].copy_from_slice(&(BASE + offset).to_le_bytes());
+                }
+                3 => {
+                    let (at, start, length) = (word(60) as usize, word(64) as usize, word(68) as usize);
+                    let sum =
+                        file[start..start + length].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+                    file[at] = file[at].wrapping_sub(sum);
+                }
+                other => panic!("command {other}"),
+            }
+        }
+        (tables, rsdp)
+    }
+
+    fn number(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+    }
+
+    /// Whether the table at `at` claims a length inside the file and sums to zero over it.
+    fn holds(tables: &[u8], at: usize) -> bool {
+        let length = number(tables, at + 4) as usize;
+        length >= HEADER
+            && tables
+                .get(at..at + length)
+                .is_some_and(|table| table.iter().fold(0_u8, |s, b| s.wrapping_add(*b)) == 0)
+    }
+
+    #[test]
+    fn honest_tables_hold_and_are_linked() {
+        let (tables, rsdp) = load(Lie::None);
+        assert_eq!(rsdp.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+        assert_eq!(number(&rsdp, 16), BASE + RSDT as u32);
+        assert_eq!(number(&tables, RSDT + HEADER), BASE + FADT as u32);
+        assert_eq!(number(&tables, RSDT + HEADER + 4), BASE + MADT as u32);
+        assert_eq!(number(&tables, FADT + 40), BASE + DSDT as u32);
+        assert!([RSDT, FADT, MADT, DSDT].iter().all(|&at| holds(&tables, at)));
+        assert_eq!(&tables[MADT..MADT + 4], b"APIC");
+    }
+
+    #[test]
+    fn each_lie_is_the_only_one() {
+        for (lie, madt_holds) in [
+            (Lie::Checksum, false),
+            (Lie::LengthTooLong, false),
+            (Lie::LengthTooShort, false),
+            (Lie::EntryOfNoLength, true),
+            (Lie::EntryTooLong, true),
+        ] {
+            let (tables, _) = load(lie);
+            assert!([RSDT, FADT, DSDT].iter().all(|&at| holds(&tables, at)), "{lie:?}");
+            assert_eq!(holds(&tables, MADT), madt_holds, "{lie:?}");
+            assert_eq!(number(&tables, RSDT + HEADER + 4), BASE + MADT as u32);
+        }
+        let (tables, _) = load(Lie::RootPointer);
+        assert_eq!(number(&tables, RSDT + HEADER + 4), 0xffff_fff8);
+    }
+}

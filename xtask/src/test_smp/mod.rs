@@ -12,7 +12,7 @@ mod schedule;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -98,20 +98,33 @@ impl TestSmp {
         if filter.contains(|c: char| c.is_whitespace() || c == '"' || c == '\\') {
             bail!("a filter is part of a test's name, without spaces, quotes or backslashes: {filter:?}");
         }
-        let everything = self.cpus.is_empty() && self.machine.is_empty();
-        let host = cases::host_driven().into_iter().filter(|case| {
-            let asked = everything || !filter.is_empty() && case.name.contains(filter);
-            asked && case.name.contains(filter)
-        });
+        if filter.contains('-') {
+            return self.by_name(filter);
+        }
         let mut cases: Vec<Case> =
             self.grid().map(|(machine, cpus)| cases::tests_on(machine, cpus, filter)).collect();
-        let host: Vec<Case> = host.collect();
-        if !filter.is_empty() && host.iter().any(|case| case.name == filter) {
-            // The exact name of a host-driven case: nothing else is meant.
-            cases.clear();
+        let everything = self.cpus.is_empty() && self.machine.is_empty();
+        if everything || !filter.is_empty() {
+            cases.extend(cases::host_driven().into_iter().filter(|case| case.name.contains(filter)));
         }
-        cases.extend(host);
         Ok(cases)
+    }
+
+    /// The cases that `filter` names. The names of kernel tests are Rust paths and have no `-`; those of cases do.
+    fn by_name(&self, filter: &str) -> Result<Vec<Case>> {
+        let grid = self.grid().map(|(machine, cpus)| cases::tests_on(machine, cpus, ""));
+        let all: Vec<Case> = grid.chain(cases::host_driven()).collect();
+        let near = nearest(filter, all.iter().map(|case| case.name.as_str())).join(", ");
+        let found: Vec<Case> = all.into_iter().filter(|case| case.name.contains(filter)).collect();
+        if found.is_empty() {
+            let hint = if near.is_empty() {
+                "`test-smp --list` names them".to_owned()
+            } else {
+                format!("near it: {near}")
+            };
+            bail!("no case has `{filter}` in its name; {hint}");
+        }
+        Ok(found)
     }
 
     /// Machines and CPU counts for the kernel's own tests.
@@ -300,7 +313,9 @@ impl Total {
             print_line("--", case, &case.name, &format!("{} in all{online}", ui::time(outcome.took)));
         }
         if !outcome.problems.is_empty() || outcome.failed > 0 {
-            outcome.logs.iter().for_each(|log| show_tail(log));
+            for log in &outcome.logs {
+                show_log(log, &outcome.failed_tests);
+            }
         }
     }
 
@@ -325,12 +340,31 @@ fn print_line(verdict: &str, case: &Case, name: &str, rest: &str) {
     println!("  {}  {machine:<15}  {name:<44}  {rest}", ui::paint(colour, &format!("{verdict:<4}")));
 }
 
-/// The end of a serial log, and where all of it is.
-fn show_tail(log: &PathBuf) {
+/// What a serial log has to say about the tests that failed, or else how it ends; and where all of it is.
+fn show_log(log: &Path, failed: &[String]) {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    println!("        the end of {}:", workspace::shown(log));
-    lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("        | {line}"));
+    println!("        from {}:", workspace::shown(log));
+    let show = |lines: &[&str]| lines.iter().for_each(|line| println!("        | {line}"));
+    if failed.is_empty() {
+        show(&lines[lines.len().saturating_sub(SHOWN)..]);
+    }
+    for name in failed {
+        let part = part_about(&lines, name);
+        show(&part[part.len().saturating_sub(SHOWN)..]);
+    }
+}
+
+/// The lines from a test's start to its end.
+fn part_about<'a, 'b>(lines: &'a [&'b str], name: &str) -> &'a [&'b str] {
+    let start = lines.iter().position(|line| line.strip_prefix("TEST start ") == Some(name)).unwrap_or(0);
+    let rest = &lines[start..];
+    let is_end = |line: &&str| {
+        ["ok ", "fail ", "skip "]
+            .iter()
+            .any(|end| line.strip_prefix("TEST ").is_some_and(|line| line.starts_with(end)))
+    };
+    &rest[..rest.iter().position(is_end).map_or(rest.len(), |end| end + 1)]
 }
 
 #[cfg(test)]
@@ -367,7 +401,24 @@ mod tests {
         assert_eq!(names(&["--cpus", "2,4"]), ["q35-2cpu", "q35-4cpu"]);
         assert_eq!(names(&["--machine", "pc,microvm", "--cpus", "3"]), ["pc-3cpu", "microvm-3cpu"]);
         assert_eq!(names(&["crash-divide"]), ["crash-divide"]);
-        assert_eq!(names(&["--cpus", "1", "acpi-ch"]), ["q35-1cpu", "acpi-checksum"]);
+        assert_eq!(names(&["--cpus", "1", "acpi-ch"]), ["acpi-checksum"]);
+        assert_eq!(names(&["--cpus", "1", "determ"]), ["q35-1cpu", "determinism"]);
+    }
+
+    #[test]
+    fn a_case_is_asked_for_by_its_name() {
+        assert_eq!(names(&["q35-8cpu"]), ["q35-8cpu"]);
+        assert_eq!(names(&["q35-3cpu", "--cpus", "3"]), ["q35-3cpu"]);
+        let error = Cli::parse_from(["x", "crash-pannic"]).test.cases().unwrap_err().to_string();
+        assert!(error.contains("near it: crash-panic"), "{error}");
+    }
+
+    #[test]
+    fn a_log_is_cut_to_what_a_test_printed() {
+        let lines =
+            ["boot", "TEST start a", "x", "TEST ok a 1us", "TEST start ab", "y", "TEST fail ab: z", "end"];
+        assert_eq!(part_about(&lines, "ab"), ["TEST start ab", "y", "TEST fail ab: z"]);
+        assert_eq!(part_about(&lines, "a"), ["TEST start a", "x", "TEST ok a 1us"]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) struct Outcome {
     pub(super) skipped: usize,
     /// Tests that the guest said it would run, if it said so.
     pub(super) announced: Option<usize>,
+    pub(super) failed_tests: Vec<String>,
     /// What is wrong beyond single tests.
     pub(super) problems: Vec<String>,
     pub(super) logs: Vec<PathBuf>,
@@ -176,8 +177,8 @@ impl Runner<'_> {
             lines.push(line);
         }
         writeln!(log, "-- {ending}")?;
-        if !said.is_empty() {
-            writeln!(log, "-- QEMU said:\n{said}")?;
+        for line in said.lines().filter(|line| !is_noise(line)) {
+            writeln!(log, "-- QEMU: {line}")?;
         }
         let hung_in =
             protocol.running().map(|name| format!("hang in `{name}`: nothing new for {}", secs(progress)));
@@ -188,9 +189,7 @@ impl Runner<'_> {
                 .insert(0, hung_in.unwrap_or_else(|| format!("hang: nothing new for {}", secs(progress))));
         }
         if let Ending::QemuError(_) | Ending::Signal(_) = ending {
-            problems.extend(
-                said.lines().filter(|line| !line.contains("warning:")).map(|line| line.trim().to_owned()),
-            );
+            problems.extend(said.lines().filter(|line| !is_noise(line)).map(|line| line.trim().to_owned()));
         }
         Ok(Transcript { lines, ending, announced, problems })
     }
@@ -207,6 +206,11 @@ impl Runner<'_> {
     }
 }
 
+/// QEMU's remark on every ACPI file that is not its own.
+fn is_noise(line: &str) -> bool {
+    line.contains("externally provided fw_cfg item names")
+}
+
 fn secs(since: Instant) -> String {
     format!("{} s", since.elapsed().as_secs())
 }
@@ -214,7 +218,10 @@ fn secs(since: Instant) -> String {
 fn count(outcome: &mut Outcome, finished: &Finished) {
     match finished.verdict {
         Verdict::Passed => outcome.passed += 1,
-        Verdict::Failed(_) => outcome.failed += 1,
+        Verdict::Failed(_) => {
+            outcome.failed += 1;
+            outcome.failed_tests.push(finished.name.clone());
+        }
         Verdict::Skipped(_) => outcome.skipped += 1,
     }
 }

@@ -1,0 +1,95 @@
+//! What the shortest paths are in machine code.
+//!
+//! The kernel has a function for each (`kernel/src/hot_paths.rs`). They are decoded from the finished image, and what
+//! is between entry and return is compared with what is promised: an instruction more is a failure.
+
+use anyhow::{Context, Result, bail, ensure};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
+use object::{Object, ObjectSection, ObjectSymbol};
+
+/// A function of the kernel and what it must consist of.
+struct HotPath {
+    function: &'static str,
+    promise: &'static [Mnemonic],
+}
+
+const HOT_PATHS: [HotPath; 3] = [
+    HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
+    HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
+    HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
+];
+
+/// Checks the hot paths of a kernel image with symbols. Returns a line for each.
+///
+/// # Errors
+/// Which function is longer than promised, with its instructions; or that the image cannot be read.
+pub(super) fn check(image: &[u8]) -> Result<Vec<String>> {
+    let file = object::File::parse(image).context("the kernel image is not an ELF file")?;
+    HOT_PATHS.iter().map(|path| path.check(&file)).collect()
+}
+
+impl HotPath {
+    fn check(&self, file: &object::File<'_>) -> Result<String> {
+        let found = body(file, self.function)?;
+        let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let mnemonics: Vec<Mnemonic> = found.iter().map(Instruction::mnemonic).collect();
+        ensure!(
+            mnemonics == self.promise,
+            "`{}` should be {} instructions, and is: {}",
+            self.function,
+            self.promise.len(),
+            text.join("; ")
+        );
+        // The one that touches memory goes through GS, or it is not per-CPU.
+        ensure!(found[0].memory_segment() == Register::GS, "`{}` does not use GS: {}", self.function, text[0]);
+        Ok(format!("{}: {}", self.function, text.join("; ")))
+    }
+}
+
+/// The instructions of a function from its start to its return, without those that keep the frame pointer.
+fn body(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
+    let symbol = file.symbol_by_name(function).with_context(|| format!("the kernel has no function `{function}`"))?;
+    let index = symbol.section_index().with_context(|| format!("`{function}` is in no section"))?;
+    let section = file.section_by_index(index)?;
+    let code = section
+        .data_range(symbol.address(), symbol.size())?
+        .with_context(|| format!("`{function}` has no code"))?;
+    let mut body = Vec::new();
+    for instruction in Decoder::with_ip(64, code, symbol.address(), DecoderOptions::NONE) {
+        match instruction.mnemonic() {
+            Mnemonic::Ret => return Ok(body),
+            Mnemonic::Push | Mnemonic::Pop | Mnemonic::Mov if touches_only_frame(&instruction) => {}
+            _ => body.push(instruction),
+        }
+    }
+    bail!("`{function}` does not return")
+}
+
+/// `push rbp`, `pop rbp`, `mov rbp, rsp`.
+fn touches_only_frame(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).all(|i| matches!(instruction.op_register(i), Register::RBP | Register::RSP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_the_functions_is_refused() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let error = check(&own).unwrap_err().to_string();
+        assert!(error.contains("hot_percpu_increment"), "{error}");
+    }
+
+    #[test]
+    fn frame_keeping_does_not_count_and_an_extra_move_does() {
+        // push rbp; mov rbp, rsp; mov eax, 1; pop rbp; ret
+        let code = [0x55, 0x48, 0x89, 0xe5, 0xb8, 1, 0, 0, 0, 0x5d, 0xc3];
+        let kept: Vec<_> = Decoder::new(64, &code, DecoderOptions::NONE)
+            .into_iter()
+            .filter(|i| i.mnemonic() != Mnemonic::Ret && !touches_only_frame(i))
+            .collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].mnemonic(), Mnemonic::Mov);
+    }
+}

@@ -25,6 +25,7 @@ impl FakeMemory {
     fn window(&mut self) -> Window {
         // SAFETY: the buffer stays where it is, is big enough for all frames that `frame` gives, and is used through
         // the window only.
+        // SAFETY: no CPU uses these tables.
         unsafe { Window::new(self.pages.as_mut_ptr() as u64) }
     }
 }
@@ -108,13 +109,13 @@ proptest! {
         let mut tables = PageTables::new(window, ALL, &mut memory).unwrap();
         let mut model = Model::new();
         for step in steps {
-            // SAFETY (all three): no CPU uses these tables.
             let (result, wanted) = match step {
                 Step::Map { at, count, physical, permissions } => {
                     let wanted = match model.range(at..at + count).next() {
                         Some((page, _)) => Err(MapError::Occupied(BASE + page * PAGE_SIZE)),
                         None => Ok(()),
                     };
+                    // SAFETY: no CPU uses these tables.
                     let result = unsafe { tables.map(range(at, count), physical * PAGE_SIZE, Attributes::kernel(permissions), &mut memory) };
                     if result.is_ok() {
                         model.extend((0..count).map(|n| (at + n, (physical + n, permissions))));
@@ -123,6 +124,7 @@ proptest! {
                 }
                 Step::Unmap { at, count } => {
                     let missing = (at..at + count).find(|page| !model.contains_key(page));
+                    // SAFETY: no CPU uses these tables.
                     let result = unsafe { tables.unmap(range(at, count), &mut memory) };
                     if result.is_ok() {
                         model.retain(|page, _| !(at..at + count).contains(page));
@@ -131,6 +133,7 @@ proptest! {
                 }
                 Step::Protect { at, count, permissions } => {
                     let missing = (at..at + count).find(|page| !model.contains_key(page));
+                    // SAFETY: no CPU uses these tables.
                     let result = unsafe { tables.protect(range(at, count), permissions, &mut memory) };
                     if result.is_ok() {
                         model.range_mut(at..at + count).for_each(|(_, value)| value.1 = permissions);
@@ -209,11 +212,13 @@ fn a_sibling_shares_the_upper_half_only() {
     let at = 0xffff_c000_0000_0000u64..0xffff_c000_0000_2000;
     let attributes = Attributes::device();
     tables.populate_root(0xffff_c000_0000_0000..0xffff_c100_0000_0000, &mut memory).unwrap();
-    // SAFETY (all): no CPU uses these tables.
+    // SAFETY: no CPU uses these tables.
     unsafe { tables.map(0x1000..0x2000, 0x1000, attributes, &mut memory).unwrap() };
     let mut sibling = tables.sibling(&mut memory).unwrap();
     assert_eq!(sibling.view().leaf(0x1000), None);
+    // SAFETY: no CPU uses these tables.
     unsafe { sibling.map(0x3000..0x4000, 0x3000, attributes, &mut memory).unwrap() };
+    // SAFETY: no CPU uses these tables.
     unsafe { tables.map(at.clone(), 0xfee0_0000, attributes, &mut memory).unwrap() };
     assert_eq!(sibling.view().translate(at.start + 0x1010), Some(0xfee0_1010));
     assert!(sibling.view().leaf(at.start).unwrap().uncached);

@@ -40,9 +40,10 @@ struct Block {
 impl Block {
     fn new(heap: &Heap, size: usize, align: usize, fill: u8) -> Block {
         let layout = Layout::from_size_align(size, align).unwrap();
-        // SAFETY: not empty; the block has room.
+        // SAFETY: not empty.
         let start = unsafe { heap.alloc(layout) };
         assert!(!start.is_null() && (start as usize).is_multiple_of(align));
+        // SAFETY: the block has this size.
         unsafe { start.write_bytes(fill, size) };
         Block { start, layout, fill }
     }

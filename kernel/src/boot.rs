@@ -362,8 +362,15 @@ extern "C" fn other_cpu() -> ! {
     let boot_features = boot_features_of(cpu, &features);
     // SAFETY: ring 0, and no task has run on this CPU. Every CPU has what the boot CPU has, checked above.
     unsafe { fpu::enable(boot_features) };
-    if WARP_TEST.check(clock::read_tsc) == clock::Sync::Unchecked {
-        UNCOMPARED.fetch_add(1, Ordering::Relaxed);
+    match WARP_TEST.check(clock::read_tsc) {
+        clock::Sync::InStep => {}
+        // Before this CPU goes online and anybody compares its times with others'.
+        clock::Sync::Warped(cycles) => {
+            clock::distrust_tsc(cycles);
+        }
+        clock::Sync::Unchecked => {
+            UNCOMPARED.fetch_add(1, Ordering::Relaxed);
+        }
     }
     bring_up_this_cpu(cpu);
     Native::irq_enable();

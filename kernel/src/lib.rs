@@ -24,6 +24,8 @@ pub mod cpus;
 #[cfg(target_os = "none")]
 pub mod crash;
 #[cfg(target_os = "none")]
+mod hot_paths;
+#[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
 pub mod panic;

@@ -1,0 +1,31 @@
+//! The shortest paths, each as a function of its own, so that the machine code can be looked at.
+//!
+//! `cargo xtask test-smp` decodes these functions in the finished kernel and counts their instructions. Nothing calls
+//! them.
+
+use core::sync::atomic::AtomicU64;
+
+use hal::{Native, Platform, percpu};
+
+percpu! {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+}
+
+/// Keeps the functions in the image.
+#[used]
+static FUNCTIONS: [extern "C" fn(); 3] = [hot_percpu_increment, hot_preempt_disable, hot_preempt_enable];
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_percpu_increment() {
+    COUNTER.inc();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_preempt_disable() {
+    Native::preempt_disable();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_preempt_enable() {
+    Native::preempt_enable();
+}

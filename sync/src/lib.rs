@@ -24,6 +24,9 @@
 //! Read in this order: `preempt.rs`, `irq.rs`, `spin/flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 #[cfg(all(test, not(loom)))]
 #[expect(dead_code, reason = "integration tests use the rest of it")]
 #[path = "../tests/support/mod.rs"]
@@ -34,6 +37,8 @@ mod test_platform;
 
 mod cpu;
 pub mod irq;
+pub mod list;
+pub mod llist;
 pub mod preempt;
 mod primitives;
 pub mod spin;

@@ -1,0 +1,658 @@
+//! The typed list with a head of one word, for tables of many heads.
+//!
+//! As [`List`](super::List), with two differences that follow from the small head: there is no way to the last object but
+//! going through all, and no going back.
+//!
+//! # Invariants
+//!
+//! * **M1**: the first member's `pprev` is the address that the head had at the last change. If the head has been moved
+//!   since, then whatever is about to follow or compare that `pprev` writes the new address there first
+//!   ([`HList::anchor`]).
+//! * **M2**: each member is the field `F` of an object whose owner was taken apart by [`Owner::into_raw`] and has not
+//!   been put together again.
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use hal::{Native, Platform};
+
+use super::corruption::{CHECKED, Corruption};
+use super::field::{Field, link_of, object_of};
+use super::hlist_links::{HHead, HLinks};
+use super::link::{linked_node_dropped, report_refused};
+use super::owner::Owner;
+use crate::primitives::const_fn;
+
+/// A place in an [`HList`], to be embedded in the objects that go into one; see [`Link`](super::Link).
+///
+/// Linux: a `struct hlist_node` member. Size: two words.
+#[repr(C)]
+pub struct HLink<P: Platform = Native> {
+    links: HLinks,
+    _platform: PhantomData<fn() -> P>,
+}
+
+impl HLink {
+    const_fn! {
+        /// A link in no list, on this build's platform.
+        pub fn new() -> HLink {
+            HLink::new_in()
+        }
+    }
+}
+
+impl<P: Platform> HLink<P> {
+    const_fn! {
+        /// A link in no list, on the platform `P`.
+        pub fn new_in() -> HLink<P> {
+            HLink { links: HLinks::new(), _platform: PhantomData }
+        }
+    }
+
+    /// Whether the object is in a list by this link, or is being added to one at this moment. Out of date at once unless
+    /// other users of the list are kept out. Linux: `!hlist_unhashed`.
+    #[doc(alias = "hlist_unhashed")]
+    #[inline]
+    pub fn is_linked(&self) -> bool {
+        self.links.is_linked()
+    }
+}
+
+impl Default for HLink {
+    fn default() -> HLink {
+        HLink::new()
+    }
+}
+
+impl<P: Platform> fmt::Debug for HLink<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_linked() { "HLink(in a list)" } else { "HLink(in no list)" })
+    }
+}
+
+impl<P: Platform> Drop for HLink<P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_linked() {
+            linked_node_dropped::<P>((&raw const *self).addr());
+        }
+    }
+}
+
+/// The link fields of [`HList`]s: [`HLink`]s.
+pub trait HlistLink: sealed::Sealed {
+    /// Where reports go.
+    type Platform: Platform;
+    /// The part of the link that forms chains.
+    #[doc(hidden)]
+    fn links(link: NonNull<Self>) -> NonNull<HLinks>;
+    /// And back.
+    #[doc(hidden)]
+    fn from_links(links: NonNull<HLinks>) -> NonNull<Self>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+impl<P: Platform> sealed::Sealed for HLink<P> {}
+
+impl<P: Platform> HlistLink for HLink<P> {
+    type Platform = P;
+
+    // The first field of a `repr(C)` structure has its address.
+    #[inline(always)]
+    fn links(link: NonNull<HLink<P>>) -> NonNull<HLinks> {
+        link.cast()
+    }
+
+    #[inline(always)]
+    fn from_links(links: NonNull<HLinks>) -> NonNull<HLink<P>> {
+        links.cast()
+    }
+}
+
+/// A list whose nodes are inside of the objects and whose head is one word.
+///
+/// `O` is the pointer type that it holds, `F` names an [`HLink`] field; both as for [`List`](super::List), and so are
+/// contexts and the rule that a list may be moved. Cost: each operation is O(1) and allocates nothing, unless said
+/// otherwise. Linux: `struct hlist_head`.
+///
+/// ```
+/// use sync::list::{HLink, HList};
+///
+/// struct Inode {
+///     number: usize,
+///     hash: HLink,
+/// }
+/// sync::link_field! { struct Hashed = Inode => hash: HLink; }
+///
+/// let mut table: [HList<Box<Inode>, Hashed>; 16] = [const { HList::new() }; 16];
+/// for number in [3, 19, 5] {
+///     table[number % 16].push_front(Box::new(Inode { number, hash: HLink::new() }));
+/// }
+/// let chain: Vec<usize> = table[3].iter().map(|inode| inode.number).collect();
+/// assert_eq!(chain, [19, 3]);
+/// ```
+pub struct HList<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
+    head: HHead,
+    _members: PhantomData<(O, fn() -> F)>,
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
+    const_fn! {
+        /// An empty list. Linux: `HLIST_HEAD_INIT`.
+        #[doc(alias = "INIT_HLIST_HEAD")]
+        pub fn new() -> HList<O, F> {
+            HList { head: HHead::new(), _members: PhantomData }
+        }
+
+        /// An empty list whose end marker carries `value` (its highest bit is lost), which [`HIter::end`] tells.
+        ///
+        /// For chains whose readers take no lock and whose objects go from one chain to another under them: a reader that
+        /// comes to an end with another chain's value was carried over and starts again. Linux: `hlist_nulls`.
+        ///
+        /// ```
+        /// # use sync::list::{HLink, HList};
+        /// # struct Node(u32, HLink);
+        /// # sync::link_field! { struct InList = Node => 1: HLink; }
+        /// let mut bucket = HList::<Box<Node>, InList>::with_nulls(7);
+        /// bucket.push_front(Box::new(Node(1, HLink::new())));
+        /// let mut iter = bucket.iter();
+        /// assert!(iter.by_ref().all(|node| node.0 == 1));
+        /// assert_eq!(iter.end(), Some(7));
+        /// ```
+        #[doc(alias = "INIT_HLIST_NULLS_HEAD")]
+        pub fn with_nulls(value: usize) -> HList<O, F> {
+            HList { head: HHead::with_nulls(value), _members: PhantomData }
+        }
+    }
+
+    /// Whether there is no object. One load. Linux: `hlist_empty`.
+    #[doc(alias = "hlist_empty")]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// Whether there is exactly one object. Linux: `hlist_is_singular_node`.
+    #[doc(alias = "hlist_is_singular_node")]
+    pub fn is_singular(&self) -> bool {
+        let mut objects = self.iter();
+        objects.next().is_some() && objects.next().is_none()
+    }
+
+    /// The first object.
+    #[inline]
+    pub fn front(&self) -> Option<&O::Object> {
+        self.iter().next()
+    }
+
+    /// All objects, first to last. Linux: `hlist_for_each_entry`.
+    #[doc(alias = "hlist_for_each_entry")]
+    #[inline]
+    pub fn iter(&self) -> HIter<'_, O, F> {
+        HIter { at: self.head.first_or_end(), _list: PhantomData }
+    }
+
+    /// Adds at the head. An object that is in a list by this field is refused: reported, and the pointer dropped.
+    /// Linux: `hlist_add_head`.
+    #[doc(alias = "hlist_add_head")]
+    #[inline]
+    #[track_caller]
+    pub fn push_front(&mut self, owner: O) {
+        self.anchor_if_checked();
+        let head = &self.head;
+        // SAFETY: this list's head, which stays here as long as `anchor` is called before its address is used (M1).
+        unsafe { Self::insert("hlist: push_front", owner, |new| head.add(new)) }
+    }
+
+    /// Adds at the head, or gives the pointer back if the object is in a list by this field.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let node = Node(1, HLink::new());
+    /// let (mut a, mut b) = (HList::<&Node, InList>::new(), HList::<&Node, InList>::new());
+    /// assert!(a.try_push_front(&node).is_ok());
+    /// assert!(b.try_push_front(&node).is_err());
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn try_push_front(&mut self, owner: O) -> Result<(), O> {
+        self.anchor_if_checked();
+        let head = &self.head;
+        // SAFETY: as for `push_front`.
+        unsafe { Self::try_insert("hlist: try_push_front", owner, |new| head.add(new)) }
+    }
+
+    /// Removes the first object.
+    #[inline]
+    #[track_caller]
+    pub fn pop_front(&mut self) -> Option<O> {
+        self.anchor();
+        // SAFETY: a member of this list.
+        unsafe { Self::take_out("hlist: pop_front", self.head.first()?) }
+    }
+
+    /// Removes `object`, which the caller has found by another way than through the list. `None` if it is in no list.
+    /// Linux: `hlist_del_init`.
+    ///
+    /// # Safety
+    /// By the field `F`, `object` is in this list or in none.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let node = Node(1, HLink::new());
+    /// let mut list = HList::<&Node, InList>::new();
+    /// list.push_front(&node);
+    /// // SAFETY: there is only one list here.
+    /// assert!(unsafe { list.remove(&node) }.is_some());
+    /// assert!(list.is_empty());
+    /// ```
+    #[doc(alias("hlist_del", "hlist_del_init"))]
+    #[inline]
+    #[track_caller]
+    pub unsafe fn remove(&mut self, object: &O::Object) -> Option<O> {
+        self.anchor();
+        // SAFETY: the field of an object. If it is in a list, and therefore in this one, then the word that points to it
+        // holds the pointer that its owner had.
+        unsafe {
+            let node = node_of::<F>(NonNull::from(object));
+            if !node.as_ref().is_linked() {
+                return None;
+            }
+            Self::take_out("hlist: remove", HLinks::as_known(node))
+        }
+    }
+
+    /// Removes all objects and drops their pointers. Cost: O(n).
+    pub fn clear(&mut self) {
+        drop(self.drain());
+    }
+
+    /// Removes all objects, first to last, giving them to the caller; those that the iterator did not give when it is
+    /// dropped are dropped then.
+    pub fn drain(&mut self) -> HDrain<O, F> {
+        HDrain { list: self.take() }
+    }
+
+    /// Moves all objects to a new list with the same end marker. Cost: O(n), because that one is at the far end. Linux: `hlist_move_list`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let mut old = HList::<Box<Node>, InList>::new();
+    /// old.push_front(Box::new(Node(1, HLink::new())));
+    /// let new = old.take();
+    /// assert!(old.is_empty() && new.is_singular());
+    /// ```
+    #[doc(alias = "hlist_move_list")]
+    pub fn take(&mut self) -> HList<O, F> {
+        // SAFETY: borrowed mutably. The new list is anchored before its first change (M1).
+        HList { head: unsafe { self.head.take() }, _members: PhantomData }
+    }
+
+    /// Removes and drops the objects of which `keep` says no. Cost: O(n). Linux: `hlist_for_each_entry_safe` with
+    /// `hlist_del`.
+    #[doc(alias = "hlist_for_each_entry_safe")]
+    pub fn retain(&mut self, mut keep: impl FnMut(&O::Object) -> bool) {
+        for _ in self.extract_if(|object| !keep(object)) {}
+    }
+
+    /// Removes the objects of which `remove` says yes, giving them to the caller, as the iterator is advanced.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// for n in 0..4 {
+    ///     list.push_front(Box::new(Node(n, HLink::new())));
+    /// }
+    /// let odd: Vec<u32> = list.extract_if(|node| node.0 % 2 == 1).map(|node| node.0).collect();
+    /// assert_eq!(odd, [3, 1]);
+    /// ```
+    pub fn extract_if(&mut self, mut remove: impl FnMut(&O::Object) -> bool) -> impl Iterator<Item = O> {
+        let mut cursor = self.cursor_front_mut();
+        core::iter::from_fn(move || {
+            loop {
+                if remove(cursor.current()?) {
+                    return cursor.remove();
+                }
+                cursor.move_next();
+            }
+        })
+    }
+
+    /// A cursor on the first object, or at the end if there is none.
+    pub fn cursor_front_mut(&mut self) -> HCursorMut<'_, O, F> {
+        self.anchor();
+        let at = self.head.first();
+        HCursorMut { list: self, at, before: None }
+    }
+
+    // ---- The machinery ----
+
+    /// Makes sure that the first member knows where the head is (M1).
+    #[inline(always)]
+    fn anchor(&mut self) {
+        // SAFETY: the list is borrowed mutably, and before it can be moved again nobody uses the address.
+        unsafe { self.head.anchor() };
+    }
+
+    /// Adding overwrites what the first member knows; only checks compare it before.
+    #[inline(always)]
+    fn anchor_if_checked(&mut self) {
+        if CHECKED {
+            self.anchor();
+        }
+    }
+
+    /// Claims the node of `owner` and gives it to `add`, or gives the owner back.
+    ///
+    /// # Safety
+    /// `add` adds the node to a list of this type that the caller has borrowed mutably, or leaves it alone and says why.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn try_insert(
+        operation: &'static str,
+        owner: O,
+        add: impl FnOnce(NonNull<HLinks>) -> Result<(), Corruption>,
+    ) -> Result<(), O> {
+        let object = owner.into_raw();
+        // SAFETY: `owner` pointed to an object, whose field is a link.
+        let node = unsafe { node_of::<F>(object) };
+        // SAFETY: valid.
+        let links = unsafe { node.as_ref() };
+        let mine = if O::SHARED { links.claim() } else { !links.is_linked() };
+        if mine {
+            match add(node) {
+                Ok(()) => return Ok(()),
+                Err(why) => {
+                    report_refused::<<F::Link as HlistLink>::Platform>(operation, why);
+                    links.unclaim();
+                }
+            }
+        }
+        // SAFETY: taken apart above, and not in a list.
+        Err(unsafe { O::from_raw(object) })
+    }
+
+    /// As `try_insert`, for callers to whom a linked node is a mistake.
+    ///
+    /// # Safety
+    /// As for `try_insert`.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn insert(
+        operation: &'static str,
+        owner: O,
+        add: impl FnOnce(NonNull<HLinks>) -> Result<(), Corruption>,
+    ) {
+        // SAFETY: as the contract says.
+        if let Err(owner) = unsafe { Self::try_insert(operation, owner, add) } {
+            let object = owner.into_raw();
+            // SAFETY: the field of the object.
+            let node = unsafe { node_of::<F>(object) };
+            // SAFETY: valid. If it is in no list then the chain was broken, and that has been reported.
+            if unsafe { node.as_ref() }.is_linked() {
+                let why = Corruption::DoubleAdd { node: node.addr().get() };
+                report_refused::<<F::Link as HlistLink>::Platform>(operation, why);
+            }
+            // SAFETY: taken apart above.
+            drop(unsafe { O::from_raw(object) });
+        }
+    }
+
+    /// Removes a member and puts its owner together again. `None` if the chain is broken, which is reported.
+    ///
+    /// # Safety
+    /// `node` is a member of an anchored list of this type that the caller has borrowed mutably, and is as `into_raw`
+    /// gave it.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn take_out(operation: &'static str, node: NonNull<HLinks>) -> Option<O> {
+        // SAFETY: a member.
+        match unsafe { HLinks::del(node) } {
+            // SAFETY: its owner was taken apart when it was added (M2).
+            Ok(()) => Some(unsafe { O::from_raw(object_at::<F>(node)) }),
+            Err(why) => {
+                report_refused::<<F::Link as HlistLink>::Platform>(operation, why);
+                None
+            }
+        }
+    }
+}
+
+/// The chain's part of an object's link.
+///
+/// # Safety
+/// `object` is valid.
+#[inline(always)]
+unsafe fn node_of<F: Field<Link: HlistLink>>(object: NonNull<F::Object>) -> NonNull<HLinks> {
+    // SAFETY: as the contract says.
+    HlistLink::links(unsafe { link_of::<F>(object) })
+}
+
+/// The object that a member belongs to.
+///
+/// # Safety
+/// `node` came from [`node_of`] with the same `F`.
+#[inline(always)]
+unsafe fn object_at<F: Field<Link: HlistLink>>(node: NonNull<HLinks>) -> NonNull<F::Object> {
+    // SAFETY: as the contract says.
+    unsafe { object_of::<F>(HlistLink::from_links(node)) }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Default for HList<O, F> {
+    fn default() -> HList<O, F> {
+        HList::new()
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Drop for HList<O, F> {
+    fn drop(&mut self) {
+        /// Goes on where a panic in an object's `drop` left off.
+        struct GoOn<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>>(&'a mut HList<O, F>);
+        impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Drop for GoOn<'_, O, F> {
+            fn drop(&mut self) {
+                while self.0.pop_front().is_some() {}
+            }
+        }
+        let rest = GoOn(self);
+        while rest.0.pop_front().is_some() {}
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HList<O, F>
+where
+    O::Object: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The objects of an [`HList`]. See [`HList::iter`].
+pub struct HIter<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
+    at: Result<NonNull<HLinks>, usize>,
+    _list: PhantomData<&'a HList<O, F>>,
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HIter<'_, O, F> {
+    /// The value of the end marker, once the iterator has come there; 0 for a list without a value.
+    #[inline]
+    pub fn end(&self) -> Option<usize> {
+        self.at.err()
+    }
+}
+
+impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Iterator for HIter<'a, O, F> {
+    type Item = &'a O::Object;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a O::Object> {
+        let node = self.at.ok()?;
+        // SAFETY: the list is borrowed for 'a, so its members stay in it, and their objects in place.
+        unsafe {
+            self.at = HLinks::next_or_end(node);
+            Some(object_at::<F>(node).as_ref())
+        }
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> FusedIterator for HIter<'_, O, F> {}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Clone for HIter<'_, O, F> {
+    fn clone(&self) -> Self {
+        HIter { at: self.at, _list: PhantomData }
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HIter<'_, O, F>
+where
+    O::Object: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> IntoIterator for &'a HList<O, F> {
+    type Item = &'a O::Object;
+    type IntoIter = HIter<'a, O, F>;
+
+    fn into_iter(self) -> HIter<'a, O, F> {
+        self.iter()
+    }
+}
+
+/// The pointers that were in an [`HList`]. Those that are left when it is dropped are dropped.
+pub struct HDrain<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
+    list: HList<O, F>,
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Iterator for HDrain<O, F> {
+    type Item = O;
+
+    #[inline]
+    fn next(&mut self) -> Option<O> {
+        self.list.pop_front()
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> FusedIterator for HDrain<O, F> {}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HDrain<O, F>
+where
+    O::Object: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.list.fmt(f)
+    }
+}
+
+/// A place in an [`HList`] at which the list can be changed: an object, or the end. It only goes forward.
+///
+/// ```
+/// # use sync::list::{HLink, HList};
+/// # struct Node(u32, HLink);
+/// # sync::link_field! { struct InList = Node => 1: HLink; }
+/// # let node = |n| Box::new(Node(n, HLink::new()));
+/// let mut list = HList::<Box<Node>, InList>::new();
+/// list.push_front(node(1));
+/// let mut cursor = list.cursor_front_mut();
+/// cursor.insert_after(node(3));
+/// cursor.move_next();
+/// cursor.insert_before(node(2));
+/// cursor.move_next(); // the end
+/// cursor.insert_before(node(4));
+/// assert_eq!(list.iter().map(|node| node.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+/// ```
+pub struct HCursorMut<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
+    // Anchored, and borrowed so that it stays so.
+    list: &'a mut HList<O, F>,
+    at: Option<NonNull<HLinks>>,
+    /// The member in front of `at`; none if that is the head.
+    before: Option<NonNull<HLinks>>,
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'_, O, F> {
+    /// The object that it stands on; `None` at the end.
+    pub fn current(&self) -> Option<&O::Object> {
+        // SAFETY: a member of a list that is borrowed.
+        self.at.map(|node| unsafe { object_at::<F>(node).as_ref() })
+    }
+
+    /// Goes on to the next object or the end; at the end, stays.
+    pub fn move_next(&mut self) {
+        if let Some(node) = self.at {
+            self.before = self.at;
+            // SAFETY: a member of a list that is borrowed.
+            self.at = unsafe { HLinks::next(node) };
+        }
+    }
+
+    /// Adds directly in front; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_before`.
+    #[doc(alias = "hlist_add_before")]
+    #[track_caller]
+    pub fn insert_before(&mut self, owner: O) {
+        let (head, before) = (&self.list.head, self.before);
+        // SAFETY: `before` is a member, or the head is what comes before, of an anchored list that is borrowed.
+        unsafe {
+            HList::<O, F>::insert("hlist: insert_before", owner, |new| match before {
+                Some(member) => HLinks::add_behind(new, member),
+                None => head.add(new),
+            });
+            self.before = match before {
+                Some(member) => HLinks::next(member),
+                None => head.first(),
+            };
+        }
+        if self.before == self.at {
+            self.before = before; // refused
+        }
+    }
+
+    /// Adds directly behind; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_behind`.
+    #[doc(alias = "hlist_add_behind")]
+    #[track_caller]
+    pub fn insert_after(&mut self, owner: O) {
+        match self.at {
+            // SAFETY: a member of an anchored list that is borrowed.
+            Some(member) => unsafe {
+                HList::<O, F>::insert("hlist: insert_after", owner, |new| HLinks::add_behind(new, member));
+            },
+            None => self.insert_before(owner),
+        }
+    }
+
+    /// Removes the object and goes on to the one behind. At the end: does nothing. Linux: `hlist_del`.
+    #[doc(alias = "hlist_del")]
+    #[track_caller]
+    pub fn remove(&mut self) -> Option<O> {
+        let node = self.at?;
+        // SAFETY: a member of an anchored list that is borrowed.
+        unsafe {
+            let behind = HLinks::next(node);
+            let owner = HList::<O, F>::take_out("hlist: remove", node)?;
+            self.at = behind;
+            Some(owner)
+        }
+    }
+}
+
+impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HCursorMut<'_, O, F>
+where
+    O::Object: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HCursorMut").field(&self.current()).finish()
+    }
+}

@@ -260,7 +260,9 @@ impl Editor {
             // Nothing to add: show what there is to choose from.
             out.push_str("\r\n");
             for row in words.chunks(4) {
-                row.iter().for_each(|word| drop(write!(out, "{word:<19}")));
+                for word in row {
+                    let _ = write!(out, "{word:<19}");
+                }
                 out.push_str("\r\n");
             }
         }

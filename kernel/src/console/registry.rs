@@ -76,8 +76,11 @@ impl Registry {
 
     /// Runs the commands of a line, all of them, and says whether all went well.
     pub fn run_line(self, line: &str, cx: &mut Context<'_>) -> bool {
-        // Not `all`: a failure does not keep the ones behind it from running.
-        commands(line).into_iter().fold(true, |success, command| self.run(command, cx) && success)
+        let mut success = true;
+        for command in commands(line) {
+            success &= self.run(command, cx);
+        }
+        success
     }
 
     /// Runs one command, and says whether it went well. What went wrong is told in the output.

@@ -1,5 +1,6 @@
 //! `mem`, `irq`, `acpi`, `clock`: what the machine is made of.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use super::{Size, write_facts};
@@ -101,11 +102,7 @@ pub(super) static CLOCK: Command = Command {
     run: |cx, arguments| facts(cx, arguments, |cx| cx.machine.clock()),
 };
 
-fn facts(
-    cx: &mut Context<'_>,
-    arguments: &[&str],
-    ask: fn(&Context<'_>) -> alloc::vec::Vec<Fact>,
-) -> CommandResult {
+fn facts(cx: &mut Context<'_>, arguments: &[&str], ask: fn(&Context<'_>) -> Vec<Fact>) -> CommandResult {
     at_most(arguments, 0)?;
     let facts = ask(cx);
     Ok(write_facts(cx.out, &facts)?)

@@ -90,6 +90,28 @@ mod sequential {
         assert_eq!(times, [1, 2]);
     }
 
+    /// Text can be made to look like the header of a record that will begin there on the next lap.
+    #[test]
+    fn bytes_left_behind_are_no_header() {
+        let ring = ring(64);
+        let bare = |text| Entry { target: "", ..entry(0, text) };
+        // Without a target the text begins in word 3, which is also position 67. Its last byte opens a character of two
+        // bytes: committed, cut, level 2.
+        let imitation = "\u{43}\0\0\0\u{5}\0\0\u{80}";
+        let word = u64::from_le_bytes(imitation.as_bytes()[..8].try_into().unwrap());
+        assert!(Header::decode(word, 67).is_some(), "the imitation is no good");
+        ring.push(&bare(imitation), || 0);
+        let filler = "x".repeat(28 * 8);
+        for text in [imitation, &filler, &filler] {
+            if text != imitation {
+                ring.push(&bare(text), || 0);
+            }
+            assert_eq!(pop(&ring).unwrap().1, text);
+        }
+        assert_eq!(ring.reserve(FIXED_WORDS as u64, || 0), Some((67, 0)));
+        assert_eq!(pop(&ring), None);
+    }
+
     #[test]
     fn a_reader_that_comes_late_gives_nothing_back_twice() {
         let ring = ring(64);
@@ -113,7 +135,7 @@ mod sequential {
             for (number, operation) in operations.into_iter().enumerate() {
                 match operation {
                     Some(length) => {
-                        // Bytes that look like a committed header, to be told from one.
+                        // All bits but the highest of each byte set, or not.
                         let text: String = core::iter::repeat_n(if number % 2 == 0 { '\u{7f}' } else { 'x' }, length).collect();
                         ring.push(&entry(number as u32, &text), || 0);
                         let words = FIXED_WORDS + (length + 1).div_ceil(8);

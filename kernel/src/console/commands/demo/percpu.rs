@@ -60,7 +60,11 @@ const WAYS: [Way; 4] = [
     Way {
         title: "one shared atomic",
         explanation: "What one does without per-CPU data. Right, but all CPUs wait for the same cache line.",
-        count: |shared| (0..TIMES).for_each(|_| drop(shared.fetch_add(1, Ordering::Relaxed))),
+        count: |shared| {
+            for _ in 0..TIMES {
+                shared.fetch_add(1, Ordering::Relaxed);
+            }
+        },
         may_lose: false,
     },
 ];

@@ -1,6 +1,6 @@
 use std::cell::{Cell, RefCell};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::vec::Vec;
 use std::{format, thread};
 
@@ -21,6 +21,7 @@ struct World {
     /// Interrupts nobody on this CPU: a broken twin.
     forgotten: Option<usize>,
     stale_uses: AtomicUsize,
+    started: Barrier,
     done: AtomicUsize,
 }
 
@@ -118,6 +119,7 @@ fn run(cpus: usize, steps: usize, forgotten: Option<usize>, seed: u64) -> (World
         cpus,
         forgotten,
         stale_uses: AtomicUsize::new(0),
+        started: Barrier::new(cpus),
         done: AtomicUsize::new(0),
     };
     thread::scope(|scope| {
@@ -128,10 +130,13 @@ fn run(cpus: usize, steps: usize, forgotten: Option<usize>, seed: u64) -> (World
                 .spawn_scoped(scope, move || {
                     let seed = Cell::new(seed * 97 + number as u64);
                     let cpu = Cpu { number, world, tlb: RefCell::new([0; PAGES]), seed };
+                    world.started.wait();
                     for _ in 0..steps {
-                        world.shootdown.serve(&cpu);
-                        match cpu.random(8) {
-                            0 => cpu.remap(),
+                        // Seldom, so that what a CPU still believes has time to do harm.
+                        match cpu.random(32) {
+                            0 | 1 => cpu.remap(),
+                            2 => world.shootdown.serve(&cpu),
+                            3 => thread::yield_now(),
                             _ => cpu.read(),
                         }
                     }
@@ -152,7 +157,7 @@ fn run(cpus: usize, steps: usize, forgotten: Option<usize>, seed: u64) -> (World
 #[test]
 fn nobody_uses_a_translation_that_was_shot_down() {
     for seed in 0..4 {
-        let (world, stale) = run(4, 1500, None, seed);
+        let (world, stale) = run(4, 4000, None, seed);
         assert_eq!(stale, 0);
         let stats = world.shootdown.stats();
         assert!(stats.requests > 400 && stats.rounds > 0 && stats.rounds <= stats.requests, "{stats:?}");
@@ -161,7 +166,7 @@ fn nobody_uses_a_translation_that_was_shot_down() {
 
 #[test]
 fn forgetting_a_cpu_would_be_noticed() {
-    let stale: usize = (0..4).map(|seed| run(4, 1500, Some(2), seed).1).sum();
+    let stale: usize = (0..4).map(|seed| run(4, 4000, Some(2), seed).1).sum();
     assert!(stale > 0);
 }
 
@@ -171,6 +176,105 @@ fn one_cpu_needs_nobody() {
     assert_eq!(stale, 0);
     let stats = world.shootdown.stats();
     assert_eq!(stats.requests, stats.rounds);
+}
+
+/// A CPU that is interrupted while it flushes: the interrupt's handler serves the same round, and before it returns the
+/// next round has asked for other addresses.
+struct Interrupted<'a> {
+    shootdown: &'a Shootdown,
+    leader_has_more: &'a AtomicBool,
+    flushed: RefCell<Vec<Range<u64>>>,
+    depth: Cell<u32>,
+}
+
+impl Machine for Interrupted<'_> {
+    fn here(&self) -> usize {
+        1
+    }
+
+    fn others(&self, _visit: &mut dyn FnMut(usize)) {}
+
+    fn interrupt(&self, _cpu: usize) {}
+
+    fn flush(&self, range: Range<u64>) {
+        self.flushed.borrow_mut().push(range);
+        if self.depth.replace(1) == 0 {
+            self.shootdown.serve(self);
+            self.leader_has_more.store(true, Ordering::Release);
+            while self.shootdown.asked[1].load(Ordering::Acquire) != 2 {
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn wait(&self, _cpu: usize, _turn: u64) -> bool {
+        true
+    }
+
+    fn relax(&self) {}
+
+    fn uninterrupted(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
+/// A CPU that flushes on two CPUs, 0 and 1.
+struct Leader;
+
+impl Machine for Leader {
+    fn here(&self) -> usize {
+        0
+    }
+
+    fn others(&self, visit: &mut dyn FnMut(usize)) {
+        visit(1);
+    }
+
+    fn interrupt(&self, _cpu: usize) {}
+
+    fn flush(&self, _range: Range<u64>) {}
+
+    fn wait(&self, _cpu: usize, _turn: u64) -> bool {
+        thread::yield_now();
+        true
+    }
+
+    fn relax(&self) {
+        thread::yield_now();
+    }
+
+    fn uninterrupted(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
+#[test]
+fn a_round_is_not_answered_by_who_served_the_one_before() {
+    let (shootdown, leader_has_more) = (Shootdown::new(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| {
+            shootdown.flush(&Leader, 0x1000..0x2000);
+            while !leader_has_more.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            shootdown.flush(&Leader, 0x8000..0x9000);
+        });
+        while shootdown.asked[1].load(Ordering::Acquire) != 1 {
+            thread::yield_now();
+        }
+        let cpu = Interrupted {
+            shootdown: &shootdown,
+            leader_has_more: &leader_has_more,
+            flushed: RefCell::new(Vec::new()),
+            depth: Cell::new(0),
+        };
+        shootdown.serve(&cpu);
+        assert_eq!(shootdown.asked[1].load(Ordering::Acquire), 2, "still owed");
+        cpu.flushed.borrow_mut().clear();
+        shootdown.serve(&cpu);
+        assert!(cpu.flushed.borrow().contains(&(0x8000..0x9000)));
+        leader.join().unwrap();
+    });
 }
 
 #[test]

@@ -243,7 +243,10 @@ fn another_cpu_can_ask_for_a_reschedule() {
 fn unbalanced_enables_are_fatal() {
     on_fresh_thread(|| {
         let reports = ReportCapture::new();
-        catch_unwind(|| _ = Native::preempt_enable()).unwrap_err();
+        catch_unwind(|| {
+            Native::preempt_enable();
+        })
+        .unwrap_err();
         catch_unwind(|| _ = Native::irq_enable()).unwrap_err();
         let reports = reports.take();
         assert_eq!(reports.len(), 2);
@@ -318,8 +321,10 @@ fn a_wake_up_before_the_block_is_not_lost_and_does_not_add_up() {
 #[test]
 fn a_deadline_is_never_early() {
     run_cpus(4, |call| {
-        for n in 0..20 {
-            let deadline = Native::now_ns() + n * (call as u64 + 1) * 20_000;
+        // Some that pass before the thread can sleep, and some that are slept for.
+        for n in 0..60 {
+            let unit = if n < 40 { 100 } else { 20_000 };
+            let deadline = Native::now_ns() + n * (call as u64 + 1) * unit;
             assert_eq!(Native::block(Some(deadline)), Wakeup::TimedOut);
             assert!(Native::now_ns() >= deadline);
         }
@@ -405,6 +410,40 @@ fn no_wake_up_is_lost() {
         turn.fetch_add(1, SeqCst);
         while turn.load(SeqCst) < TURNS + 2 {
             Native::relax();
+        }
+    });
+}
+
+/// A task that nobody but its own CPU's interrupts wakes, hammered in the moment at which it goes to sleep.
+#[test]
+fn no_interrupt_is_lost_by_a_cpu_that_goes_to_sleep() {
+    const ROUNDS: usize = 50_000;
+    let sleeper = std::sync::OnceLock::new();
+    let rounds = AtomicUsize::new(0);
+    run_cpus(2, |call| {
+        if call == 0 {
+            sleeper.set(Native::cpu()).unwrap();
+            for round in 1..=ROUNDS {
+                let patience = Native::now_ns() + 20_000_000_000;
+                assert_eq!(Native::block(Some(patience)), Wakeup::Woken, "lost in round {round}");
+                rounds.store(round, SeqCst);
+            }
+        } else {
+            let cpu = *sleeper.wait();
+            for round in 0..ROUNDS {
+                while rounds.load(SeqCst) < round {
+                    std::hint::spin_loop();
+                }
+                // Comes at another moment of its going to sleep each time.
+                for step in 0..round % 256 {
+                    std::hint::black_box(step);
+                }
+                // SAFETY: the interrupted task lives.
+                let wake = || _ = unsafe { Native::wake(Native::current_task()) };
+                if send_interrupt(cpu, wake).is_err() {
+                    return;
+                }
+            }
         }
     });
 }

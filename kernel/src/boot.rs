@@ -24,6 +24,7 @@ use hal::x86_64::smp::Preparation;
 use hal::x86_64::tables::IstStack;
 use hal::x86_64::traps::probe;
 use hal::x86_64::{clock, fpu, native, smp, start, tables, traps, upcalls, vectors};
+use hal::cpumask::CpuMask;
 use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use log::{error, info, warn};
 use spin::Once;
@@ -114,6 +115,9 @@ extern "C" fn on_own_stack() -> ! {
     bring_up_this_cpu(CpuId::BOOT);
     route_serial_input();
     start_other_cpus();
+    if options().notsc {
+        clock::distrust_tsc(0);
+    }
     Native::irq_enable();
     cpus::note_all_online();
     info!("all {} CPUs online at {} us", cpus::online_count(), cpus::all_online_at_ns() / 1_000);
@@ -285,12 +289,20 @@ fn start_other_cpus() {
     let Some(topology) = topology() else { return };
     cpus::set_apic_ids(topology.processors.iter().map(|p| p.apic_id).collect());
     let mut prepared = Vec::new();
+    let mut unreachable = CpuMask::new();
     for (number, processor) in topology.processors.iter().enumerate().skip(1) {
         let cpu = CpuId::new(number as u32).expect("discovery stops at MAX_CPUS");
         let Some(base) = install_area(cpu) else { break };
         if processor.state == ProcessorState::Enabled {
-            prepared.push(prepare(cpu, processor, base));
+            if apic::local().can_reach(processor.apic_id) {
+                prepared.push(prepare(cpu, processor, base));
+            } else {
+                unreachable.insert(cpu);
+            }
         }
+    }
+    if !unreachable.is_empty() {
+        warn!("CPUs {unreachable} have APIC ids that an xAPIC cannot reach; they stay off");
     }
     if prepared.is_empty() {
         return;
@@ -307,15 +319,19 @@ fn start_other_cpus() {
     // SAFETY: the preparations are these CPUs' own; the start page is free and mapped at its own address in its tables,
     // which are below 4 GiB.
     unsafe { smp::start(&prepared, page.page, page.root, memory::root(), other_cpu, compare) };
-    for Preparation { cpu, apic_id, .. } in prepared {
+    let mut silent = CpuMask::new();
+    for Preparation { cpu, .. } in prepared {
         if smp::state(cpu) == smp::State::GivenUp {
-            warn!("CPU {cpu} (APIC id {apic_id}) did not answer its start-up in time; going on without it");
+            silent.insert(cpu);
             continue;
         }
         while !cpus::is_online(cpu) {
             compare();
             Native::relax();
         }
+    }
+    if !silent.is_empty() {
+        warn!("CPUs {silent} did not answer their start-up in time; going on without them");
     }
     match UNCOMPARED.load(Ordering::Relaxed) {
         0 => {}

@@ -30,6 +30,8 @@ pub struct Options<'a> {
     pub exec: Option<Text<'a>>,
     /// `crash=`: fail in this way once the machine is up, to see the report.
     pub crash: Option<&'a str>,
+    /// `notsc`: do not use the time stamp counters as the clock, as if those of different CPUs had disagreed.
+    pub notsc: bool,
     /// `debugexit`: the emulator's debug-exit device is there, and stopping the machine goes through it.
     pub debugexit: bool,
 }
@@ -54,7 +56,7 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 6] = ["crash", "debugexit", "exec", "loglevel", "seed", "test"];
+pub const KNOWN: [&str; 7] = ["crash", "debugexit", "exec", "loglevel", "notsc", "seed", "test"];
 
 impl<'a> Options<'a> {
     /// Reads a command line. Each word that is not understood goes to `problem` and is otherwise ignored: a machine with
@@ -91,7 +93,8 @@ impl<'a> Options<'a> {
             "exec" => self.exec = Some(needed("console commands in quotes")?),
             "crash" => self.crash = Some(needed("a kind of crash; the console's `help crash` lists them")?.0),
             "debugexit" if value.is_none() => self.debugexit = true,
-            "debugexit" => return Err(bad("no value")),
+            "notsc" if value.is_none() => self.notsc = true,
+            "debugexit" | "notsc" => return Err(bad("no value")),
             _ => return Err(Problem::Unknown { key }),
         }
         Ok(())

@@ -78,3 +78,18 @@ kernel_test! {
         Ok(())
     }
 }
+
+kernel_test! {
+    everywhere,
+    fn apic_errors_are_counted(cpu) {
+        let before = apic::counters(cpu).errors;
+        apic::send_ipi_self(vectors::APIC_ERROR);
+        let patience = Native::now_ns() + 5_000_000_000;
+        while apic::counters(cpu).errors == before && Native::now_ns() < patience {
+            Native::relax();
+        }
+        check_eq!(apic::counters(cpu).errors, before + 1);
+        check_eq!(apic::stuck_commands(), 0);
+        Ok(())
+    }
+}

@@ -26,14 +26,20 @@ pub(super) enum Lie {
     EntryTooLong,
     /// The root table points to nowhere.
     RootPointer,
+    /// The MADT lists processors that do not exist: four that could, and six hundred with ids that only an x2APIC could
+    /// reach.
+    Ghosts,
 }
+
+/// How many processors beyond the reach of an xAPIC [`Lie::Ghosts`] lists.
+const FAR_GHOSTS: u32 = 600;
 
 /// Where things are inside the file of tables.
 const RSDT: usize = 0;
 const FADT: usize = 0x100;
-const MADT: usize = 0x300;
-const DSDT: usize = 0x800;
-const SIZE: usize = 0x900;
+const DSDT: usize = 0x300;
+const MADT: usize = 0x400;
+const SIZE: usize = 0x4000;
 /// The common table header.
 const HEADER: usize = 36;
 
@@ -95,6 +101,16 @@ fn madt_body(lie: Lie, cpus: u32) -> Vec<u8> {
     match lie {
         Lie::EntryOfNoLength => body.extend([0, 0, 0, 0, 0, 0, 0, 0]),
         Lie::EntryTooLong => body.extend([0, 200, 9, 9]),
+        Lie::Ghosts => {
+            for id in 100..104 {
+                body.extend([0, 8, id, id, 1, 0, 0, 0]);
+            }
+            for id in 1000..1000 + FAR_GHOSTS {
+                // Type 9, processor local x2APIC: length 16, reserved, APIC id, flags (enabled), UID.
+                body.extend([9, 16, 0, 0]);
+                body.extend([id, 1, id].into_iter().flat_map(u32::to_le_bytes));
+            }
+        }
         _ => {}
     }
     body

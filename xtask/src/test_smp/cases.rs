@@ -93,7 +93,7 @@ fn plain(machine: Machine, cpus: u32) -> Case {
 }
 
 /// Boots where the machine is the point.
-fn boots() -> [Case; 6] {
+fn boots() -> [Case; 7] {
     let smoke = |name: &str, machine, cpus| Case {
         name: format!("boot-{name}"),
         words: SMOKE.to_owned(),
@@ -110,6 +110,11 @@ fn boots() -> [Case; 6] {
             ..smoke("icount", Machine::Q35, 4)
         },
         Case {
+            words: "test=clock notsc".to_owned(),
+            expect: Expectation::Tests { says: &["the TSC is not to be used; the clock is now the HPET"] },
+            ..smoke("without-tsc", Machine::Q35, 4)
+        },
+        Case {
             firmware: Firmware::None,
             expect: Expectation::Tests { says: &["no ACPI", "running on one CPU"] },
             ..smoke("no-acpi", Machine::Microvm, 2)
@@ -119,7 +124,7 @@ fn boots() -> [Case; 6] {
 
 /// Boots with ACPI tables of our own: a kernel that does not trust them says so and runs one CPU.
 fn liars() -> Vec<Case> {
-    const LIES: [(&str, Lie, &[&str]); 7] = [
+    const LIES: [(&str, Lie, &[&str]); 8] = [
         ("honest", Lie::None, &["all 4 CPUs online"]),
         ("checksum", Lie::Checksum, &["APIC", "checksum", "running on one CPU"]),
         (
@@ -134,6 +139,16 @@ fn liars() -> Vec<Case> {
             &["APIC", "impossible length of 0", "running on one CPU"],
         ),
         ("entry-too-long", Lie::EntryTooLong, &["APIC", "impossible length of 200", "running on one CPU"]),
+        (
+            "ghosts",
+            Lie::Ghosts,
+            &[
+                "this build runs at most 512 CPUs; 96 more stay parked",
+                "CPUs 8-511 have APIC ids that an xAPIC cannot reach",
+                "CPUs 4-7 did not answer their start-up in time",
+                "all 4 CPUs online",
+            ],
+        ),
         ("root-pointer", Lie::RootPointer, &["0xfffffff8", "running on one CPU"]),
     ];
     let case = |(name, lie, says): (&str, Lie, &'static [&'static str])| Case {

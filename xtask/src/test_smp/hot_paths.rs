@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 use object::{Object, ObjectSection, ObjectSymbol};
 
+/// The name of this check, for filters and results.
+pub(super) const NAME: &str = "hot-paths";
+
 /// A function of the kernel and what it must consist of.
 struct HotPath {
     function: &'static str,

@@ -6,6 +6,7 @@
 
 mod acpi;
 mod cases;
+mod hot_paths;
 mod protocol;
 mod runner;
 mod schedule;
@@ -68,6 +69,9 @@ impl TestSmp {
     pub(crate) fn run(self) -> Result<()> {
         let cases = self.cases()?;
         if self.list {
+            if self.looks_at_code() {
+                println!("{}", hot_paths::NAME);
+            }
             cases.iter().for_each(|case| println!("{}", case.name));
             return Ok(());
         }
@@ -78,8 +82,11 @@ impl TestSmp {
         ui::note(format_args!("{} guests, QEMU {version} ({})", cases.len(), accelerator.name()));
 
         let started = Instant::now();
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut total = Total::default();
+        if self.looks_at_code() {
+            total.code(hot_paths::check(&fs::read(&kernels.plain.symbols)?));
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         schedule::run(
             &cases,
             cores,
@@ -90,6 +97,12 @@ impl TestSmp {
         self.check_filter(&total)?;
         ui::note(format_args!("{} guests in {}", cases.len(), ui::time(started.elapsed())));
         total.close()
+    }
+
+    /// Whether the look at the machine code is selected.
+    fn looks_at_code(&self) -> bool {
+        let everything = self.cpus.is_empty() && self.machine.is_empty();
+        self.filter.as_deref().map_or(everything, |filter| hot_paths::NAME.contains(filter))
     }
 
     /// The guests to boot.
@@ -263,6 +276,24 @@ impl Total {
                 self.failed += 1;
                 self.failures.push(case.name.clone());
                 print_line("FAIL", case, &case.name, &format!("{error:#}"));
+            }
+        }
+    }
+
+    /// The look at the machine code.
+    fn code(&mut self, found: Result<Vec<String>>) {
+        self.ran += 1;
+        self.names.insert(hot_paths::NAME.to_owned());
+        match found {
+            Ok(lines) => {
+                self.passed += 1;
+                println!("  {}  {}", ui::paint("32", "ok  "), hot_paths::NAME);
+                lines.iter().for_each(|line| println!("        {line}"));
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.failures.push(hot_paths::NAME.to_owned());
+                println!("  {}  {}  {error:#}", ui::paint("31", "FAIL"), hot_paths::NAME);
             }
         }
     }

@@ -186,6 +186,12 @@ impl LocalApic {
         self.access.write(Register::SPURIOUS, u32::from(vectors::SPURIOUS));
     }
 
+    /// Whether interrupts can be sent to the CPU with this APIC id. An xAPIC has 8 bits for it, and all ones mean
+    /// everybody.
+    pub fn can_reach(&self, apic_id: u32) -> bool {
+        apic_id < if self.form() == Form::XApic { 0xff } else { u32::MAX }
+    }
+
     /// The executing CPU's APIC id.
     pub fn id(&self) -> u32 {
         match self.access {

@@ -203,7 +203,8 @@ pub fn tsc_warp() -> u64 {
     WARP.load(Ordering::Relaxed)
 }
 
-/// Stops using the TSC as the clock, because those of different CPUs disagree by `warp` cycles: the HPET or PM timer
+/// Stops using the TSC as the clock, because those of different CPUs disagree by `warp` cycles, or with 0 because somebody
+/// wants so: the HPET or PM timer
 /// takes over, or if there is none the TSC goes on, kept from going back. The time goes on without a step back. Only the
 /// first call has an effect; returns whether this was it.
 ///
@@ -231,7 +232,10 @@ pub fn distrust_tsc(warp: u64) -> bool {
         }
     };
     publish(next);
-    log::warn!("TSCs of different CPUs disagree by {warp} cycles; the clock is now the {}", source());
+    match warp {
+        0 => log::warn!("the TSC is not to be used; the clock is now the {}", source()),
+        _ => log::warn!("TSCs of different CPUs disagree by {warp} cycles; the clock is now the {}", source()),
+    }
     true
 }
 

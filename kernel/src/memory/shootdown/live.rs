@@ -74,6 +74,7 @@ impl Machine for Cpus {
     }
 
     fn relax(&self) {
+        Native::chaos_point();
         Native::relax();
     }
 

@@ -157,8 +157,8 @@ fn is_inherited_setting(name: &str) -> bool {
 
 fn announce(toolchain: &Toolchain) {
     let (what, seconds) = match toolchain.library {
-        Library::Installed => ("", 30),
-        Library::Source => (" and the core library", 60),
+        Library::Installed => ("", 40),
+        Library::Source => (" and the core library", 90),
     };
     ui::note(format_args!("first build of the kernel{what} with {toolchain}: about {seconds} s"));
 }

@@ -26,8 +26,8 @@ const HOLD: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(500);
 /// How much of the last output is remembered, to tell a reboot from a triple fault.
 const TAIL: usize = 256;
-/// What the guest prints as it reboots on command.
-const REBOOTING: &[u8] = b"rebooting";
+/// What is on the screen just before the guest reboots on command: the command itself.
+const REBOOTING: &[u8] = b"reboot";
 
 /// A conversation with a guest.
 pub(super) struct Session<'a> {

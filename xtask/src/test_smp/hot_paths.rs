@@ -44,14 +44,20 @@ impl HotPath {
             text.join("; ")
         );
         // The one that touches memory goes through GS, or it is not per-CPU.
-        ensure!(found[0].memory_segment() == Register::GS, "`{}` does not use GS: {}", self.function, text[0]);
+        ensure!(
+            found[0].memory_segment() == Register::GS,
+            "`{}` does not use GS: {}",
+            self.function,
+            text[0]
+        );
         Ok(format!("{}: {}", self.function, text.join("; ")))
     }
 }
 
 /// The instructions of a function from its start to its return, without those that keep the frame pointer.
 fn body(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
-    let symbol = file.symbol_by_name(function).with_context(|| format!("the kernel has no function `{function}`"))?;
+    let symbol =
+        file.symbol_by_name(function).with_context(|| format!("the kernel has no function `{function}`"))?;
     let index = symbol.section_index().with_context(|| format!("`{function}` is in no section"))?;
     let section = file.section_by_index(index)?;
     let code = section

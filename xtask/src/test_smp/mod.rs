@@ -127,9 +127,10 @@ impl TestSmp {
     fn by_name(&self, filter: &str) -> Result<Vec<Case>> {
         let grid = self.grid().map(|(machine, cpus)| cases::tests_on(machine, cpus, ""));
         let all: Vec<Case> = grid.chain(cases::host_driven()).collect();
-        let near = nearest(filter, all.iter().map(|case| case.name.as_str())).join(", ");
+        let names = all.iter().map(|case| case.name.as_str()).chain([hot_paths::NAME]);
+        let near = nearest(filter, names).join(", ");
         let found: Vec<Case> = all.into_iter().filter(|case| case.name.contains(filter)).collect();
-        if found.is_empty() {
+        if found.is_empty() && !self.looks_at_code() {
             let hint = if near.is_empty() {
                 "`test-smp --list` names them".to_owned()
             } else {
@@ -439,6 +440,7 @@ mod tests {
     #[test]
     fn a_case_is_asked_for_by_its_name() {
         assert_eq!(names(&["q35-8cpu"]), ["q35-8cpu"]);
+        assert!(names(&["hot-paths"]).is_empty(), "no guest is needed for it");
         assert_eq!(names(&["q35-3cpu", "--cpus", "3"]), ["q35-3cpu"]);
         let error = Cli::parse_from(["x", "crash-pannic"]).test.cases().unwrap_err().to_string();
         assert!(error.contains("near it: crash-panic"), "{error}");

@@ -26,6 +26,17 @@ pub(super) struct Case {
     pub(super) expect: Expectation,
 }
 
+impl Case {
+    /// Whether this is one of [`tests_on`], which differ in machine and CPU count only.
+    pub(super) fn is_grid(&self) -> bool {
+        self.name == grid_name(self.machine, self.cpus)
+    }
+}
+
+fn grid_name(machine: Machine, cpus: u32) -> String {
+    format!("{machine}-{cpus}cpu")
+}
+
 /// What the guest gets to read about its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Firmware {
@@ -52,7 +63,7 @@ pub(super) enum Expectation {
 pub(super) fn tests_on(machine: Machine, cpus: u32, filter: &str) -> Case {
     let words = if filter.is_empty() { "test".to_owned() } else { format!("test={filter}") };
     Case {
-        name: format!("{machine}-{cpus}cpu"),
+        name: grid_name(machine, cpus),
         words,
         expect: Expectation::Tests { says: &[] },
         ..plain(machine, cpus)

@@ -86,7 +86,7 @@ impl fmt::Display for Greeting<'_> {
             "Quiesce {}: {cpus} CPU{plural}, {memory} of memory, on {machine}",
             env!("CARGO_PKG_VERSION")
         )?;
-        writeln!(f, "`help` lists the commands, Tab completes them; `demo` shows what the kernel is about")?;
+        writeln!(f, "Try `help`, which lists the commands, and `demo`, which shows what it is about")?;
         write!(f, "`poweroff` ends the run; under `cargo xtask run` so does Ctrl-A X")
     }
 }

@@ -180,13 +180,15 @@ fn the_demo_loses_updates_only_where_it_says() {
 fn the_greeting_is_three_lines() {
     let text = Greeting(&Made::default().summary()).to_string();
     assert_eq!(text.lines().count(), 3);
+    assert!(text.lines().all(|line| line.len() < 80), "{text}");
     assert!(text.starts_with(&format!(
         "Quiesce {}: 2 CPUs, 128.0 MiB of memory, on threads\n",
         env!("CARGO_PKG_VERSION")
     )));
     assert!(text.contains("`help`") && text.contains("`demo`") && text.contains("`poweroff`"));
     for command in ALL.0 {
-        assert!(command.help.lines().all(|line| line.chars().count() <= 110), "{}", command.name);
+        let summary = command.help.lines().next().unwrap();
+        assert!(summary.chars().count() <= 58, "the list of `help` is 79 columns wide: {summary}");
     }
 }
 

@@ -6,6 +6,7 @@ mod clock;
 mod contract;
 mod interrupts;
 mod memory;
+mod messages;
 mod percpu;
 mod smp;
 mod traps;

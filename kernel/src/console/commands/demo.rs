@@ -21,7 +21,7 @@ const DEMOS: &[Demo] =
 pub(super) static DEMO: Command = Command {
     name: "demo",
     usage: "[NAME]",
-    help: "runs a demonstration; without NAME lists them",
+    help: "runs a demonstration; alone lists them",
     complete: |_, before| match before {
         [] => DEMOS.iter().map(|demo| String::from(demo.name)).collect(),
         _ => Vec::new(),

@@ -10,7 +10,7 @@ use crate::console::registry::{Command, CommandResult, Context, Failure, at_most
 pub(super) static MEM: Command = Command {
     name: "mem",
     usage: "[map]",
-    help: "shows who uses memory; `mem map` shows what the firmware says there is",
+    help: "shows who uses memory; `mem map`: what firmware says",
     complete: |_, before| if before.is_empty() { alloc::vec!["map".into()] } else { alloc::vec![] },
     run: mem,
 };
@@ -27,7 +27,7 @@ fn mem(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 
 fn write_memory(out: &mut dyn Write, memory: &Memory) -> fmt::Result {
     let used: u64 = memory.used.iter().map(|(_, bytes)| bytes).sum();
-    let mut row = |what: &str, bytes: u64| writeln!(out, "  {what:<22} {:>12}", Size(bytes));
+    let mut row = |what: &str, bytes: u64| writeln!(out, "  {what:<30} {:>12}", Size(bytes));
     row("usable", memory.total)?;
     row("in use", used)?;
     for (who, bytes) in &memory.used {
@@ -48,7 +48,7 @@ fn write_map(out: &mut dyn Write, memory: &Memory) -> fmt::Result {
 pub(super) static IRQ: Command = Command {
     name: "irq",
     usage: "[hash]",
-    help: "counts interrupts by vector and CPU; `irq hash` prints one number for all timer interrupts so far\n\
+    help: "counts interrupts; `irq hash` digests the timer interrupts\n\
            The hash is over each timer interrupt's CPU, address and order. Under a deterministic emulator two\n\
            runs with the same seed print the same.",
     complete: |_, before| if before.is_empty() { alloc::vec!["hash".into()] } else { alloc::vec![] },
@@ -89,7 +89,7 @@ fn write_interrupts(out: &mut dyn Write, interrupts: &[Interrupt]) -> fmt::Resul
 pub(super) static ACPI: Command = Command {
     name: "acpi",
     usage: "",
-    help: "shows what the firmware's tables say about CPUs, interrupts, timers and power",
+    help: "what firmware says of CPUs, interrupts, timers and power",
     complete: no_completion,
     run: |cx, arguments| facts(cx, arguments, |cx| cx.machine.acpi()),
 };
@@ -123,9 +123,9 @@ mod tests {
         };
         let mut out = String::new();
         write_memory(&mut out, &memory).unwrap();
-        assert!(out.contains("  in use                      4.0 MiB\n"), "{out}");
-        assert!(out.contains("    kernel image              1.0 MiB\n"), "{out}");
-        assert!(out.contains("  free                      124.0 MiB\n"), "{out}");
+        assert!(out.contains("  in use                              4.0 MiB\n"), "{out}");
+        assert!(out.contains("    kernel image                      1.0 MiB\n"), "{out}");
+        assert!(out.contains("  free                              124.0 MiB\n"), "{out}");
         out.clear();
         write_map(&mut out, &memory).unwrap();
         assert_eq!(out, "  0x000000100000 .. 0x000008000000   127.0 MiB  usable\n");

@@ -10,7 +10,7 @@ use crate::log;
 pub(super) static LOG: Command = Command {
     name: "log",
     usage: "[LEVEL]",
-    help: "shows or sets which messages are logged: off, error, warn, info, debug or trace",
+    help: "shows or sets which messages are logged\nThe levels are off, error, warn, info, debug and trace; each includes those before it.",
     complete: |_, before| match before {
         [] => LevelFilter::iter().map(|level| level.as_str().to_ascii_lowercase()).collect(),
         _ => alloc::vec![],
@@ -35,7 +35,7 @@ fn set_level(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 pub(super) static DMESG: Command = Command {
     name: "dmesg",
     usage: "[LINES]",
-    help: "shows the newest log messages again, all that are kept (64 KiB) or as many as asked for",
+    help: "shows log messages again\nThe newest 64 KiB are kept; LINES asks for the newest of them only.",
     complete: no_completion,
     run: dmesg,
 };

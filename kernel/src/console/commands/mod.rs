@@ -50,10 +50,7 @@ fn help(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
             let summary = command.help.lines().next().unwrap_or("");
             writeln!(cx.out, "  {:<18} {summary}", usage(command))?;
         }
-        writeln!(
-            cx.out,
-            "Several commands on one line are separated by `;`. Keys: Tab completes, Up recalls."
-        )?;
+        writeln!(cx.out, "`;` separates commands on one line. Tab completes, Up recalls.")?;
         return Ok(());
     };
     let command = ALL.find(name).ok_or_else(|| Failure::Failed(ALL.unknown(name)))?;

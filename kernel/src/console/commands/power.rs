@@ -5,7 +5,7 @@ use super::super::registry::{Command, CommandResult, Context, Failure, at_most, 
 pub(super) static POWEROFF: Command = Command {
     name: "poweroff",
     usage: "",
-    help: "ends the run; whoever started the machine learns whether all commands of a script went well",
+    help: "ends the run\nAfter commands of a script the exit status says whether all of them went well.",
     complete: no_completion,
     run: power_off,
 };
@@ -19,7 +19,7 @@ fn power_off(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 pub(super) static REBOOT: Command = Command {
     name: "reboot",
     usage: "",
-    help: "starts the machine anew; an emulator that was told not to reboot ends",
+    help: "starts the machine anew\nAn emulator that was told not to reboot ends instead.",
     complete: no_completion,
     run: reboot,
 };

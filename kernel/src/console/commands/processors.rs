@@ -9,7 +9,7 @@ use crate::console::registry::{Command, CommandResult, Context, at_most, no_comp
 pub(super) static CPUS: Command = Command {
     name: "cpus",
     usage: "",
-    help: "lists the CPUs: hardware id, state, per-CPU area, frequency, ticks and IPIs\n\
+    help: "lists the CPUs: id, state, area, frequency, ticks, IPIs\n\
            GS BASE is what the CPU adds to a per-CPU variable's address; AREA is where its variables are.\n\
            IPIS counts the interrupts that other CPUs sent to it.",
     complete: no_completion,

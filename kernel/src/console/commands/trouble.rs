@@ -37,7 +37,7 @@ fn backtrace(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 pub(super) static CRASH: Command = Command {
     name: "crash",
     usage: "[KIND]",
-    help: "crashes the kernel, to see the report; without KIND lists the ways",
+    help: "crashes the kernel, to see a report; alone lists the ways",
     complete: |machine, before| if before.is_empty() { kinds(machine) } else { Vec::new() },
     run: crash,
 };

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use alloc::vec::Vec;
 
+use hal::cpumask::CpuMask;
 use hal::x86_64::acpi::{self, PhysicalMemory, Processor, ProcessorState, Topology};
 use hal::x86_64::apic::{self, IoApics, LocalApic};
 use hal::x86_64::boot::{BootInfo, PvhError};
@@ -24,7 +25,6 @@ use hal::x86_64::smp::Preparation;
 use hal::x86_64::tables::IstStack;
 use hal::x86_64::traps::probe;
 use hal::x86_64::{clock, fpu, native, smp, start, tables, traps, upcalls, vectors};
-use hal::cpumask::CpuMask;
 use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use log::{error, info, warn};
 use spin::Once;

@@ -91,7 +91,7 @@ impl<'a> Options<'a> {
                 });
             }
             "exec" => self.exec = Some(needed("console commands in quotes")?),
-            "crash" => self.crash = Some(needed("a kind of crash; the console's `help crash` lists them")?.0),
+            "crash" => self.crash = Some(needed("a kind of crash; the console's `crash` lists them")?.0),
             "debugexit" if value.is_none() => self.debugexit = true,
             "notsc" if value.is_none() => self.notsc = true,
             "debugexit" | "notsc" => return Err(bad("no value")),

@@ -6,7 +6,7 @@
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hal::context::HARDIRQ_MASK;
+use hal::context::{HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK};
 use hal::platform::{Report, Severity, TaskId, Wakeup};
 use hal::x86_64::traps::TrapFrame;
 use hal::x86_64::upcalls::Upcalls;
@@ -129,9 +129,10 @@ fn raise_softirq(vector: u32) {
     SOFTIRQS.or(1 << vector);
 }
 
-/// No softirq has a handler yet, so what was raised is taken back and counted by nobody.
+/// No vector has a handler in this kernel: what was raised is acknowledged where it would be served.
 fn serve_softirqs() {
-    if Native::context().count() & HARDIRQ_MASK == 0 {
+    let context = Native::context();
+    if context.count() & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_MASK) == 0 && Native::irq_depth() == 0 {
         SOFTIRQS.exchange(0);
     }
 }

@@ -88,6 +88,7 @@ pub fn stop(describe: &dyn Fn(&mut dyn Write) -> fmt::Result, frame: Option<&Tra
         Err(owner) if owner == cpu.as_u32() => panicked_again(describe),
         Err(_) => came_second(describe),
     }
+    snapshot::ask_others();
     log::flush_for_panic();
     let mut out = PanicWriter;
     let _ = report(&mut out, cpu, describe, frame);

@@ -153,10 +153,25 @@ pub fn print_cpu(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
     }
 }
 
-/// Prints what all other online CPUs are doing.
-pub fn print_others(out: &mut dyn Write) -> fmt::Result {
-    let others = || percpu::cpus().filter(|cpu| *cpu != Native::cpu() && Native::is_online(*cpu));
+fn others() -> impl Iterator<Item = CpuId> {
+    percpu::cpus().filter(|cpu| *cpu != Native::cpu() && Native::is_online(*cpu))
+}
+
+/// Asks all other online CPUs, and returns when all have answered or had 2 s. For a panic, whose NMI handler stops them
+/// after they have answered: from then on nobody else prints.
+pub(crate) fn ask_others() {
     ask(others());
+    let deadline = clock::now_ns() + PATIENCE_NS;
+    // Acquire: as in `print`.
+    while others().any(|cpu| ANSWER.on(cpu).state.load(Ordering::Acquire) != WRITTEN)
+        && clock::now_ns() < deadline
+    {
+        Native::relax();
+    }
+}
+
+/// Prints what [`ask_others`] was answered.
+pub(crate) fn print_others(out: &mut dyn Write) -> fmt::Result {
     for cpu in others() {
         print(out, cpu)?;
     }

@@ -182,6 +182,8 @@ pub fn history() -> String {
     drain();
     let mut bytes = Vec::new();
     with_terminal(|terminal| bytes = terminal.history().concat());
+    // Whoever wanted to show a message meanwhile has left it to us.
+    drain();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -189,6 +191,7 @@ pub fn history() -> String {
 /// out that a panic gets through then.
 pub fn with_drain_held(f: &mut dyn FnMut()) {
     with_terminal(|_| f());
+    drain();
 }
 
 fn with_terminal<R>(mut f: impl FnMut(&mut Terminal<Transmitter>) -> R) -> Option<R> {

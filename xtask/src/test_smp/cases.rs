@@ -165,7 +165,8 @@ fn liars() -> Vec<Case> {
     let case = |(name, lie, says): (&str, Lie, &'static [&'static str])| Case {
         name: format!("acpi-{name}"),
         firmware: Firmware::Lying(lie),
-        words: SMOKE.to_owned(),
+        // With processors that are not there, the tests that count them cannot hold.
+        words: if lie == Lie::Ghosts { "test=percpu::smoke" } else { SMOKE }.to_owned(),
         expect: Expectation::Tests { says },
         ..plain(Machine::Q35, 4)
     };

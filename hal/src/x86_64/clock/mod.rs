@@ -203,12 +203,11 @@ pub fn tsc_warp() -> u64 {
     WARP.load(Ordering::Relaxed)
 }
 
-/// Stops using the TSC as the clock, because those of different CPUs disagree by `warp` cycles, or with 0 because somebody
-/// wants so: the HPET or PM timer
-/// takes over, or if there is none the TSC goes on, kept from going back. The time goes on without a step back. Only the
-/// first call has an effect; returns whether this was it.
+/// Stops using the TSC as the clock: those of different CPUs disagree by `warp` cycles, or, with 0, somebody wants it so.
+/// The HPET or PM timer takes over, or if there is none the TSC goes on, kept from going back. The time goes on without a
+/// step back. Only the first call has an effect; returns whether this was it.
 ///
-/// For a starting CPU before it goes online, or the one that starts it; task context, allocates.
+/// While CPUs start, by the one that found out or the one that starts them; task context, allocates.
 pub fn distrust_tsc(warp: u64) -> bool {
     WARP.fetch_max(warp, Ordering::Relaxed);
     let (Some(current), Some(info)) = (current(), info()) else { return false };

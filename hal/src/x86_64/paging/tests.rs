@@ -25,7 +25,6 @@ impl FakeMemory {
     fn window(&mut self) -> Window {
         // SAFETY: the buffer stays where it is, is big enough for all frames that `frame` gives, and is used through
         // the window only.
-        // SAFETY: no CPU uses these tables.
         unsafe { Window::new(self.pages.as_mut_ptr() as u64) }
     }
 }

@@ -133,7 +133,8 @@ fn came_second(describe: &dyn Fn(&mut dyn Write) -> fmt::Result) -> ! {
         // Release: pairs with the Acquire in `report`.
         second.ready.store(true, Ordering::Release);
     }
-    // The owner's NMI finds this CPU here.
+    // The owner's NMI may not reach this CPU, if it comes from an NMI handler itself.
+    snapshot::leave_behind();
     power::halt_for_ever()
 }
 
@@ -144,6 +145,11 @@ fn panicked_again(describe: &dyn Fn(&mut dyn Write) -> fmt::Result) -> ! {
         let _ = describe(&mut out);
     }
     end(ExitStatus::Failure)
+}
+
+/// Whether some CPU has panicked.
+pub(crate) fn is_underway() -> bool {
+    OWNER.load(Ordering::Relaxed) != NOBODY
 }
 
 /// For the NMI handler: stops this CPU if another one owns a panic.

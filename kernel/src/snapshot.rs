@@ -17,12 +17,41 @@ const DEPTH: usize = 32;
 const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 const WRITTEN: u32 = 2;
+/// The CPU has stopped for good and left its answer without being asked.
+const STOPPED: u32 = 3;
 
-/// One CPU's answer. Written by its NMI handler between `ASKED` and `WRITTEN`, read by the asker after.
+/// One CPU's answer. Written by its NMI handler between `ASKED` and `WRITTEN`, or by itself before `STOPPED`; read by the
+/// asker after.
 struct Answer {
     state: AtomicU32,
     length: AtomicU32,
     addresses: [AtomicU64; DEPTH],
+}
+
+impl Answer {
+    /// The executing CPU's. The caller stays on it.
+    fn mine() -> &'static Answer {
+        // SAFETY: areas live for ever, and all fields are atomic.
+        unsafe { &*ANSWER.local_ptr() }
+    }
+
+    fn write(&self, steps: Backtrace, state: u32) {
+        let mut length = 0;
+        for (step, slot) in steps.zip(&self.addresses) {
+            // Bit 63 is set in every code address; clear it for interrupted ones, which are printed as such.
+            let mark = if matches!(step, Frame::Trap { .. }) { !(1 << 63) } else { !0 };
+            slot.store(step.address() & mark, Ordering::Relaxed);
+            length += 1;
+        }
+        self.length.store(length, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `is_there`; who sees the state sees the addresses.
+        self.state.store(state, Ordering::Release);
+    }
+
+    fn is_there(&self) -> bool {
+        // Acquire: pairs with the Release in `write`.
+        matches!(self.state.load(Ordering::Acquire), WRITTEN | STOPPED)
+    }
 }
 
 percpu! {
@@ -38,30 +67,29 @@ const PATIENCE_NS: u64 = 2_000_000_000;
 
 /// For the NMI handler: answers if asked.
 pub(crate) fn on_nmi(frame: &TrapFrame) {
-    // SAFETY: an NMI handler stays on its CPU; areas live for ever.
-    let answer = unsafe { &*ANSWER.local_ptr() };
+    let answer = Answer::mine();
     // Acquire: pairs with the Release in `ask`.
-    if answer.state.load(Ordering::Acquire) != ASKED {
-        return;
+    if answer.state.load(Ordering::Acquire) == ASKED {
+        answer.write(Backtrace::from_trap(frame), WRITTEN);
     }
-    let mut length = 0;
-    for (step, slot) in Backtrace::from_trap(frame).zip(&answer.addresses) {
-        // Bit 63 is set in every code address; clear it for interrupted ones, which are printed as such.
-        let mark = if matches!(step, Frame::Trap { .. }) { !(1 << 63) } else { !0 };
-        slot.store(step.address() & mark, Ordering::Relaxed);
-        length += 1;
-    }
-    answer.length.store(length, Ordering::Relaxed);
-    // Release: pairs with the Acquire in `print`; who sees WRITTEN sees the addresses.
-    answer.state.store(WRITTEN, Ordering::Release);
+}
+
+/// For a CPU that is about to stop for good, perhaps where no NMI reaches it: leaves its backtrace.
+pub(crate) fn leave_behind() {
+    Answer::mine().write(Backtrace::here(), STOPPED);
 }
 
 /// Asks other CPUs for their backtraces.
 fn ask(cpus: impl Iterator<Item = CpuId>) {
     for cpu in cpus {
         // Release: pairs with the Acquire in `on_nmi`; it orders our reading of the last answer before the next.
-        ANSWER.on(cpu).state.store(ASKED, Ordering::Release);
-        apic::send_nmi_to_cpu(cpu);
+        let asked = ANSWER
+            .on(cpu)
+            .state
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |state| (state != STOPPED).then_some(ASKED));
+        if asked.is_ok() {
+            apic::send_nmi_to_cpu(cpu);
+        }
     }
 }
 
@@ -69,8 +97,7 @@ fn ask(cpus: impl Iterator<Item = CpuId>) {
 fn print(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
     let answer = ANSWER.on(cpu);
     let deadline = clock::now_ns() + PATIENCE_NS;
-    // Acquire: pairs with the Release in `on_nmi`.
-    while answer.state.load(Ordering::Acquire) != WRITTEN {
+    while !answer.is_there() {
         if clock::now_ns() > deadline {
             return writeln!(out, "CPU#{cpu}: no answer to an NMI");
         }
@@ -84,7 +111,8 @@ fn print(out: &mut dyn Write, cpu: CpuId) -> fmt::Result {
         printer.step(raw | 1 << 63, raw >> 63 == 0)?;
     }
     printer.end()?;
-    answer.state.store(IDLE, Ordering::Relaxed);
+    // One that has stopped for good stays so. Relaxed: the next question orders our reading before its answer.
+    let _ = answer.state.compare_exchange(WRITTEN, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     Ok(())
 }
 
@@ -162,10 +190,7 @@ fn others() -> impl Iterator<Item = CpuId> {
 pub(crate) fn ask_others() {
     ask(others());
     let deadline = clock::now_ns() + PATIENCE_NS;
-    // Acquire: as in `print`.
-    while others().any(|cpu| ANSWER.on(cpu).state.load(Ordering::Acquire) != WRITTEN)
-        && clock::now_ns() < deadline
-    {
+    while others().any(|cpu| !ANSWER.on(cpu).is_there()) && clock::now_ns() < deadline {
         Native::relax();
     }
 }

@@ -189,7 +189,16 @@ const CRASHES: &[Crash] = &[
     ("divide", 2, &["divide error", "backtrace of CPU#"]),
     ("invalid-opcode", 2, &["invalid opcode", "backtrace of CPU#"]),
     ("gpf", 2, &["general protection fault", "backtrace of CPU#"]),
-    ("double-panic", 2, &["BUG: CPU#", "panics with all others", "CPU#0", "CPU#1"]),
+    (
+        "double-panic",
+        3,
+        &[
+            "BUG: CPU#0: panicked",
+            "CPU 0 panics with all others",
+            "CPU#1 came second: panicked",
+            "CPU#2 came second: panicked",
+        ],
+    ),
     ("panic-in-nmi", 2, &["crash requested in an NMI", "backtrace of CPU#"]),
     ("panic-with-console-busy", 2, &["crash requested while printing", "backtrace of CPU#"]),
     ("hang", 2, &["exceeded its time limit", "backtrace of CPU#", "CPU#0", "CPU#1"]),

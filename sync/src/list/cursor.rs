@@ -11,8 +11,9 @@ use core::ptr::{self, NonNull};
 use super::field::Field;
 use super::link::RingLink;
 use super::links::Links;
+use super::membership::object_at;
 use super::owner::{Owner, UniqueOwner};
-use super::typed::{List, object_at};
+use super::typed::List;
 
 /// A place in a [`List`] that is borrowed. See [`List::cursor_front`].
 pub struct Cursor<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> {

@@ -9,8 +9,9 @@ use core::ptr::NonNull;
 use super::field::Field;
 use super::link::RingLink;
 use super::links::Links;
+use super::membership::object_at;
 use super::owner::{Owner, UniqueOwner};
-use super::typed::{List, object_at};
+use super::typed::List;
 
 /// What is left between the two ends of an iteration: the members from the first to the second, both included.
 type Rest = Option<(NonNull<Links>, NonNull<Links>)>;

@@ -18,7 +18,8 @@
 //! | producers without a lock | [`llist::LList`](crate::llist::LList) | one word | one word |
 //!
 //! `docs/lists.md` tells the story: why so, what breaks otherwise, what it costs. Read in this order: `links.rs`,
-//! `rearrange.rs` (the core), `field.rs`, `owner.rs`, `link.rs`, `typed.rs`, `cursor.rs`, `iter.rs`; then `hlist_links.rs`, `hlist.rs`.
+//! `stores.rs`, `rearrange.rs` (the core); `field.rs`, `owner.rs`, `link.rs`, `typed.rs`, `membership.rs`, `cursor.rs`,
+//! `iter.rs`; then `hlist_links.rs` and `hlist/`.
 
 mod corruption;
 mod cursor;
@@ -28,8 +29,10 @@ mod hlist_links;
 mod iter;
 mod link;
 mod links;
+mod membership;
 mod owner;
 mod rearrange;
+mod stores;
 mod typed;
 
 pub use corruption::Corruption;

@@ -8,9 +8,10 @@
 use core::ptr::NonNull;
 
 use super::corruption::{CHECKED, Corruption};
-use super::links::{
-    Links, check_addable, check_initialised, check_member, check_pair, mark_removed, poison_next,
-    publish_next, set_prev, unlink,
+use super::links::Links;
+use super::stores::{
+    check_addable, check_initialised, check_member, check_pair, mark_removed, poison_next, publish_next,
+    set_prev, unlink,
 };
 
 impl Links {

@@ -353,3 +353,6 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> fmt::Debug for Tak
         f.write_str(if self.is_empty() { "Taken(empty)" } else { "Taken(not empty)" })
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -11,107 +11,24 @@
 //! * **M2**: each member is the field `F` of an object whose owner was taken apart by [`Owner::into_raw`] and has not
 //!   been put together again.
 
+mod cursor;
+mod iter;
+mod link;
+
 use core::fmt;
-use core::iter::FusedIterator;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-
-use hal::{Native, Platform};
 
 use super::corruption::{CHECKED, Corruption};
 use super::field::{Field, link_of, object_of};
 use super::hlist_links::{HHead, HLinks};
-use super::link::{linked_node_dropped, report_refused};
+use super::link::report_refused;
 use super::owner::Owner;
 use crate::primitives::const_fn;
 
-/// A place in an [`HList`], to be embedded in the objects that go into one; see [`Link`](super::Link).
-///
-/// Linux: a `struct hlist_node` member. Size: two words.
-#[repr(C)]
-pub struct HLink<P: Platform = Native> {
-    links: HLinks,
-    _platform: PhantomData<fn() -> P>,
-}
-
-impl HLink {
-    const_fn! {
-        /// A link in no list, on this build's platform.
-        pub fn new() -> HLink {
-            HLink::new_in()
-        }
-    }
-}
-
-impl<P: Platform> HLink<P> {
-    const_fn! {
-        /// A link in no list, on the platform `P`.
-        pub fn new_in() -> HLink<P> {
-            HLink { links: HLinks::new(), _platform: PhantomData }
-        }
-    }
-
-    /// Whether the object is in a list by this link, or is being added to one at this moment. Out of date at once unless
-    /// other users of the list are kept out. Linux: `!hlist_unhashed`.
-    #[doc(alias = "hlist_unhashed")]
-    #[inline]
-    pub fn is_linked(&self) -> bool {
-        self.links.is_linked()
-    }
-}
-
-impl Default for HLink {
-    fn default() -> HLink {
-        HLink::new()
-    }
-}
-
-impl<P: Platform> fmt::Debug for HLink<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_linked() { "HLink(in a list)" } else { "HLink(in no list)" })
-    }
-}
-
-impl<P: Platform> Drop for HLink<P> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.is_linked() {
-            linked_node_dropped::<P>((&raw const *self).addr());
-        }
-    }
-}
-
-/// The link fields of [`HList`]s: [`HLink`]s.
-pub trait HlistLink: sealed::Sealed {
-    /// Where reports go.
-    type Platform: Platform;
-    /// The part of the link that forms chains.
-    #[doc(hidden)]
-    fn links(link: NonNull<Self>) -> NonNull<HLinks>;
-    /// And back.
-    #[doc(hidden)]
-    fn from_links(links: NonNull<HLinks>) -> NonNull<Self>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-impl<P: Platform> sealed::Sealed for HLink<P> {}
-
-impl<P: Platform> HlistLink for HLink<P> {
-    type Platform = P;
-
-    // The first field of a `repr(C)` structure has its address.
-    #[inline(always)]
-    fn links(link: NonNull<HLink<P>>) -> NonNull<HLinks> {
-        link.cast()
-    }
-
-    #[inline(always)]
-    fn from_links(links: NonNull<HLinks>) -> NonNull<HLink<P>> {
-        links.cast()
-    }
-}
+pub use cursor::HCursorMut;
+pub use iter::{HDrain, HIter};
+pub use link::{HLink, HlistLink};
 
 /// A list whose nodes are inside of the objects and whose head is one word.
 ///
@@ -193,7 +110,7 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     #[doc(alias = "hlist_for_each_entry")]
     #[inline]
     pub fn iter(&self) -> HIter<'_, O, F> {
-        HIter { at: self.head.first_or_end(), _list: PhantomData }
+        HIter::new(&self.head)
     }
 
     /// Adds at the head. An object that is in a list by this field is refused: reported, and the pointer dropped.
@@ -278,7 +195,7 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     /// Removes all objects, first to last, giving them to the caller; those that the iterator did not give when it is
     /// dropped are dropped then.
     pub fn drain(&mut self) -> HDrain<O, F> {
-        HDrain { list: self.take() }
+        HDrain::new(self.take())
     }
 
     /// Moves all objects to a new list with the same end marker. Cost: O(n), because that one is at the far end. Linux: `hlist_move_list`.
@@ -334,7 +251,7 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     pub fn cursor_front_mut(&mut self) -> HCursorMut<'_, O, F> {
         self.anchor();
         let at = self.head.first();
-        HCursorMut { list: self, at, before: None }
+        HCursorMut::new(self, at)
     }
 
     // ---- The machinery ----
@@ -476,183 +393,5 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-/// The objects of an [`HList`]. See [`HList::iter`].
-pub struct HIter<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
-    at: Result<NonNull<HLinks>, usize>,
-    _list: PhantomData<&'a HList<O, F>>,
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HIter<'_, O, F> {
-    /// The value of the end marker, once the iterator has come there; 0 for a list without a value.
-    #[inline]
-    pub fn end(&self) -> Option<usize> {
-        self.at.err()
-    }
-}
-
-impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Iterator for HIter<'a, O, F> {
-    type Item = &'a O::Object;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a O::Object> {
-        let node = self.at.ok()?;
-        // SAFETY: the list is borrowed for 'a, so its members stay in it, and their objects in place.
-        unsafe {
-            self.at = HLinks::next_or_end(node);
-            Some(object_at::<F>(node).as_ref())
-        }
-    }
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> FusedIterator for HIter<'_, O, F> {}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Clone for HIter<'_, O, F> {
-    fn clone(&self) -> Self {
-        HIter { at: self.at, _list: PhantomData }
-    }
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HIter<'_, O, F>
-where
-    O::Object: fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.clone()).finish()
-    }
-}
-
-impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> IntoIterator for &'a HList<O, F> {
-    type Item = &'a O::Object;
-    type IntoIter = HIter<'a, O, F>;
-
-    fn into_iter(self) -> HIter<'a, O, F> {
-        self.iter()
-    }
-}
-
-/// The pointers that were in an [`HList`]. Those that are left when it is dropped are dropped.
-pub struct HDrain<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
-    list: HList<O, F>,
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> Iterator for HDrain<O, F> {
-    type Item = O;
-
-    #[inline]
-    fn next(&mut self) -> Option<O> {
-        self.list.pop_front()
-    }
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> FusedIterator for HDrain<O, F> {}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HDrain<O, F>
-where
-    O::Object: fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.list.fmt(f)
-    }
-}
-
-/// A place in an [`HList`] at which the list can be changed: an object, or the end. It only goes forward.
-///
-/// ```
-/// # use sync::list::{HLink, HList};
-/// # struct Node(u32, HLink);
-/// # sync::link_field! { struct InList = Node => 1: HLink; }
-/// # let node = |n| Box::new(Node(n, HLink::new()));
-/// let mut list = HList::<Box<Node>, InList>::new();
-/// list.push_front(node(1));
-/// let mut cursor = list.cursor_front_mut();
-/// cursor.insert_after(node(3));
-/// cursor.move_next();
-/// cursor.insert_before(node(2));
-/// cursor.move_next(); // the end
-/// cursor.insert_before(node(4));
-/// assert_eq!(list.iter().map(|node| node.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
-/// ```
-pub struct HCursorMut<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
-    // Anchored, and borrowed so that it stays so.
-    list: &'a mut HList<O, F>,
-    at: Option<NonNull<HLinks>>,
-    /// The member in front of `at`; none if that is the head.
-    before: Option<NonNull<HLinks>>,
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'_, O, F> {
-    /// The object that it stands on; `None` at the end.
-    pub fn current(&self) -> Option<&O::Object> {
-        // SAFETY: a member of a list that is borrowed.
-        self.at.map(|node| unsafe { object_at::<F>(node).as_ref() })
-    }
-
-    /// Goes on to the next object or the end; at the end, stays.
-    pub fn move_next(&mut self) {
-        if let Some(node) = self.at {
-            self.before = self.at;
-            // SAFETY: a member of a list that is borrowed.
-            self.at = unsafe { HLinks::next(node) };
-        }
-    }
-
-    /// Adds directly in front; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_before`.
-    #[doc(alias = "hlist_add_before")]
-    #[track_caller]
-    pub fn insert_before(&mut self, owner: O) {
-        let (head, before) = (&self.list.head, self.before);
-        // SAFETY: `before` is a member, or the head is what comes before, of an anchored list that is borrowed.
-        unsafe {
-            HList::<O, F>::insert("hlist: insert_before", owner, |new| match before {
-                Some(member) => HLinks::add_behind(new, member),
-                None => head.add(new),
-            });
-            self.before = match before {
-                Some(member) => HLinks::next(member),
-                None => head.first(),
-            };
-        }
-        if self.before == self.at {
-            self.before = before; // refused
-        }
-    }
-
-    /// Adds directly behind; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_behind`.
-    #[doc(alias = "hlist_add_behind")]
-    #[track_caller]
-    pub fn insert_after(&mut self, owner: O) {
-        match self.at {
-            // SAFETY: a member of an anchored list that is borrowed.
-            Some(member) => unsafe {
-                HList::<O, F>::insert("hlist: insert_after", owner, |new| HLinks::add_behind(new, member));
-            },
-            None => self.insert_before(owner),
-        }
-    }
-
-    /// Removes the object and goes on to the one behind. At the end: does nothing. Linux: `hlist_del`.
-    #[doc(alias = "hlist_del")]
-    #[track_caller]
-    pub fn remove(&mut self) -> Option<O> {
-        let node = self.at?;
-        // SAFETY: a member of an anchored list that is borrowed.
-        unsafe {
-            let behind = HLinks::next(node);
-            let owner = HList::<O, F>::take_out("hlist: remove", node)?;
-            self.at = behind;
-            Some(owner)
-        }
-    }
-}
-
-impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> fmt::Debug for HCursorMut<'_, O, F>
-where
-    O::Object: fmt::Debug,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("HCursorMut").field(&self.current()).finish()
     }
 }

@@ -1,0 +1,99 @@
+//! The field that makes an object a possible member of a chain.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use hal::{Native, Platform};
+
+use crate::list::hlist_links::HLinks;
+use crate::list::link::linked_node_dropped;
+use crate::primitives::const_fn;
+
+/// A place in an [`HList`], to be embedded in the objects that go into one; see [`Link`](super::Link).
+///
+/// Linux: a `struct hlist_node` member. Size: two words.
+#[repr(C)]
+pub struct HLink<P: Platform = Native> {
+    links: HLinks,
+    _platform: PhantomData<fn() -> P>,
+}
+
+impl HLink {
+    const_fn! {
+        /// A link in no list, on this build's platform.
+        pub fn new() -> HLink {
+            HLink::new_in()
+        }
+    }
+}
+
+impl<P: Platform> HLink<P> {
+    const_fn! {
+        /// A link in no list, on the platform `P`.
+        pub fn new_in() -> HLink<P> {
+            HLink { links: HLinks::new(), _platform: PhantomData }
+        }
+    }
+
+    /// Whether the object is in a list by this link, or is being added to one at this moment. Out of date at once unless
+    /// other users of the list are kept out. Linux: `!hlist_unhashed`.
+    #[doc(alias = "hlist_unhashed")]
+    #[inline]
+    pub fn is_linked(&self) -> bool {
+        self.links.is_linked()
+    }
+}
+
+impl Default for HLink {
+    fn default() -> HLink {
+        HLink::new()
+    }
+}
+
+impl<P: Platform> fmt::Debug for HLink<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_linked() { "HLink(in a list)" } else { "HLink(in no list)" })
+    }
+}
+
+impl<P: Platform> Drop for HLink<P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_linked() {
+            linked_node_dropped::<P>((&raw const *self).addr());
+        }
+    }
+}
+
+/// The link fields of [`HList`]s: [`HLink`]s.
+pub trait HlistLink: sealed::Sealed {
+    /// Where reports go.
+    type Platform: Platform;
+    /// The part of the link that forms chains.
+    #[doc(hidden)]
+    fn links(link: NonNull<Self>) -> NonNull<HLinks>;
+    /// And back.
+    #[doc(hidden)]
+    fn from_links(links: NonNull<HLinks>) -> NonNull<Self>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+impl<P: Platform> sealed::Sealed for HLink<P> {}
+
+impl<P: Platform> HlistLink for HLink<P> {
+    type Platform = P;
+
+    // The first field of a `repr(C)` structure has its address.
+    #[inline(always)]
+    fn links(link: NonNull<HLink<P>>) -> NonNull<HLinks> {
+        link.cast()
+    }
+
+    #[inline(always)]
+    fn from_links(links: NonNull<HLinks>) -> NonNull<HLink<P>> {
+        links.cast()
+    }
+}

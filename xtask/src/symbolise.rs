@@ -18,6 +18,9 @@ const CLOSE: &[u8] = b">]";
 const DIGITS: usize = 16;
 const TOKEN: usize = OPEN.len() + DIGITS + CLOSE.len();
 
+/// Function names longer than this are shortened.
+const LONGEST_NAME: usize = 80;
+
 /// One function of a chain of inlined ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -169,9 +172,33 @@ impl Resolve for ElfResolver {
     }
 }
 
-/// A function's path without the hash that makes it unique.
+/// A function's path without the hash that makes it unique, and short enough to read.
 fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
+    let full = format!("{:#}", rustc_demangle::demangle(name));
+    if full.len() > LONGEST_NAME { without_generics(&full) } else { full }
+}
+
+/// `name` with what is inside of `<..>` left out: an iterator chain inlined into a loop fills screens otherwise. In
+/// `<Type as Trait>::function` it is what is inside of Type's that goes.
+fn without_generics(name: &str) -> String {
+    let kept_depth = usize::from(name.starts_with('<'));
+    let (mut short, mut depth, mut previous) = (String::new(), 0_usize, ' ');
+    for c in name.chars() {
+        // The arrow of a function type closes nothing.
+        let closes = c == '>' && previous != '-';
+        previous = c;
+        if closes {
+            depth = depth.saturating_sub(1);
+        }
+        if depth <= kept_depth {
+            short.push(c);
+            if c == '<' && depth == kept_depth {
+                short.push_str("..");
+            }
+        }
+        depth += usize::from(c == '<');
+    }
+    short
 }
 
 /// `path` relative to the checkout, or from the name of the library crate on.
@@ -295,6 +322,22 @@ mod tests {
             "acpi-6.1.1/src/lib.rs"
         );
         assert_eq!(short_path("/elsewhere/x.rs", root), "/elsewhere/x.rs");
+    }
+
+    #[test]
+    fn generics_are_left_out_of_long_names() {
+        assert_eq!(
+            without_generics("fold<u32, fn(u32) -> Option<CpuId>, {closure_env#0}<A<B>>>"),
+            "fold<..>"
+        );
+        assert_eq!(
+            without_generics("<Map<I, F> as Iterator>::fold::<usize, G<H>>"),
+            "<Map<..> as Iterator>::fold::<usize, G<..>>"
+        );
+        assert_eq!(without_generics("a::b"), "a::b");
+        let long = format!("sum<{}>", "x, ".repeat(50));
+        assert_eq!(demangled(&long), "sum<..>");
+        assert_eq!(demangled("call_once<u32>"), "call_once<u32>");
     }
 
     #[inline(never)]

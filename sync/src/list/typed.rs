@@ -59,6 +59,26 @@ use crate::primitives::const_fn;
 /// assert_eq!(rest, [16, 24]);
 /// # QUEUE.lock().clear();
 /// ```
+///
+/// A list may go to another thread if the pointers in it may:
+///
+/// ```compile_fail,E0277
+/// # use sync::list::{Link, List};
+/// # use std::rc::Rc;
+/// # struct Node(Rc<u32>, Link); // with `Arc` in the place of `Rc`, it compiles
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let list = List::<Box<Node>, InList>::new();
+/// std::thread::spawn(move || list.count());
+/// ```
+///
+/// ```
+/// # use sync::list::{Link, List};
+/// # use std::sync::Arc;
+/// # struct Node(Arc<u32>, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let list = List::<Box<Node>, InList>::new();
+/// std::thread::spawn(move || list.count()).join().unwrap();
+/// ```
 pub struct List<O: Owner, F: Field<Object = O::Object, Link: RingLink>> {
     pub(super) head: Links,
     pub(super) home: usize,

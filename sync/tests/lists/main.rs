@@ -6,5 +6,6 @@ mod misuse;
 mod ownership;
 mod properties;
 mod queue;
+mod refused;
 mod ring;
 mod shared;

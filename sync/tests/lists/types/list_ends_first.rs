@@ -1,0 +1,14 @@
+use sync::list::{Link, List};
+
+struct Node {
+    value: u32,
+    link: Link,
+}
+sync::link_field! { struct InList = Node => link: Link; }
+
+fn main() {
+    let node = Node { value: 1, link: Link::new() };
+    let mut list = List::<&Node, InList>::new();
+    list.push_back(&node);
+    assert_eq!(list.front().unwrap().value, 1);
+}

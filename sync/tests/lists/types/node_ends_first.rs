@@ -1,0 +1,15 @@
+//! A node ends before the list that borrows it.
+use sync::list::{Link, List};
+
+struct Node {
+    value: u32,
+    link: Link,
+}
+sync::link_field! { struct InList = Node => link: Link; }
+
+fn main() {
+    let mut list = List::<&Node, InList>::new();
+    let node = Node { value: 1, link: Link::new() };
+    list.push_back(&node);
+    assert_eq!(list.front().unwrap().value, 1);
+}

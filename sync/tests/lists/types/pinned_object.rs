@@ -1,0 +1,14 @@
+use sync::list::{Field, Link};
+
+struct Node<T> {
+    content: T,
+    link: Link,
+}
+sync::link_field! { struct InList<T> = Node<T> => link: Link; }
+
+fn main() {
+    let node = Node { content: 1u32, link: Link::new() };
+    drop(node.content);
+    drop(node.link);
+    println!("{}", <InList<u32> as Field>::OFFSET);
+}

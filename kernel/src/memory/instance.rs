@@ -180,7 +180,7 @@ fn report_ready(features: Features) {
     let stats = FRAMES.lock().stats();
     info!(
         "{} MiB usable, {} KiB of records, {} page tables{}",
-        stats.total * PAGE_SIZE >> 20,
+        (stats.total * PAGE_SIZE) >> 20,
         stats.metadata_bytes / 1024,
         TABLE_FRAMES.load(Ordering::Relaxed),
         if features.giant_pages { ", 1 GiB pages" } else { "" },

@@ -222,7 +222,7 @@ kernel_test! {
         nmi::set_hook(None);
         let steps = STEPS.load(Ordering::Acquire);
         check_eq!(TRAPS.load(Ordering::Relaxed), 1);
-        check!(steps >= 5 && steps < 48, "{steps} steps");
+        check!((5..48).contains(&steps), "{steps} steps");
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! A note in the ELF file names the 32-bit physical address of `pvh_start`. The CPU arrives there in protected mode with
 //! paging off, flat segments and EBX pointing to a `hvm_start_info`.
 
+use core::cell::UnsafeCell;
 use core::slice;
 
 use super::{BOOT_INFO, BootInfo, MAX_REGIONS, MemoryKind, MemoryRegion};
@@ -175,15 +176,21 @@ pub enum PvhError {
     NoMemoryMap,
 }
 
-static mut REGIONS: [MemoryRegion; MAX_REGIONS] =
-    [MemoryRegion { start: 0, length: 0, kind: MemoryKind::Reserved }; MAX_REGIONS];
+/// The memory map, taken over: the loader's is in memory that will be used for something else.
+struct Regions(UnsafeCell<[MemoryRegion; MAX_REGIONS]>);
+
+// SAFETY: written once, by `read`, before other CPUs run.
+unsafe impl Sync for Regions {}
+
+static REGIONS: Regions =
+    Regions(UnsafeCell::new([MemoryRegion { start: 0, length: 0, kind: MemoryKind::Reserved }; MAX_REGIONS]));
 
 /// The first Rust code, on the boot CPU: one CPU, interrupts off, boot tables.
 extern "C" fn entry(start_info: u64) -> ! {
     super::super::start::boot_cpu(|| {
         // SAFETY: the boot tables map the first 4 GiB, where the loader put its data; called once, before other CPUs run.
         let info = unsafe { read(start_info) };
-        info.map(|info| &*BOOT_INFO.call_once(|| info))
+        info.map(|info| BOOT_INFO.call_once(|| info))
     })
 }
 
@@ -205,7 +212,7 @@ unsafe fn read(start_info: u64) -> Result<BootInfo, PvhError> {
     let (entries, regions) = unsafe {
         (
             slice::from_raw_parts(phys_to_virt(start.memory_map).cast::<MapEntry>(), taken),
-            &mut *(&raw mut REGIONS),
+            &mut *REGIONS.0.get(),
         )
     };
     for (entry, region) in entries.iter().zip(regions.iter_mut()) {

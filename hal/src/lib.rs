@@ -5,7 +5,7 @@
 //! twice: for x86_64 under a hypervisor, and for ordinary host threads that play CPUs. A third kernel can implement
 //! them itself and use every crate above unchanged.
 //!
-//! Read in this order: [`platform`] (the contract), [`context`] (the preempt word), [`percpu`] (per-CPU variables),
+//! Read in this order: [`platform`] (the contract), [`context`] (the preempt word), [`percpu`](mod@percpu) (per-CPU variables),
 //! then the machine of your choice.
 #![no_std]
 

@@ -21,6 +21,9 @@
 //! A guard that is leaked (`mem::forget`) leaves its CPU's interrupts or preemption off, or its lock held, for ever: the
 //! system may hang, but no data is corrupted.
 //!
+//! What locks protect is often a list: [`list`] has intrusive ones, whose nodes are fields of the objects and whose
+//! additions neither allocate nor fail, and [`llist`] one that any context adds to without a lock.
+//!
 //! Read in this order: `preempt.rs`, `irq.rs`, `spin/flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 

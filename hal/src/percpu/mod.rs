@@ -162,7 +162,7 @@ impl<T, S> PerCpu<T, S> {
 /// Each declaration also introduces a type of the same name (the variable's link-time identity), which is what lets an
 /// operation name the variable in its instruction.
 ///
-/// A type aligned to more than [`AREA_ALIGN`](percpu::AREA_ALIGN) does not compile.
+/// A type aligned to more than [`AREA_ALIGN`] does not compile.
 #[macro_export]
 macro_rules! percpu {
     ($($(#[$meta:meta])* $vis:vis static $NAME:ident : $T:ty = $init:expr;)*) => {$(

@@ -22,8 +22,8 @@ pub mod stacks;
 
 #[cfg(target_os = "none")]
 pub use instance::{
-    StartPage, allocate_frames, allocate_frames_below, enable_on_this_cpu, free_frames, init, map_mmio, map_of_memory, protect, root,
-    start_page, stats, view,
+    StartPage, allocate_frames, allocate_frames_below, enable_on_this_cpu, free_frames, init, map_mmio,
+    map_of_memory, protect, root, start_page, stats, view,
 };
 
 use hal::x86_64::layout::PAGE_SIZE;

@@ -34,7 +34,7 @@ use crate::primitives::{AtomicPtr, Ordering, const_fn};
 /// A node's or a head's place in a ring: the next and the previous one.
 ///
 /// This is the unsafe core under [`List`](super::List), for those who build another list on it; the invariants that its
-/// functions refer to as R1 to R5 stand in the [module's documentation](self). Each changing function returns
+/// functions refer to as R1 to R5 stand in the module's documentation. Each changing function returns
 /// a [`Corruption`] in debug builds if it finds a broken ring, having changed nothing; in release builds it looks at
 /// nothing and always returns `Ok`.
 ///

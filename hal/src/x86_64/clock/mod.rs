@@ -233,7 +233,9 @@ pub fn distrust_tsc(warp: u64) -> bool {
     publish(next);
     match warp {
         0 => log::warn!("the TSC is not to be used; the clock is now the {}", source()),
-        _ => log::warn!("TSCs of different CPUs disagree by {warp} cycles; the clock is now the {}", source()),
+        _ => {
+            log::warn!("TSCs of different CPUs disagree by {warp} cycles; the clock is now the {}", source())
+        }
     }
     true
 }

@@ -10,7 +10,8 @@ use crate::list::hlist_links::HLinks;
 use crate::list::link::linked_node_dropped;
 use crate::primitives::const_fn;
 
-/// A place in an [`HList`], to be embedded in the objects that go into one; see [`Link`](super::Link).
+/// A place in an [`HList`](crate::list::HList), to be embedded in the objects that go into one; see
+/// [`Link`](crate::list::Link).
 ///
 /// Linux: a `struct hlist_node` member. Size: two words.
 #[repr(C)]
@@ -66,7 +67,7 @@ impl<P: Platform> Drop for HLink<P> {
     }
 }
 
-/// The link fields of [`HList`]s: [`HLink`]s.
+/// The link fields of [`HList`](crate::list::HList)s: [`HLink`]s.
 pub trait HlistLink: sealed::Sealed {
     /// Where reports go.
     type Platform: Platform;

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn only_a_rustup_sysroot_has_a_toolchain_name() {
-        let sysroot = Path::new("/root/.rustup/toolchains/stable-x86_64-unknown-linux-gnu");
+        let sysroot = Path::new("/home/me/.rustup/toolchains/stable-x86_64-unknown-linux-gnu");
         assert_eq!(toolchain_name(sysroot).as_deref(), Some("stable-x86_64-unknown-linux-gnu"));
         assert_eq!(toolchain_name(Path::new("/usr")), None);
     }

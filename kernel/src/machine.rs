@@ -69,9 +69,16 @@ fn current_task() -> TaskId {
 }
 
 /// One task a CPU: there is nobody to switch to, so the request is acknowledged.
+///
+/// An interrupt can come between the instruction that found the request and this function, and serve it on its way out.
+/// So the request is looked at again, where no interrupt can come.
 fn reschedule() {
-    Native::clear_need_resched();
-    RESCHEDULES.inc();
+    Native::irq_disable();
+    if Native::context().resched_due() {
+        Native::clear_need_resched();
+        RESCHEDULES.inc();
+    }
+    Native::irq_enable();
 }
 
 fn interrupt_exit(resched_due: bool) {

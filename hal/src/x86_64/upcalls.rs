@@ -29,7 +29,7 @@ pub struct Upcalls {
     /// argument says that a reschedule is due.
     pub interrupt_exit: fn(bool),
     /// [`Platform::check_resched`](crate::Platform::check_resched), after the machine found that a reschedule is due
-    /// and allowed.
+    /// and allowed. An interrupt may have served it in between: look again with interrupts off.
     pub reschedule: fn(),
     /// [`Platform::current_task`](crate::Platform::current_task).
     pub current_task: fn() -> TaskId,

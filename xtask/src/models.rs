@@ -74,7 +74,10 @@ impl Models {
             .arg(workspace::target().join("loom"))
             .arg("--")
             .args(self.filter.as_ref().map_or(vec!["models", "loom"], |filter| vec![filter.as_str()]))
-            .env("RUSTFLAGS", "--cfg loom");
+            .env("RUSTFLAGS", "--cfg loom")
+            // A model runs for seconds; optimising across crates would take minutes.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "none");
         command
     }
 }

@@ -141,7 +141,7 @@ unsafe fn add_relaxed(new: NonNull<Links>, head: NonNull<Links>) -> Result<(), C
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn a_relaxed_publication_is_caught() {
     reader_while_adding(add_relaxed, [2, 1]);
 }

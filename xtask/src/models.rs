@@ -77,7 +77,9 @@ impl Models {
             .env("RUSTFLAGS", "--cfg loom")
             // A model runs for seconds; optimising across crates would take minutes.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "none");
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
+            // Broken twins are caught by the checks of debug builds, rather than by walking through what they broke.
+            .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
         command
     }
 }

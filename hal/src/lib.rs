@@ -33,3 +33,8 @@ pub use platform::{Native, Platform};
 #[cfg(all(doctest, feature = "machine"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The same for the project's README.
+#[cfg(all(doctest, feature = "machine"))]
+#[doc = include_str!("../../README.md")]
+mod project_readme {}

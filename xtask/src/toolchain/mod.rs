@@ -2,11 +2,14 @@
 //!
 //! In this order:
 //! 1. the active toolchain, when it has the target's library installed;
-//! 2. the same, after `rustup target add` (a failure is remembered for a day, so that an offline machine waits once);
-//! 3. the active toolchain's own library source (`rust-src`), compiled along with the kernel;
-//! 4. Debian's `rustc-web`, `cargo-web` and `rust-web-src`, the same way.
+//! 2. Debian's `rustc-web`, `cargo-web` and `rust-web-src`, when they are installed: their library source is compiled
+//!    along with the kernel, and nothing has to be fetched;
+//! 3. the active toolchain, after `rustup target add` (a failure is remembered for a day, so that an offline machine
+//!    waits once);
+//! 4. the active toolchain's own library source (`rust-src`);
+//! 5. Debian's packages, installed now.
 //!
-//! Compiling the library needs one unstable cargo option, hence `RUSTC_BOOTSTRAP=1` for 3 and 4. The kernel itself uses
+//! Compiling the library needs one unstable cargo option, hence `RUSTC_BOOTSTRAP=1` for all but 1 and 3. The kernel itself uses
 //! stable features only.
 
 mod linker;
@@ -81,10 +84,7 @@ impl Toolchain {
     /// Finds a toolchain, and installs what is missing if that is allowed.
     pub(crate) fn choose(choice: Choice, installing: Installing) -> Result<Self> {
         let found = match choice {
-            Choice::Auto => match Self::active_with_target(installing)? {
-                Some(found) => Some(found),
-                None => Self::active_with_source()?,
-            },
+            Choice::Auto => Self::first_that_works(installing)?,
             Choice::Target => Some(Self::active_with_target(installing)?.with_context(|| {
                 format!(
                     "the active toolchain has no library for {TARGET}; add it: `rustup target add {TARGET}`"
@@ -105,6 +105,20 @@ impl Toolchain {
     /// What [`Self::choose`] would take without installing anything; for `doctor`.
     pub(crate) fn present(choice: Choice) -> Option<Self> {
         Self::choose(choice, Installing::Forbidden).ok()
+    }
+
+    /// The order of the module's documentation, but for its last entry.
+    fn first_that_works(installing: Installing) -> Result<Option<Candidate>> {
+        if let Some(found) = Self::active_with_target(Installing::Forbidden)? {
+            return Ok(Some(found));
+        }
+        if let Ok(found) = Candidate::debian(Installing::Forbidden) {
+            return Ok(Some(found));
+        }
+        match Self::active_with_target(installing)? {
+            Some(found) => Ok(Some(found)),
+            None => Self::active_with_source(),
+        }
     }
 
     fn active_with_target(installing: Installing) -> Result<Option<Candidate>> {

@@ -42,6 +42,7 @@ mod cpu;
 pub mod irq;
 pub mod list;
 pub mod llist;
+pub mod lockdep;
 pub mod preempt;
 mod primitives;
 pub mod spin;

@@ -1,0 +1,106 @@
+//! What a lock embeds, and how it talks to the checker.
+
+use core::panic::Location;
+
+use hal::Platform;
+
+/// How a task waits for a lock of this kind, which says what it must not wait under.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum WaitType {
+    /// By looking again. May be taken wherever the flavour allows.
+    Spin,
+    /// By letting other tasks run. Not under a spinning lock, not in interrupts.
+    Sleep,
+}
+
+/// The most urgent context that may take a lock, by its flavour.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Level {
+    /// Tasks only.
+    Task,
+    /// Softirqs too.
+    Softirq,
+    /// Hardware interrupt handlers too.
+    Hardirq,
+}
+
+/// Tells apart locks of one class that are taken one inside the other in an order that the program guarantees: a
+/// parent's before its child's, the lower address before the higher. Linux: the argument of `spin_lock_nested`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Subclass(u8);
+
+impl Subclass {
+    /// What locks are taken as unless said otherwise.
+    pub const OUTER: Subclass = Subclass(0);
+    /// The usual one for the second of two. Linux: `SINGLE_DEPTH_NESTING`.
+    pub const NESTED: Subclass = Subclass(1);
+    /// How many there are.
+    pub const COUNT: usize = 8;
+
+    /// Subclass `n`.
+    ///
+    /// # Panics
+    /// If `n` is not below [`COUNT`](Subclass::COUNT); in a constant, when compiled.
+    pub const fn new(n: u8) -> Subclass {
+        assert!((n as usize) < Subclass::COUNT, "there are 8 subclasses, 0 to 7");
+        Subclass(n)
+    }
+
+    /// Its number.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Who else may hold the lock at the same time, and whether a holder may take it again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// Nobody else.
+    Write,
+    /// Other readers; a reader waits behind a waiting writer, so that taking it again can deadlock.
+    Read,
+    /// Other readers; a reader waits for a writer that holds it only, so that a holder may take it again.
+    RecursiveRead,
+}
+
+/// How a lock is being acquired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acquire {
+    /// Shared or not.
+    pub mode: Mode,
+    /// See [`Subclass`].
+    pub subclass: Subclass,
+    /// It was acquired without waiting: nothing can deadlock here, and only what is taken under it depends on it.
+    pub is_try: bool,
+}
+
+impl Acquire {
+    /// Exclusively, waiting if need be.
+    pub const WRITE: Acquire = Acquire { mode: Mode::Write, subclass: Subclass::OUTER, is_try: false };
+    /// Exclusively, without waiting.
+    pub const TRY_WRITE: Acquire = Acquire { is_try: true, ..Acquire::WRITE };
+}
+
+/// What a lock embeds: its class, which is the place in the source that created it. Takes no room when the checker is
+/// not built in.
+///
+/// A lock calls [`acquire`](Map::acquire) before it waits (so that a deadlock is reported before it happens), or after a
+/// successful attempt without waiting, and [`release`](Map::release) before it lets go.
+#[derive(Debug)]
+pub struct Map {}
+
+impl Map {
+    /// The map of a lock that is created at the caller's place in the source.
+    #[track_caller]
+    pub const fn new(_wait: WaitType, _level: Level) -> Map {
+        Map {}
+    }
+
+    /// The lock is about to be waited for, or has been acquired without waiting. What its flavour switches off is off.
+    #[inline(always)]
+    pub fn acquire<P: Platform>(&self, _how: Acquire, _at: &'static Location<'static>) {}
+
+    /// The lock is about to be released, or waiting for it was given up.
+    #[inline(always)]
+    pub fn release<P: Platform>(&self, _at: &'static Location<'static>) {}
+}

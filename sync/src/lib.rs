@@ -24,7 +24,7 @@
 //! What locks protect is often a list: [`list`] has intrusive ones, whose nodes are fields of the objects and whose
 //! additions neither allocate nor fail, and [`llist`] one that any context adds to without a lock.
 //!
-//! Read in this order: `preempt.rs`, `irq.rs`, `spin/flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
+//! Read in this order: `preempt.rs`, `irq.rs`, `flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 #[cfg(feature = "alloc")]
@@ -39,6 +39,7 @@ mod test_platform;
 mod test_platform;
 
 mod cpu;
+mod flavor;
 pub mod irq;
 pub mod list;
 pub mod llist;
@@ -48,9 +49,10 @@ mod primitives;
 pub mod spin;
 
 pub use cpu::Cpu;
+pub use flavor::{Flavor, Irq, Proves, Task};
 pub use irq::IrqGuard;
 pub use preempt::PreemptGuard;
-pub use spin::{Irq, IrqSpinLock, SpinLock, Task};
+pub use spin::{IrqSpinLock, SpinLock};
 
 /// The README's examples, as tests.
 #[cfg(doctest)]

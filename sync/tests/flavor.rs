@@ -3,8 +3,8 @@
 
 use hal::context::SOFTIRQ_DISABLE_UNIT;
 use hal::{Native, Platform, hosted};
-use sync::spin::{Flavor, Proves, SpinLock};
-use sync::{IrqGuard, IrqSpinLock, irq};
+use sync::lockdep::Level;
+use sync::{Flavor, IrqGuard, IrqSpinLock, Proves, SpinLock, irq};
 
 /// Data shared between tasks and softirqs.
 enum BottomHalf {}
@@ -13,6 +13,8 @@ enum BottomHalf {}
 // softirq is served here meanwhile, and hardirq handlers do not take such locks. The count goes up and down.
 unsafe impl Flavor for BottomHalf {
     type Platform = Native;
+
+    const LEVEL: Level = Level::Softirq;
 
     fn enter() {
         Native::preempt_add(SOFTIRQ_DISABLE_UNIT);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use support::{Event, Journaling, is_at_rest, journal, reschedule_comes_due, times_scheduled};
-use sync::spin::{Flavor, SpinLock};
 use sync::{Cpu, Irq, IrqGuard, PreemptGuard, Task};
+use sync::{Flavor, SpinLock};
 
 type TaskLock = SpinLock<u32, Task<Journaling>>;
 type IrqLock = SpinLock<u32, Irq<Journaling>>;

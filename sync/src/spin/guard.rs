@@ -1,14 +1,15 @@
 //! Holding a spin lock, as a value.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use hal::Platform;
 use hal::percpu::{IrqsOff, Pinned};
 
-use super::{Flavor, Irq, SpinLock};
+use super::SpinLock;
 use crate::cpu::CpuBound;
+use crate::flavor::Entered;
+use crate::{Flavor, Irq};
 
 /// A [`SpinLock`] is held, and what its flavour switches off is off, while this value lives. Made by
 /// [`lock`](SpinLock::lock) and [`try_lock`](SpinLock::try_lock); gives access to the data.
@@ -73,33 +74,6 @@ impl<T: ?Sized, F: Flavor> Drop for Held<'_, T, F> {
         self.lock.owner.clear();
         // SAFETY: by the invariant we hold the lock, and with this value ends the only claim to that.
         unsafe { self.lock.raw.unlock() }
-    }
-}
-
-/// What flavour `F` switches off is off while this value lives.
-///
-/// # Invariants
-/// One `F::enter`, by the execution that owns the value, has not been undone.
-pub(super) struct Entered<F: Flavor> {
-    flavor: PhantomData<fn() -> F>,
-    _bound: CpuBound,
-}
-
-impl<F: Flavor> Entered<F> {
-    #[inline(always)]
-    pub(super) fn new() -> Entered<F> {
-        F::enter();
-        // INVARIANT: entered just now; only `drop` undoes it.
-        Entered { flavor: PhantomData, _bound: CpuBound::NEW }
-    }
-}
-
-impl<F: Flavor> Drop for Entered<F> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: undoes the `enter` of the invariant, on its CPU, from which the flavour let us not move. In a guard
-        // the lock was released before, by the order of the fields; outside of one it was not taken.
-        unsafe { F::exit() }
     }
 }
 

@@ -11,7 +11,6 @@
 //!
 //! Read in this order: [`Flavor`] (what is switched off), this file (the typed lock), `raw.rs` (the lock word).
 
-mod flavor;
 mod guard;
 mod owner;
 mod raw;
@@ -21,11 +20,11 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::panic::Location;
 
-pub use flavor::{Flavor, Irq, Proves, Task};
 pub use guard::{SpinLockGuard, SpinLockWithGuard};
 
+use crate::flavor::{Entered, Flavor, Irq, Proves, Task};
 use crate::primitives::const_fn;
-use guard::{Entered, Held};
+use guard::Held;
 use owner::Owner;
 use raw::RawLock;
 

@@ -9,13 +9,15 @@ use core::marker::PhantomData;
 use hal::percpu::IrqsOff;
 use hal::{Native, Platform};
 
-use super::{SpinLockGuard, SpinLockWithGuard};
+use crate::cpu::CpuBound;
+use crate::lockdep::Level;
+use crate::spin::{SpinLockGuard, SpinLockWithGuard};
 use crate::{IrqGuard, PreemptGuard, irq};
 
 /// What is switched off on this CPU before a lock is acquired, and on again after it was released.
 ///
 /// Another crate adds a flavour (bottom halves off, a per-CPU trace record opened) by implementing this for a type of
-/// its own; [`SpinLock`](super::SpinLock) needs no change.
+/// its own; [`SpinLock`](crate::SpinLock) needs no change.
 ///
 /// # Safety
 /// * From `enter` to the matching `exit` the execution stays on its CPU and is not preempted: guards of the flavour
@@ -26,6 +28,10 @@ use crate::{IrqGuard, PreemptGuard, irq};
 pub unsafe trait Flavor: Sized + 'static {
     /// The machine that the lock runs on.
     type Platform: Platform;
+
+    /// The most urgent context in which a lock of the flavour may be taken. The dependency checker reports those that
+    /// are taken in a more urgent one.
+    const LEVEL: Level;
 
     /// Switches off.
     fn enter();
@@ -49,6 +55,8 @@ pub struct Task<P = Native>(PhantomData<fn() -> P>);
 unsafe impl<P: Platform> Flavor for Task<P> {
     type Platform = P;
 
+    const LEVEL: Level = Level::Task;
+
     #[inline(always)]
     fn enter() {
         P::preempt_disable();
@@ -71,6 +79,8 @@ pub struct Irq<P = Native>(PhantomData<fn() -> P>);
 unsafe impl<P: Platform> Flavor for Irq<P> {
     type Platform = P;
 
+    const LEVEL: Level = Level::Hardirq;
+
     #[inline(always)]
     fn enter() {
         P::irq_disable();
@@ -82,7 +92,34 @@ unsafe impl<P: Platform> Flavor for Irq<P> {
     }
 }
 
-/// Proof that what flavour `F` switches off is off already, so that [`lock_with`](super::SpinLock::lock_with) need not.
+/// What flavour `F` switches off is off while this value lives.
+///
+/// # Invariants
+/// One `F::enter`, by the execution that owns the value, has not been undone.
+pub(crate) struct Entered<F: Flavor> {
+    flavor: PhantomData<fn() -> F>,
+    _bound: CpuBound,
+}
+
+impl<F: Flavor> Entered<F> {
+    #[inline(always)]
+    pub(crate) fn new() -> Entered<F> {
+        F::enter();
+        // INVARIANT: entered just now; only `drop` undoes it.
+        Entered { flavor: PhantomData, _bound: CpuBound::NEW }
+    }
+}
+
+impl<F: Flavor> Drop for Entered<F> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: undoes the `enter` of the invariant, on its CPU, from which the flavour let us not move. In a guard
+        // the lock was released before, by the order of the fields; outside of one it was not taken.
+        unsafe { F::exit() }
+    }
+}
+
+/// Proof that what flavour `F` switches off is off already, so that [`lock_with`](crate::SpinLock::lock_with) need not.
 ///
 /// A flavour's crate implements it for the guards that imply the flavour.
 ///

@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+#[cfg(not(loom))]
+pub mod bench;
 pub mod cmdline;
 #[cfg(not(loom))]
 pub mod console;

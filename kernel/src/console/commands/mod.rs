@@ -1,6 +1,7 @@
 //! The commands. One file a topic; each has its [`Command`]s and the functions that lay out their answers, which take
 //! plain values and are tested with such.
 
+mod bench;
 mod demo;
 mod machine;
 mod messages;
@@ -25,6 +26,7 @@ pub const ALL: Registry = Registry(&[
     &machine::ACPI,
     &machine::CLOCK,
     &processors::PERCPU,
+    &bench::BENCH,
     &messages::LOG,
     &messages::DMESG,
     &trouble::BACKTRACE,

@@ -1,0 +1,3 @@
+//! Measurements of the kernel by itself, for the console's `bench`.
+
+pub mod locks;

@@ -1,0 +1,84 @@
+//! `bench`: what operations cost, measured by the kernel itself.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+use crate::bench::locks::{self, Outcome};
+use crate::console::registry::{Command, CommandResult, Context, Failure, at_most};
+
+pub(super) static BENCH: Command = Command {
+    name: "bench",
+    usage: "locks [SECONDS]",
+    help: "measures locks that all CPUs want\n\
+           `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\
+           otherwise. FAIR is the least served CPU's count over the most served one's, NS the time from one\n\
+           acquisition to the next, by whomever.",
+    complete: |_, before| if before.is_empty() { alloc::vec!["locks".into()] } else { Vec::new() },
+    run: bench,
+};
+
+/// The longest that one kind of lock is measured, in seconds.
+const MOST_SECONDS: u64 = 60;
+
+fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
+    at_most(arguments, 2)?;
+    match arguments {
+        ["locks"] => bench_locks(cx, 1),
+        ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
+        [] => Err(Failure::Usage("what is to be measured?".into())),
+        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `locks`"))),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<u64, Failure> {
+    match text.parse() {
+        Ok(seconds) if (1..=MOST_SECONDS).contains(&seconds) => Ok(seconds),
+        _ => Err(Failure::Usage(alloc::format!(
+            "`{text}` is not a number of seconds from 1 to {MOST_SECONDS}"
+        ))),
+    }
+}
+
+fn bench_locks(cx: &mut Context<'_>, seconds: u64) -> CommandResult {
+    writeln!(
+        cx.out,
+        "  {:<22} {:>9}  {:>6}  {:>5}  ACQUISITIONS OF EACH CPU",
+        "LOCK", "MILLION/S", "NS", "FAIR"
+    )?;
+    for kind in locks::KINDS {
+        let outcome = locks::measure(cx.machine, kind, seconds * 1_000_000_000);
+        write_outcome(cx.out, kind.name, &outcome)?;
+    }
+    Ok(())
+}
+
+fn write_outcome(out: &mut dyn Write, name: &str, outcome: &Outcome) -> fmt::Result {
+    let rate = outcome.ten_thousands_per_second();
+    let each = outcome.ns / outcome.counts.iter().sum::<u64>().max(1);
+    let rate = alloc::format!("{}.{:02}", rate / 100, rate % 100);
+    let fairness = outcome.fairness_percent();
+    let counts: Vec<String> = outcome.counts.iter().map(|count| alloc::format!("{count}")).collect();
+    writeln!(out, "  {name:<22} {rate:>9}  {each:>6}  {fairness:>4}%  {}", counts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_a_lock() {
+        let outcome = Outcome { ns: 2_000_000_000, counts: vec![15_000_000, 10_100_000] };
+        let mut out = String::new();
+        write_outcome(&mut out, "SpinLock", &outcome).unwrap();
+        assert_eq!(out, "  SpinLock                   12.55      79    67%  15000000 10100000\n");
+    }
+
+    #[test]
+    fn seconds_are_checked() {
+        assert_eq!(parse_seconds("3"), Ok(3));
+        for bad in ["0", "61", "-1", "x", "1.5", ""] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -24,7 +24,8 @@ use crate::context::Context;
 /// * Between `preempt_disable` and the matching `preempt_enable`, and between `irq_disable` and `irq_enable`, the
 ///   execution stays on its CPU, and `cpu` and `record` keep their results.
 /// * While interrupts are disabled, nothing but NMIs interrupts the execution on its CPU.
-/// * Two CPUs that run at the same time have different `cpu` numbers, and different records.
+/// * Two CPUs that run at the same time have different `cpu` numbers, and different records. `record_of` gives for the
+///   number of a CPU what `record` gives there, and records live for ever.
 /// * `fence_heavy` and `fence_light` order memory as they say.
 /// * `current_task` is unique among live tasks.
 #[diagnostic::on_unimplemented(
@@ -99,6 +100,16 @@ pub unsafe trait Platform: Sized + 'static {
     /// that two CPUs that wait for each other's interrupts get on. Every spin loop calls it. Linux: `cpu_relax`.
     fn relax();
 
+    /// One turn of a spin loop that has lasted long, tens of microseconds: what is waited for may be a CPU that the
+    /// host, which has fewer, is not running. A guest asks its hypervisor to run others, a host thread yields. Does as
+    /// much as `relax`, and returns soon. The default is `relax`.
+    ///
+    /// Contexts: any. It is called with interrupts off and with locks held.
+    #[inline]
+    fn yield_to_host() {
+        Self::relax();
+    }
+
     /// A place at which another schedule might show a bug. Nothing in ordinary builds; see [`crate::chaos`].
     fn chaos_point();
 
@@ -115,6 +126,10 @@ pub unsafe trait Platform: Sized + 'static {
 
     /// This CPU's record. Valid while the caller stays on this CPU.
     fn record() -> NonNull<CpuRecord>;
+
+    /// The record of `cpu`, which is or has been online. Valid for ever: a CPU that goes off-line keeps its record, at
+    /// its place. Waiters in a lock's queue so find each other.
+    fn record_of(cpu: CpuId) -> NonNull<CpuRecord>;
 
     // ---- What a scheduler provides ----
 
@@ -200,8 +215,8 @@ impl Default for CpuRecord {
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct QueueNode {
-    /// The waiter behind, once it has announced itself.
-    pub next: AtomicPtr<QueueNode>,
+    /// The waiter behind, once it has announced itself, by the name that the lock gives to it; 0 is nobody.
+    pub next: AtomicU32,
     /// Set by the waiter in front when it is this one's turn.
     pub turn: AtomicU32,
     /// Whether the node is in use, to detect a fifth level.
@@ -212,7 +227,7 @@ impl QueueNode {
     /// A node in no queue.
     pub const fn new() -> QueueNode {
         QueueNode {
-            next: AtomicPtr::new(core::ptr::null_mut()),
+            next: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             busy: AtomicU32::new(0),
         }

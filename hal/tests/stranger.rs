@@ -90,6 +90,9 @@ unsafe impl Platform for OneCpu {
     fn record() -> NonNull<CpuRecord> {
         RECORD.with(|record| NonNull::from(record))
     }
+    fn record_of(_: CpuId) -> NonNull<CpuRecord> {
+        OneCpu::record()
+    }
     fn current_task() -> TaskId {
         TaskId(NonZeroUsize::MIN)
     }

@@ -11,6 +11,7 @@ use hal::{Native, Platform};
 
 use crate::cpu::CpuBound;
 use crate::lockdep::Level;
+use crate::spin::raw::{AdaptiveLock, RawSpin};
 use crate::spin::{SpinLockGuard, SpinLockWithGuard};
 use crate::{IrqGuard, PreemptGuard, irq};
 
@@ -28,6 +29,10 @@ use crate::{IrqGuard, PreemptGuard, irq};
 pub unsafe trait Flavor: Sized + 'static {
     /// The machine that the lock runs on.
     type Platform: Platform;
+
+    /// The word that spin locks of the flavour are made of: [`AdaptiveLock`], unless there is a reason.
+    /// [`Queued<F>`](crate::Queued) and [`Ticketed<F>`](crate::Ticketed) are flavour `F` with another one.
+    type Raw: RawSpin;
 
     /// The most urgent context in which a lock of the flavour may be taken. The dependency checker reports those that
     /// are taken in a more urgent one.
@@ -54,6 +59,7 @@ pub struct Task<P = Native>(PhantomData<fn() -> P>);
 // come, and the documentation forbids them to take the lock. The preempt depth is a count.
 unsafe impl<P: Platform> Flavor for Task<P> {
     type Platform = P;
+    type Raw = AdaptiveLock;
 
     const LEVEL: Level = Level::Task;
 
@@ -78,6 +84,7 @@ pub struct Irq<P = Native>(PhantomData<fn() -> P>);
 // documentation forbids to wait for the lock. The interrupt depth is a count.
 unsafe impl<P: Platform> Flavor for Irq<P> {
     type Platform = P;
+    type Raw = AdaptiveLock;
 
     const LEVEL: Level = Level::Hardirq;
 
@@ -91,6 +98,15 @@ unsafe impl<P: Platform> Flavor for Irq<P> {
         irq::enable_and_check::<P>();
     }
 }
+
+/// A flavour that turns interrupts off: guards of its locks are [`IrqsOff`].
+///
+/// # Safety
+/// From `enter` to the matching `exit` interrupts are off on this CPU.
+pub unsafe trait IrqsOffFlavor: Flavor {}
+
+// SAFETY: that is all that its `enter` does.
+unsafe impl<P: Platform> IrqsOffFlavor for Irq<P> {}
 
 /// What flavour `F` switches off is off while this value lives.
 ///

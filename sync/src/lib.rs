@@ -24,7 +24,7 @@
 //! What locks protect is often a list: [`list`] has intrusive ones, whose nodes are fields of the objects and whose
 //! additions neither allocate nor fail, and [`llist`] one that any context adds to without a lock.
 //!
-//! Read in this order: `preempt.rs`, `irq.rs`, `flavor.rs`, `spin/mod.rs`, `spin/raw.rs`.
+//! Read in this order: `preempt.rs`, `irq.rs`, `flavor.rs`, `spin/mod.rs`, `spin/raw/mod.rs`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 #[cfg(feature = "alloc")]
@@ -49,10 +49,10 @@ mod primitives;
 pub mod spin;
 
 pub use cpu::Cpu;
-pub use flavor::{Flavor, Irq, Proves, Task};
+pub use flavor::{Flavor, Irq, IrqsOffFlavor, Proves, Task};
 pub use irq::IrqGuard;
 pub use preempt::PreemptGuard;
-pub use spin::{IrqSpinLock, SpinLock};
+pub use spin::{IrqSpinLock, Queued, SpinLock, Ticketed};
 
 /// The README's examples, as tests.
 #[cfg(doctest)]

@@ -13,6 +13,7 @@ enum BottomHalf {}
 // softirq is served here meanwhile, and hardirq handlers do not take such locks. The count goes up and down.
 unsafe impl Flavor for BottomHalf {
     type Platform = Native;
+    type Raw = sync::spin::raw::AdaptiveLock;
 
     const LEVEL: Level = Level::Softirq;
 

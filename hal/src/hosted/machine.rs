@@ -141,6 +141,11 @@ unsafe impl Platform for Native {
         }
     }
 
+    fn yield_to_host() {
+        deliver_if_unmasked();
+        std::thread::yield_now();
+    }
+
     #[inline]
     fn chaos_point() {
         #[cfg(feature = "chaos")]
@@ -163,6 +168,10 @@ unsafe impl Platform for Native {
     #[inline]
     fn record() -> NonNull<CpuRecord> {
         NonNull::new(RECORD.local_ptr().cast_mut()).expect("areas are not at address 0")
+    }
+
+    fn record_of(cpu: CpuId) -> NonNull<CpuRecord> {
+        NonNull::from(RECORD.on(cpu))
     }
 
     fn current_task() -> TaskId {

@@ -159,6 +159,10 @@ unsafe impl Platform for Native {
         unsafe { NonNull::new_unchecked(RECORD.local_ptr().cast_mut()) }
     }
 
+    fn record_of(cpu: CpuId) -> NonNull<CpuRecord> {
+        NonNull::from(RECORD.on(cpu))
+    }
+
     fn current_task() -> TaskId {
         (upcalls().current_task)()
     }

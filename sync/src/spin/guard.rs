@@ -3,13 +3,12 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use hal::Platform;
 use hal::percpu::{IrqsOff, Pinned};
 
 use super::SpinLock;
+use super::raw::RawSpin;
 use crate::cpu::CpuBound;
-use crate::flavor::Entered;
-use crate::{Flavor, Irq};
+use crate::flavor::{Entered, Flavor, IrqsOffFlavor};
 
 /// A [`SpinLock`] is held, and what its flavour switches off is off, while this value lives. Made by
 /// [`lock`](SpinLock::lock) and [`try_lock`](SpinLock::try_lock); gives access to the data.
@@ -121,7 +120,7 @@ macro_rules! give_access {
         unsafe impl<T: ?Sized, F: Flavor> Pinned for $Guard<'_, T, F> {}
 
         // SAFETY: as above, and this flavour turns interrupts off.
-        unsafe impl<T: ?Sized, P: Platform> IrqsOff for $Guard<'_, T, Irq<P>> {}
+        unsafe impl<T: ?Sized, F: IrqsOffFlavor> IrqsOff for $Guard<'_, T, F> {}
     };
 }
 

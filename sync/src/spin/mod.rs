@@ -13,7 +13,8 @@
 
 mod guard;
 mod owner;
-mod raw;
+pub mod raw;
+mod word;
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -21,12 +22,13 @@ use core::marker::PhantomData;
 use core::panic::Location;
 
 pub use guard::{SpinLockGuard, SpinLockWithGuard};
+pub use word::{Queued, Ticketed};
 
 use crate::flavor::{Entered, Flavor, Irq, Proves, Task};
 use crate::primitives::const_fn;
 use guard::Held;
 use owner::Owner;
-use raw::RawLock;
+use raw::{RawSpin, unlocked};
 
 /// Data shared between tasks and interrupt handlers on all CPUs; interrupts are off on this CPU while it is held.
 ///
@@ -69,7 +71,7 @@ pub type IrqSpinLock<T> = SpinLock<T, Irq>;
 /// assert_eq!(*counters.totals.lock(), (1, 2));
 /// ```
 pub struct SpinLock<T: ?Sized, F: Flavor = Task> {
-    raw: RawLock,
+    raw: F::Raw,
     owner: Owner,
     flavor: PhantomData<fn() -> F>,
     data: UnsafeCell<T>,
@@ -83,7 +85,7 @@ impl<T, F: Flavor> SpinLock<T, F> {
         /// A lock around `value` that nobody holds.
         pub fn new(value: T) -> SpinLock<T, F> {
             SpinLock {
-                raw: RawLock::new(),
+                raw: unlocked!(F::Raw),
                 owner: Owner::new(),
                 flavor: PhantomData,
                 data: UnsafeCell::new(value),
@@ -167,7 +169,12 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
     /// Waits for the lock. What the flavour switches off is off.
     #[inline]
     fn hold(&self, at: &'static Location<'static>) -> Held<'_, T, F> {
-        self.raw.lock::<F::Platform>(|| self.owner.check::<F::Platform>(at));
+        self.raw.lock::<F::Platform>(|looks| {
+            if looks == 0 {
+                self.owner.check::<F::Platform>(at);
+            }
+            raw::pause::<F::Platform>(looks);
+        });
         self.owner.set::<F::Platform>(at);
         // SAFETY: acquired just now.
         unsafe { Held::new(self) }

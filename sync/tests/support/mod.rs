@@ -153,7 +153,12 @@ unsafe impl Platform for Journaling {
     }
 
     fn record() -> NonNull<CpuRecord> {
-        RECORD.with(|record| NonNull::from(*record))
+        Journaling::record_of(Journaling::cpu())
+    }
+
+    fn record_of(cpu: CpuId) -> NonNull<CpuRecord> {
+        static RECORDS: [CpuRecord; hal::MAX_CPUS] = [const { CpuRecord::new() }; hal::MAX_CPUS];
+        NonNull::from(&RECORDS[cpu.index()])
     }
 
     fn current_task() -> TaskId {

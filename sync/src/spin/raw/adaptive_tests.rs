@@ -1,0 +1,1 @@
+//! The default lock word: its waiters as plain values, and on host threads.

@@ -92,6 +92,27 @@ impl Context {
         self.0 & SOFTIRQ_MASK != 0
     }
 
+    /// Serving a softirq.
+    pub const fn in_serving_softirq(self) -> bool {
+        self.0 & SOFTIRQ_UNIT != 0
+    }
+
+    /// How often bottom halves have been disabled and not enabled again.
+    pub const fn bottom_half_depth(self) -> u32 {
+        (self.0 & SOFTIRQ_MASK) / SOFTIRQ_DISABLE_UNIT
+    }
+
+    /// In an interrupt of some kind, or with bottom halves disabled: no softirq is served on top of it.
+    /// Linux: `in_interrupt()`.
+    pub const fn in_interrupt(self) -> bool {
+        self.0 & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_MASK) != 0
+    }
+
+    /// Something forbids preemption; the interrupt flag is not asked. Linux: `in_atomic()`.
+    pub const fn in_atomic(self) -> bool {
+        self.count() != 0
+    }
+
     /// In task context: no interrupt of any kind is being served (bottom halves may be disabled).
     pub const fn in_task(self) -> bool {
         self.0 & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_UNIT) == 0

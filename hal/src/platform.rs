@@ -6,7 +6,7 @@
 //! [`Native`] is the platform of this build: the x86_64 machine, or host threads. A kernel that is not Quiesce writes its
 //! own type and implements the trait; every aspect that an implementer must get right is said at the function.
 
-use core::fmt;
+use core::fmt::{self, Write};
 use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32};
@@ -23,6 +23,7 @@ use crate::context::Context;
 /// Locks, per-CPU data and RCU are built on these promises; code above relies on them for memory safety:
 /// * Between `preempt_disable` and the matching `preempt_enable`, and between `irq_disable` and `irq_enable`, the
 ///   execution stays on its CPU, and `cpu` and `record` keep their results.
+/// * Between `migrate_disable` and `migrate_enable` the task stays on its CPU; others may run there in between.
 /// * While interrupts are disabled, nothing but NMIs interrupts the execution on its CPU.
 /// * Two CPUs that run at the same time have different `cpu` numbers, and different records. `record_of` gives for the
 ///   number of a CPU what `record` gives there, and records live for ever.
@@ -81,6 +82,19 @@ pub unsafe trait Platform: Sized + 'static {
     /// Takes the record back, for a scheduler that has just chosen. Only for the executing CPU.
     fn clear_need_resched();
 
+    /// Keeps the current task on this CPU, without forbidding that others run here meanwhile; nests. The default forbids
+    /// preemption, which is more, and all that a kernel without a scheduler needs. Linux: `migrate_disable`.
+    #[inline(always)]
+    fn migrate_disable() {
+        Self::preempt_disable();
+    }
+
+    /// Undoes one `migrate_disable`. The default is a preemption point. Linux: `migrate_enable`.
+    #[inline(always)]
+    fn migrate_enable() {
+        Self::preempt_enable();
+    }
+
     // ---- Interrupts ----
 
     /// Turns interrupts off on this CPU and counts it. The interrupt flag is on exactly when the count is 0.
@@ -136,6 +150,18 @@ pub unsafe trait Platform: Sized + 'static {
     /// The task that executes this call; in an interrupt the one that was interrupted.
     fn current_task() -> TaskId;
 
+    /// The task that `cpu` is executing at this moment, for waiters that spin while it makes progress. Out of date at
+    /// once. A platform that cannot say answers `None`, and nobody spins.
+    fn running_on(_cpu: CpuId) -> Option<TaskId> {
+        None
+    }
+
+    /// Whether the current task was asked to end. Asking includes waking it, so that it asks here after
+    /// [`block`](Platform::block). A platform whose tasks cannot be cancelled answers `false`.
+    fn is_cancelled() -> bool {
+        false
+    }
+
     /// A preemption point: replaces the running task if a reschedule is due, nothing forbids it and interrupts are on.
     /// Returns when this task runs again. Linux: `preempt_check_resched`.
     fn check_resched();
@@ -155,20 +181,34 @@ pub unsafe trait Platform: Sized + 'static {
     unsafe fn wake(task: TaskId) -> bool;
 
     /// Marks softirq `vector` (0..10) pending on this CPU; it is served when the CPU next leaves interrupt context or
-    /// enables bottom halves. Linux: `raise_softirq`. Not in NMI.
+    /// enables bottom halves, and soon if it is in neither. Linux: `raise_softirq`. Not in NMI.
     fn raise_softirq(vector: u32);
 
-    /// Serves this CPU's pending softirqs, if the context allows it. Called at the outermost enabling of bottom halves.
+    /// Whether a softirq is pending on this CPU: the look that decides on the slow path where bottom halves are enabled.
+    /// `true` when there may be one is allowed, and the default.
+    #[inline(always)]
+    fn softirqs_pending() -> bool {
+        true
+    }
+
+    /// Serves this CPU's pending softirqs, if the context allows it: no interrupt is being served, bottom halves and
+    /// interrupts are on (preemption may be off). Called at the outermost enabling of bottom halves.
     fn serve_softirqs();
 
     /// Reports misuse, with context and backtrace as far as the platform has them. Returns, unless it cannot go on.
     fn report(report: &Report<'_>);
 }
 
-/// The name of a task: an address-sized number that is unique among live tasks and never 0.
+/// The name of a task: an address-sized number that is unique among live tasks, never 0 and a multiple of
+/// [`ALIGN`](TaskId::ALIGN). The address of a task's structure is one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct TaskId(pub core::num::NonZeroUsize);
+
+impl TaskId {
+    /// What names are multiples of: locks keep their flags in the low bits of the owner's name.
+    pub const ALIGN: usize = 8;
+}
 
 /// Why [`Platform::block`] returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -256,7 +296,8 @@ pub enum Severity {
 pub struct Report<'a> {
     /// How bad it is.
     pub severity: Severity,
-    /// One line, without `BUG:` in front.
+    /// Without `BUG:` in front. The first line says what is wrong, in words that can be searched for; the place is
+    /// printed behind it. More lines may follow.
     pub message: fmt::Arguments<'a>,
     /// The user's line, from `#[track_caller]`.
     pub location: &'static Location<'static>,
@@ -268,7 +309,31 @@ impl fmt::Display for Report<'_> {
             Severity::Warning => "WARNING",
             Severity::Bug | Severity::Fatal => "BUG",
         };
-        write!(f, "{word}: {} at {}", self.message, self.location)
+        let mut headline = Headline { out: f, location: Some(self.location) };
+        write!(headline, "{word}: {}", self.message)?;
+        match headline.location {
+            Some(location) => write!(f, " at {location}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Passes text on, and puts the place at the end of the first line if there are several.
+struct Headline<'a, 'b> {
+    out: &'a mut fmt::Formatter<'b>,
+    /// The place, until it was written.
+    location: Option<&'static Location<'static>>,
+}
+
+impl Write for Headline<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.location.is_some()
+            && let Some((first, rest)) = text.split_once('\n')
+            && let Some(location) = self.location.take()
+        {
+            return write!(self.out, "{first} at {location}\n{rest}");
+        }
+        self.out.write_str(text)
     }
 }
 

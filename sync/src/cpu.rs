@@ -4,10 +4,12 @@ use core::marker::PhantomData;
 
 use hal::{Native, Platform};
 
-use crate::{IrqGuard, PreemptGuard};
+use crate::{BhGuard, IrqGuard, MigrateGuard, PreemptGuard};
 
-/// The CPU that executes the call, on platform `P`: the guard-making functions for platforms other than [`Native`],
-/// whose own are [`preempt::disable`](crate::preempt::disable) and [`irq::disable`](crate::irq::disable).
+/// The CPU that executes the call, on platform `P`: for platforms other than [`Native`] what free functions are for that
+/// one, the guard-making [`preempt::disable`](crate::preempt::disable), [`bh::disable`](crate::bh::disable),
+/// [`irq::disable`](crate::irq::disable) and [`migrate::disable`](crate::migrate::disable), and all of
+/// [`context`](crate::context).
 ///
 /// There are no values of this type. It exists because a free function generic over the platform could not infer it.
 ///
@@ -28,12 +30,28 @@ pub struct Cpu<P = Native>(PhantomData<P>, core::convert::Infallible);
 impl<P: Platform> Cpu<P> {
     /// Forbids preemption until the guard is dropped. See [`preempt::disable`](crate::preempt::disable).
     #[inline(always)]
+    #[track_caller]
     pub fn disable_preemption() -> PreemptGuard<P> {
         PreemptGuard::new()
     }
 
+    /// Keeps the task on this CPU until the guard is dropped. See [`migrate::disable`](crate::migrate::disable).
+    #[inline(always)]
+    #[track_caller]
+    pub fn disable_migration() -> MigrateGuard<P> {
+        MigrateGuard::new()
+    }
+
+    /// Keeps softirqs off this CPU until the guard is dropped. See [`bh::disable`](crate::bh::disable).
+    #[inline(always)]
+    #[track_caller]
+    pub fn disable_bottom_halves() -> BhGuard<P> {
+        BhGuard::new()
+    }
+
     /// Turns this CPU's interrupts off until the guard is dropped. See [`irq::disable`](crate::irq::disable).
     #[inline(always)]
+    #[track_caller]
     pub fn disable_interrupts() -> IrqGuard<P> {
         IrqGuard::new()
     }

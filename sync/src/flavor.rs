@@ -5,15 +5,18 @@
 //! it. So it is a part of the lock's type.
 
 use core::marker::PhantomData;
+use core::panic::Location;
 
 use hal::percpu::IrqsOff;
 use hal::{Native, Platform};
 
+use crate::context::{HardirqGuard, SoftirqGuard};
 use crate::cpu::CpuBound;
 use crate::lockdep::Level;
+use crate::made::{self, Count, Made};
 use crate::spin::raw::{AdaptiveLock, RawSpin};
 use crate::spin::{SpinLockGuard, SpinLockWithGuard};
-use crate::{IrqGuard, PreemptGuard, irq};
+use crate::{BhGuard, IrqGuard, PreemptGuard, bh, irq};
 
 /// What is switched off on this CPU before a lock is acquired, and on again after it was released.
 ///
@@ -38,7 +41,8 @@ pub unsafe trait Flavor: Sized + 'static {
     /// are taken in a more urgent one.
     const LEVEL: Level;
 
-    /// Switches off.
+    /// Switches off. Debug builds may report misuse here, at the caller's line.
+    #[track_caller]
     fn enter();
 
     /// Undoes one `enter`. Everything that was switched off comes back, and then a preemption point follows if the
@@ -47,6 +51,11 @@ pub unsafe trait Flavor: Sized + 'static {
     /// # Safety
     /// Called once for each `enter`, on the CPU of that `enter`, when the lock is no longer held.
     unsafe fn exit();
+
+    /// Called by debug builds before `exit`, to report what forbids it at this point. `at` is the line that entered.
+    /// Nothing, unless a flavour has such rules.
+    #[inline(always)]
+    fn check_exit(_at: &'static Location<'static>) {}
 }
 
 /// Data shared between tasks: preemption is off while the lock is held. Linux: `spin_lock`.
@@ -64,13 +73,48 @@ unsafe impl<P: Platform> Flavor for Task<P> {
     const LEVEL: Level = Level::Task;
 
     #[inline(always)]
+    #[track_caller]
     fn enter() {
+        Made::<P>::check_room(Count::Preempt);
         P::preempt_disable();
     }
 
     #[inline(always)]
     unsafe fn exit() {
         P::preempt_enable();
+    }
+}
+
+/// Data shared between tasks and softirqs: bottom halves are off while the lock is held. Linux: `spin_lock_bh`.
+///
+/// Hardware interrupt handlers must not take such a lock. It is taken and released with interrupts on: releasing it
+/// serves the softirqs that came due meanwhile ([`bh`] says more).
+#[derive(Debug)]
+pub struct BottomHalf<P = Native>(PhantomData<fn() -> P>);
+
+// SAFETY: with a preempt word that is not 0 `Platform` keeps the execution on its CPU and runs no other task there, and
+// because the softirq count is not 0 it begins no softirq. Interrupts can come, and the documentation forbids them to
+// take the lock. The softirq count is a count.
+unsafe impl<P: Platform> Flavor for BottomHalf<P> {
+    type Platform = P;
+    type Raw = AdaptiveLock;
+
+    const LEVEL: Level = Level::Softirq;
+
+    #[inline(always)]
+    #[track_caller]
+    fn enter() {
+        bh::disable_on::<P>();
+    }
+
+    #[inline(always)]
+    unsafe fn exit() {
+        bh::enable_on::<P>();
+    }
+
+    #[inline(always)]
+    fn check_exit(at: &'static Location<'static>) {
+        made::check_serving::<P>(at);
     }
 }
 
@@ -113,25 +157,29 @@ unsafe impl<P: Platform> IrqsOffFlavor for Irq<P> {}
 /// # Invariants
 /// One `F::enter`, by the execution that owns the value, has not been undone.
 pub(crate) struct Entered<F: Flavor> {
+    made: Made<F::Platform>,
     flavor: PhantomData<fn() -> F>,
     _bound: CpuBound,
 }
 
 impl<F: Flavor> Entered<F> {
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn new() -> Entered<F> {
         F::enter();
         // INVARIANT: entered just now; only `drop` undoes it.
-        Entered { flavor: PhantomData, _bound: CpuBound::NEW }
+        Entered { made: Made::here(), flavor: PhantomData, _bound: CpuBound::NEW }
     }
 }
 
 impl<F: Flavor> Drop for Entered<F> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: undoes the `enter` of the invariant, on its CPU, from which the flavour let us not move. In a guard
-        // the lock was released before, by the order of the fields; outside of one it was not taken.
-        unsafe { F::exit() }
+        if self.made.may_exit::<F>() {
+            // SAFETY: undoes the `enter` of the invariant, on its CPU, from which the flavour let us not move. In a
+            // guard the lock was released before, by the order of the fields; outside of one it was not taken.
+            unsafe { F::exit() }
+        }
     }
 }
 
@@ -152,17 +200,28 @@ pub unsafe trait Proves<F: Flavor> {}
 // SAFETY: `IrqsOff` says that interrupts are off, which is what the flavour switches off.
 unsafe impl<P: Platform, G: IrqsOff + ?Sized> Proves<Irq<P>> for G {}
 
-// SAFETY: with preemption off we are in what the flavour's `enter` makes.
-unsafe impl<P: Platform> Proves<Task<P>> for PreemptGuard<P> {}
+/// Writes down which values prove a flavour, with the reason.
+macro_rules! proofs {
+    ($($(#[doc = $why:literal])* $Flavor:ident: $([$($generics:tt)*] $Guard:ty),+;)*) => {$($(
+        // SAFETY: the reason is given with the flavour, below.
+        unsafe impl<$($generics)* P: Platform> Proves<$Flavor<P>> for $Guard {}
+    )+)*};
+}
 
-// SAFETY: with interrupts off nothing preempts: preemption points do nothing and none comes from an interrupt.
-unsafe impl<P: Platform> Proves<Task<P>> for IrqGuard<P> {}
+proofs! {
+    /// With preemption off we are in what `Task::enter` makes. Bottom halves off, interrupts off and serving a softirq
+    /// each keep the scheduler away too: the preempt word is not 0, or preemption points do nothing. A lock's guard
+    /// lives between its flavour's `enter` and `exit`, or borrows a proof of the flavour.
+    Task:
+        [] PreemptGuard<P>, [] BhGuard<P>, [] IrqGuard<P>, [] SoftirqGuard<P>, [] HardirqGuard<P>,
+        [T: ?Sized,] SpinLockGuard<'_, T, Task<P>>, [T: ?Sized,] SpinLockWithGuard<'_, T, Task<P>>,
+        [T: ?Sized,] SpinLockGuard<'_, T, BottomHalf<P>>, [T: ?Sized,] SpinLockWithGuard<'_, T, BottomHalf<P>>,
+        [T: ?Sized,] SpinLockGuard<'_, T, Irq<P>>, [T: ?Sized,] SpinLockWithGuard<'_, T, Irq<P>>;
 
-// SAFETY: the guard exists between the `enter` and `exit` of `Task` or of `Irq`; for `Irq` see above.
-unsafe impl<T: ?Sized, P: Platform> Proves<Task<P>> for SpinLockGuard<'_, T, Task<P>> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized, P: Platform> Proves<Task<P>> for SpinLockGuard<'_, T, Irq<P>> {}
-// SAFETY: the guard borrows a proof of its own flavour, which therefore holds while it lives.
-unsafe impl<T: ?Sized, P: Platform> Proves<Task<P>> for SpinLockWithGuard<'_, T, Task<P>> {}
-// SAFETY: as above, and interrupts off implies preemption off.
-unsafe impl<T: ?Sized, P: Platform> Proves<Task<P>> for SpinLockWithGuard<'_, T, Irq<P>> {}
+    /// With bottom halves off we are in what `BottomHalf::enter` makes. While a softirq is being served no other one
+    /// begins on the CPU, and with interrupts off none does, because softirqs begin with interrupts on only.
+    BottomHalf:
+        [] BhGuard<P>, [] IrqGuard<P>, [] SoftirqGuard<P>, [] HardirqGuard<P>,
+        [T: ?Sized,] SpinLockGuard<'_, T, BottomHalf<P>>, [T: ?Sized,] SpinLockWithGuard<'_, T, BottomHalf<P>>,
+        [T: ?Sized,] SpinLockGuard<'_, T, Irq<P>>, [T: ?Sized,] SpinLockWithGuard<'_, T, Irq<P>>;
+}

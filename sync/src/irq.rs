@@ -19,6 +19,7 @@ use hal::percpu::{IrqsOff, Pinned};
 use hal::{CpuId, Native, Platform};
 
 use crate::cpu::CpuBound;
+use crate::made::{Count, Made};
 
 /// Turns this CPU's interrupts off until the guard is dropped. Nests.
 ///
@@ -37,6 +38,7 @@ use crate::cpu::CpuBound;
 /// LAST.get_local(&quiet).set(LAST.get_local(&quiet).get() + 1);
 /// ```
 #[inline(always)]
+#[track_caller]
 pub fn disable() -> IrqGuard {
     IrqGuard::new()
 }
@@ -51,16 +53,18 @@ pub fn disable() -> IrqGuard {
 #[must_use = "interrupts are on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct IrqGuard<P: Platform = Native> {
+    made: Made<P>,
     platform: PhantomData<fn() -> P>,
     _bound: CpuBound,
 }
 
 impl<P: Platform> IrqGuard<P> {
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn new() -> IrqGuard<P> {
         P::irq_disable();
         // INVARIANT: disabled just now, and undone by `drop` or `enable_no_resched`, which consume the value.
-        IrqGuard { platform: PhantomData, _bound: CpuBound::NEW }
+        IrqGuard { made: Made::here(), platform: PhantomData, _bound: CpuBound::NEW }
     }
 
     /// The CPU that this code is on, and stays on while the guard lives.
@@ -77,15 +81,20 @@ impl<P: Platform> IrqGuard<P> {
     /// For contexts that cannot schedule, the scheduler itself first of all. Contexts: as for [`disable`].
     #[inline(always)]
     pub fn enable_no_resched(self) {
+        let may_undo = self.made.may_undo(Count::Interrupts);
         mem::forget(self);
-        P::irq_enable();
+        if may_undo {
+            P::irq_enable();
+        }
     }
 }
 
 impl<P: Platform> Drop for IrqGuard<P> {
     #[inline(always)]
     fn drop(&mut self) {
-        enable_and_check::<P>();
+        if self.made.may_undo(Count::Interrupts) {
+            enable_and_check::<P>();
+        }
     }
 }
 

@@ -38,21 +38,29 @@ mod test_platform;
 #[path = "../tests/support/modelled.rs"]
 mod test_platform;
 
+pub mod bh;
+pub mod context;
 mod cpu;
 mod flavor;
 pub mod irq;
 pub mod list;
 pub mod llist;
 pub mod lockdep;
+mod made;
+pub mod migrate;
 pub mod preempt;
 mod primitives;
 pub mod spin;
+mod task_cx;
 
+pub use bh::BhGuard;
 pub use cpu::Cpu;
-pub use flavor::{Flavor, Irq, IrqsOffFlavor, Proves, Task};
+pub use flavor::{BottomHalf, Flavor, Irq, IrqsOffFlavor, Proves, Task};
 pub use irq::IrqGuard;
+pub use migrate::MigrateGuard;
 pub use preempt::PreemptGuard;
 pub use spin::{IrqSpinLock, Queued, SpinLock, Ticketed};
+pub use task_cx::TaskCx;
 
 /// The README's examples, as tests.
 #[cfg(doctest)]

@@ -5,7 +5,11 @@
 //! middle. [`disable`] counts up this CPU's preempt depth, dropping the guard counts it down, and the drop that reaches
 //! zero is a preemption point: if a reschedule came due meanwhile, it happens there, once.
 //!
-//! Interrupt handlers still run. Data that they share needs [`irq::disable`](crate::irq::disable).
+//! Interrupt handlers and softirqs still run. Data that they share needs [`irq::disable`](crate::irq::disable) or
+//! [`bh::disable`](crate::bh::disable).
+//!
+//! In debug builds a guard remembers where it was made. One that is dropped on another CPU or after its count is gone
+//! is reported with that line and leaves the counts alone; a 256th level stops the machine.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -16,6 +20,7 @@ use hal::percpu::Pinned;
 use hal::{CpuId, Native, Platform};
 
 use crate::cpu::CpuBound;
+use crate::made::{Count, Made};
 
 /// Forbids preemption on this CPU until the guard is dropped. Nests, up to 255 levels.
 ///
@@ -35,6 +40,7 @@ use crate::cpu::CpuBound;
 /// assert_eq!(SERVED.on(here.cpu()).load(Ordering::Relaxed), 1);
 /// ```
 #[inline(always)]
+#[track_caller]
 pub fn disable() -> PreemptGuard {
     PreemptGuard::new()
 }
@@ -49,16 +55,19 @@ pub fn disable() -> PreemptGuard {
 #[must_use = "preemption is on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PreemptGuard<P: Platform = Native> {
+    made: Made<P>,
     platform: PhantomData<fn() -> P>,
     _bound: CpuBound,
 }
 
 impl<P: Platform> PreemptGuard<P> {
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn new() -> PreemptGuard<P> {
+        Made::<P>::check_room(Count::Preempt);
         P::preempt_disable();
         // INVARIANT: disabled just now, and undone by `drop` or `enable_no_resched`, which consume the value.
-        PreemptGuard { platform: PhantomData, _bound: CpuBound::NEW }
+        PreemptGuard { made: Made::here(), platform: PhantomData, _bound: CpuBound::NEW }
     }
 
     /// The CPU that this code is on, and stays on while the guard lives.
@@ -75,15 +84,20 @@ impl<P: Platform> PreemptGuard<P> {
     /// Linux: `preempt_enable_no_resched`. Contexts: any. Cost: one instruction on x86_64.
     #[inline(always)]
     pub fn enable_no_resched(self) {
+        let may_undo = self.made.may_undo(Count::Preempt);
         mem::forget(self);
-        P::preempt_sub(PREEMPT_UNIT);
+        if may_undo {
+            P::preempt_sub(PREEMPT_UNIT);
+        }
     }
 }
 
 impl<P: Platform> Drop for PreemptGuard<P> {
     #[inline(always)]
     fn drop(&mut self) {
-        P::preempt_enable();
+        if self.made.may_undo(Count::Preempt) {
+            P::preempt_enable();
+        }
     }
 }
 

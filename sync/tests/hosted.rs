@@ -141,9 +141,14 @@ fn guards_prove_what_they_are_good_for() {
 
 #[test]
 fn guards_and_locks_have_their_sizes() {
-    assert_eq!(size_of::<sync::PreemptGuard>(), 0);
-    assert_eq!(size_of::<sync::IrqGuard>(), 0);
-    assert_eq!(size_of::<sync::spin::SpinLockGuard<'_, u64, sync::Irq>>(), size_of::<usize>());
+    // Debug builds remember where a guard was made: a place and a CPU.
+    let made = if cfg!(debug_assertions) { 16 } else { 0 };
+    assert_eq!(size_of::<sync::PreemptGuard>(), made);
+    assert_eq!(size_of::<sync::BhGuard>(), made);
+    assert_eq!(size_of::<sync::IrqGuard>(), made);
+    assert_eq!(size_of::<sync::MigrateGuard>(), made);
+    assert_eq!(size_of::<sync::TaskCx>(), 0);
+    assert_eq!(size_of::<sync::spin::SpinLockGuard<'_, u64, sync::Irq>>(), size_of::<usize>() + made);
     let owner = if cfg!(debug_assertions) { 16 } else { 0 };
     assert_eq!(size_of::<SpinLock<u64>>(), 8 + owner + 8);
 }

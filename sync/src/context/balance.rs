@@ -1,0 +1,130 @@
+//! Somebody else's function gives back the context as it got it, or is named.
+//!
+//! A timer's function that forgets to enable preemption again does no harm to itself. The harm comes later and
+//! elsewhere: a CPU that never reschedules, a sleep that is refused in code that did nothing wrong. So who calls such
+//! functions compares the counts before and after, names the function, and puts the counts right.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::panic::Location;
+
+use hal::platform::{Report, Severity};
+use hal::{Native, Platform};
+
+use crate::Cpu;
+use crate::cpu::CpuBound;
+
+/// The counts at one moment, to be compared with those at a later one. See [`expect_balanced`], which does both.
+///
+/// ```
+/// use core::panic::Location;
+/// use sync::context::Balance;
+///
+/// let balance = Balance::<hal::Native>::now();
+/// // .. calls a function that it does not know ..
+/// assert!(balance.check(format_args!("timer: the name of the function"), Location::caller()));
+/// ```
+#[must_use = "nothing is compared until `check` is called"]
+pub struct Balance<P: Platform = Native> {
+    preempt_count: u32,
+    irq_depth: u32,
+    platform: PhantomData<fn() -> P>,
+    _bound: CpuBound,
+}
+
+impl<P: Platform> Balance<P> {
+    /// Notes the counts. Cost: two loads.
+    #[inline]
+    pub fn now() -> Balance<P> {
+        Balance {
+            preempt_count: P::context().count(),
+            irq_depth: P::irq_depth(),
+            platform: PhantomData,
+            _bound: CpuBound::NEW,
+        }
+    }
+
+    /// Returns whether the counts are what they were. If not, reports `NAME preempt leak A -> B` (the preempt count,
+    /// hexadecimal) or `NAME interrupt leak A -> B` (the interrupt depth), at the place `at`, and restores what they
+    /// were.
+    ///
+    /// A count that is restored downwards passes over its preemption point; the next one makes up for it.
+    ///
+    /// Cost: two loads.
+    #[inline]
+    pub fn check(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) -> bool {
+        let balanced = P::context().count() == self.preempt_count && P::irq_depth() == self.irq_depth;
+        if !balanced {
+            self.restore(name, at);
+        }
+        balanced
+    }
+
+    #[cold]
+    fn restore(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) {
+        let (before, after) = (self.preempt_count, P::context().count());
+        let depth_after = P::irq_depth();
+        // The counts first: the report may have to take locks.
+        if after > before {
+            P::preempt_sub(after - before);
+        } else {
+            P::preempt_add(before - after);
+        }
+        for _ in self.irq_depth..depth_after {
+            P::irq_enable();
+        }
+        for _ in depth_after..self.irq_depth {
+            P::irq_disable();
+        }
+        let report = |message: fmt::Arguments<'_>| {
+            P::report(&Report { severity: Severity::Bug, message, location: at });
+        };
+        if after != before {
+            report(format_args!("{name} preempt leak {before:08x} -> {after:08x}"));
+        }
+        if depth_after != self.irq_depth {
+            report(format_args!("{name} interrupt leak {} -> {depth_after}", self.irq_depth));
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Balance<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balance")
+            .field("preempt_count", &format_args!("{:#x}", self.preempt_count))
+            .field("irq_depth", &self.irq_depth)
+            .finish()
+    }
+}
+
+impl<P: Platform> Cpu<P> {
+    /// Runs `callback`; reports under `name`, and mends, counts that it did not give back. See [`expect_balanced`].
+    #[inline]
+    #[track_caller]
+    pub fn expect_balanced<R>(name: fmt::Arguments<'_>, callback: impl FnOnce() -> R) -> R {
+        let balance = Balance::<P>::now();
+        let result = callback();
+        balance.check(name, Location::caller());
+        result
+    }
+}
+
+/// Runs `callback` and checks that it gives back preemption, bottom halves and interrupts as it got them.
+///
+/// If it does not, `NAME preempt leak A -> B` or `NAME interrupt leak A -> B` is reported at the caller's line, and the
+/// counts are put right. Linux: the checks around timer functions and softirq handlers. Cost: four loads.
+///
+/// ```
+/// use hal::hosted::ReportCapture;
+/// use sync::{context, preempt};
+///
+/// let reports = ReportCapture::new();
+/// context::expect_balanced(format_args!("timer: tick"), || core::mem::forget(preempt::disable()));
+/// assert_eq!(reports.take()[0].message, "timer: tick preempt leak 00000000 -> 00000001");
+/// assert_eq!(context::preempt_count(), 0);
+/// ```
+#[inline]
+#[track_caller]
+pub fn expect_balanced<R>(name: fmt::Arguments<'_>, callback: impl FnOnce() -> R) -> R {
+    Cpu::<Native>::expect_balanced(name, callback)
+}

@@ -94,7 +94,7 @@ unsafe impl Platform for OneCpu {
         OneCpu::record()
     }
     fn current_task() -> TaskId {
-        TaskId(NonZeroUsize::MIN)
+        TaskId(NonZeroUsize::new(TaskId::ALIGN).expect("is positive"))
     }
     fn check_resched() {
         // The word is 0 exactly when a reschedule is due and nothing forbids it.

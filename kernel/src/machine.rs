@@ -48,7 +48,8 @@ fn nmi(frame: &TrapFrame) {
     crate::testing::nmi::on_nmi(frame);
 }
 
-/// The only task of a CPU.
+/// The only task of a CPU. Its address is its name.
+#[repr(align(8))]
 struct CpuTask {
     /// A wake-up that no `block` has consumed.
     woken: AtomicU32,

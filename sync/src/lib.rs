@@ -39,6 +39,9 @@ mod test_platform;
 mod test_platform;
 
 pub mod bh;
+mod channel;
+mod completion;
+mod condvar;
 pub mod context;
 mod cpu;
 mod flavor;
@@ -48,17 +51,27 @@ pub mod llist;
 pub mod lockdep;
 mod made;
 pub mod migrate;
+mod mutex;
 pub mod preempt;
 mod primitives;
+mod rwsem;
+mod semaphore;
 pub mod spin;
 mod task_cx;
+pub mod wait;
 
 pub use bh::BhGuard;
+pub use channel::{Channel, ReceiveError, SendError};
+pub use completion::Completion;
+pub use condvar::Condvar;
 pub use cpu::Cpu;
 pub use flavor::{BottomHalf, Flavor, Irq, IrqsOffFlavor, Proves, Task};
 pub use irq::IrqGuard;
 pub use migrate::MigrateGuard;
+pub use mutex::{Mutex, MutexGuard};
 pub use preempt::PreemptGuard;
+pub use rwsem::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
+pub use semaphore::Semaphore;
 pub use spin::{IrqSpinLock, Queued, SpinLock, Ticketed};
 pub use task_cx::TaskCx;
 

@@ -178,6 +178,10 @@ unsafe impl Platform for Native {
         Vcpu::of(Native::cpu()).task()
     }
 
+    fn running_on(cpu: CpuId) -> Option<TaskId> {
+        Vcpu::of(cpu).running()
+    }
+
     fn check_resched() {
         let preemptible = || Native::context().count() == 0 && Native::irq_depth() == 0;
         if !preemptible() {

@@ -187,6 +187,12 @@ impl Vcpu {
         was_blocked
     }
 
+    /// The CPU's task, if its thread is there and not blocked.
+    pub(super) fn running(&'static self) -> Option<TaskId> {
+        let mail = self.mail();
+        (mail.online && !mail.blocked).then(|| self.task())
+    }
+
     /// See [`Platform::block`]. Called by the CPU's thread.
     pub(super) fn block(&self, deadline_ns: Option<u64>) -> Wakeup {
         loop {

@@ -37,7 +37,6 @@ thread_local! {
     static IRQ_DEPTH: Cell<u32> = const { Cell::new(0) };
     static JOURNAL: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
     static WATCHED: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
-    static RECORD: &'static CpuRecord = Box::leak(Box::new(CpuRecord::new()));
 }
 
 /// Asks for a reschedule on this CPU, as an interrupt would.
@@ -162,7 +161,7 @@ unsafe impl Platform for Journaling {
     }
 
     fn current_task() -> TaskId {
-        TaskId(NonZeroUsize::new(Journaling::cpu().index() + 1).expect("is positive"))
+        TaskId(NonZeroUsize::new((Journaling::cpu().index() + 1) * TaskId::ALIGN).expect("is positive"))
     }
 
     fn check_resched() {

@@ -79,7 +79,7 @@ unsafe impl Platform for Modelled {
     }
 
     fn current_task() -> TaskId {
-        TaskId(NonZeroUsize::MIN)
+        TaskId(NonZeroUsize::new(TaskId::ALIGN).expect("is positive"))
     }
 
     fn check_resched() {}

@@ -1,0 +1,131 @@
+//! Waiting, with a mutex let go meanwhile, until somebody says that what it protects has changed.
+
+use hal::{Native, Platform};
+
+use crate::mutex::MutexGuard;
+use crate::primitives::const_fn;
+use crate::spin::SpinLock;
+use crate::wait::{Limits, Request, WaitError, Waiters, Woken, sleep_once, with_place};
+use crate::{Irq, TaskCx};
+
+/// Where tasks wait for a change of what a [`Mutex`](crate::Mutex) protects.
+///
+/// A wait may return although nobody notified; whoever waits tests its condition in a loop, or uses
+/// [`wait_while`](Condvar::wait_while), which does.
+///
+/// Linux has none; `wait_event` with a lock retaken in the condition comes nearest.
+///
+/// ```
+/// use sync::{Condvar, Mutex, TaskCx};
+/// static QUEUE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+/// static ADDED: Condvar = Condvar::new();
+///
+/// # let producer = std::thread::spawn(|| {
+/// # let mut cx = unsafe { TaskCx::new() };
+/// QUEUE.lock(&mut cx).push(7);
+/// ADDED.notify_one();
+/// # });
+/// # let mut cx = unsafe { TaskCx::new() };
+/// let queue = QUEUE.lock(&mut cx);
+/// let mut queue = ADDED.wait_while(queue, &mut cx, |queue| queue.is_empty());
+/// assert_eq!(queue.pop(), Some(7));
+/// # drop(queue);
+/// # producer.join().unwrap();
+/// ```
+pub struct Condvar<P: Platform = Native> {
+    line: SpinLock<Waiters<P>, Irq<P>>,
+}
+
+impl<P: Platform> Condvar<P> {
+    const_fn! {
+        /// One on which nobody waits.
+        #[track_caller]
+        pub fn new() -> Condvar<P> {
+            Condvar { line: SpinLock::new(Waiters::new()) }
+        }
+    }
+
+    /// Unlocks the mutex, waits to be notified, and locks it again. A notification that comes after the mutex is unlocked
+    /// is not missed.
+    ///
+    /// Contexts: task, with nothing but the mutex held.
+    #[track_caller]
+    pub fn wait<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T, P>,
+        cx: &mut TaskCx<P>,
+    ) -> MutexGuard<'a, T, P> {
+        self.wait_with(Limits::NONE, guard, cx).0
+    }
+
+    /// Waits while `condition` says so of what the mutex protects.
+    ///
+    /// Contexts: as [`wait`](Condvar::wait).
+    #[track_caller]
+    pub fn wait_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T, P>,
+        cx: &mut TaskCx<P>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'a, T, P> {
+        while condition(&mut guard) {
+            guard = self.wait(guard, cx);
+        }
+        guard
+    }
+
+    /// Unlocks the mutex, waits to be notified or until a limit is reached, and locks it again, which no limit ends.
+    ///
+    /// Contexts: as [`wait`](Condvar::wait). The result is [`WaitError`] if a limit was reached first; then the task
+    /// consumed no notification.
+    #[track_caller]
+    pub fn wait_with<'a, T: ?Sized>(
+        &self,
+        limits: Limits,
+        guard: MutexGuard<'a, T, P>,
+        cx: &mut TaskCx<P>,
+    ) -> (MutexGuard<'a, T, P>, Result<(), WaitError>) {
+        let mutex = guard.mutex();
+        let result = with_place(
+            &self.line,
+            |line| line,
+            Request::SIGNAL,
+            |place| {
+                // In line before the mutex is free: who changes what it protects afterwards finds us.
+                place.join(&mut self.line.lock());
+                drop(guard);
+                loop {
+                    match sleep_once(place, limits, cx).1 {
+                        Woken::Signalled => return Ok(()),
+                        Woken::GaveUp(error) => return Err(error),
+                        Woken::Look => (),
+                    }
+                }
+            },
+        );
+        (mutex.lock(cx), result)
+    }
+
+    /// Lets the longest waiting task go on. Returns whether there was one. Contexts: any but NMI.
+    pub fn notify_one(&self) -> bool {
+        self.line.lock().signal_front()
+    }
+
+    /// Lets all that wait go on. Returns how many. Contexts: any but NMI.
+    pub fn notify_all(&self) -> usize {
+        self.line.lock().signal_where(|_| true)
+    }
+}
+
+impl<P: Platform> Default for Condvar<P> {
+    #[track_caller]
+    fn default() -> Condvar<P> {
+        Condvar::new()
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for Condvar<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! Waiting by letting others run.
+//!
+//! 1. A task that waits **blocks**: it gives its CPU away until somebody wakes it. It may so wait for long, and must not
+//!    do so where giving the CPU away is impossible: in interrupts, with a spin lock held, with preemption off. Functions
+//!    that may block take a [`&mut TaskCx`](crate::TaskCx), which a task has and an interrupt does not, and which a lock
+//!    taken with [`lock_in`](crate::SpinLock::lock_in) borrows.
+//! 2. A wake-up must not be lost between the test of a condition and going to sleep. Everything here stands in line
+//!    *first*, tests then, and blocks last; and a wake-up that comes before the block ends it at once.
+//! 3. Who signals must not touch what the woken side may already have freed. Everything here ends its wait under the lock
+//!    under which it was signalled.
+//!
+//! [`WaitQueue`] waits for any condition. [`Completion`](crate::Completion), [`Mutex`](crate::Mutex) and
+//! [`Semaphore`](crate::Semaphore) are made of the same parts for conditions of their own.
+
+mod queue;
+mod waiters;
+
+use core::fmt;
+
+pub use queue::WaitQueue;
+pub(crate) use waiters::{Place, Request, Waiters, Woken, sleep, sleep_once, with_place};
+
+/// What ends a wait besides that which is waited for.
+///
+/// ```
+/// use sync::wait::Limits;
+/// let patient = Limits::NONE;
+/// let limited = Limits::NONE.until(1_000_000).cancellable();
+/// assert_ne!(patient, limited);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    pub(crate) deadline_ns: Option<u64>,
+    pub(crate) cancellable: bool,
+}
+
+impl Limits {
+    /// Nothing: the wait lasts until what is waited for happens. Linux: `TASK_UNINTERRUPTIBLE`.
+    pub const NONE: Limits = Limits { deadline_ns: None, cancellable: false };
+
+    /// The wait also ends when the clock of [`Platform::now_ns`](hal::Platform::now_ns) shows `deadline_ns`, never
+    /// earlier. Linux: the `_timeout` forms, whose time is relative.
+    #[must_use]
+    pub const fn until(self, deadline_ns: u64) -> Limits {
+        Limits { deadline_ns: Some(deadline_ns), ..self }
+    }
+
+    /// The wait also ends when the task is asked to end. Linux: the `_interruptible` and `_killable` forms.
+    #[must_use]
+    pub const fn cancellable(self) -> Limits {
+        Limits { cancellable: true, ..self }
+    }
+}
+
+/// Why a wait ended without that which was waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitError {
+    /// The deadline has passed.
+    TimedOut,
+    /// The task was asked to end.
+    Cancelled,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaitError::TimedOut => "the deadline passed before what was waited for happened",
+            WaitError::Cancelled => "the task was asked to end while it waited",
+        })
+    }
+}
+
+impl core::error::Error for WaitError {}

@@ -1,0 +1,202 @@
+//! Waiting for a condition that others make true.
+
+use hal::{Native, Platform};
+
+use super::waiters::{Place, Request, Waiters, Woken, sleep_once, with_place};
+use super::{Limits, WaitError};
+use crate::primitives::const_fn;
+use crate::spin::SpinLock;
+use crate::{Irq, TaskCx};
+
+/// Waiters of this kind are woken together.
+const SHARED: u8 = 0;
+/// Waiters of this kind are woken one at a time.
+const EXCLUSIVE: u8 = 1;
+
+/// A line of tasks that wait until a condition holds, which is theirs to test and others' to make true.
+///
+/// Whoever may have made it true calls [`wake_one`](WaitQueue::wake_one) or [`wake_all`](WaitQueue::wake_all)
+/// *afterwards*. The condition is tested by the waiting task only, without any lock: what it looks at is atomic or takes
+/// a lock of its own.
+///
+/// Linux: `wait_queue_head_t`, `wait_event`. Size: a lock and four words.
+///
+/// ```
+/// use core::sync::atomic::{AtomicU32, Ordering};
+/// use sync::{TaskCx, wait::WaitQueue};
+///
+/// static ITEMS: AtomicU32 = AtomicU32::new(0);
+/// static MORE: WaitQueue = WaitQueue::new();
+///
+/// let consumer = std::thread::spawn(|| {
+///     // SAFETY: this thread is a task, and this its only token.
+///     let mut cx = unsafe { TaskCx::new() };
+///     MORE.wait(&mut cx, || ITEMS.load(Ordering::Acquire) > 0);
+/// });
+/// ITEMS.store(1, Ordering::Release);
+/// MORE.wake_one();
+/// consumer.join().unwrap();
+/// ```
+pub struct WaitQueue<P: Platform = Native> {
+    waiters: SpinLock<Waiters<P>, Irq<P>>,
+}
+
+impl<P: Platform> WaitQueue<P> {
+    const_fn! {
+        /// A queue in which nobody waits.
+        #[track_caller]
+        pub fn new() -> WaitQueue<P> {
+            WaitQueue { waiters: SpinLock::new(Waiters::new()) }
+        }
+    }
+
+    /// Blocks until `condition` holds. Whoever waits like this is woken by every wake-up.
+    ///
+    /// Linux: `wait_event`. Contexts: task, with nothing held that forbids sleeping.
+    #[track_caller]
+    pub fn wait(&self, cx: &mut TaskCx<P>, condition: impl FnMut() -> bool) {
+        let result = self.wait_as(SHARED, Limits::NONE, cx, condition);
+        debug_assert!(result.is_ok(), "there is no limit to end the wait");
+    }
+
+    /// Blocks until `condition` holds or a limit is reached.
+    ///
+    /// Linux: `wait_event_timeout`, `wait_event_interruptible`. Contexts: as [`wait`](WaitQueue::wait).
+    ///
+    /// # Errors
+    /// [`WaitError`] if the condition still did not hold when a limit was reached.
+    #[track_caller]
+    pub fn wait_with(
+        &self,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+        condition: impl FnMut() -> bool,
+    ) -> Result<(), WaitError> {
+        self.wait_as(SHARED, limits, cx, condition)
+    }
+
+    /// The same for tasks of which one is enough for each wake-up, such as those that take work from a queue: a wake-up
+    /// goes to one of them, and if that one gives up, on to the next.
+    ///
+    /// Linux: `wait_event_exclusive`. Contexts and errors: as [`wait_with`](WaitQueue::wait_with).
+    ///
+    /// # Errors
+    /// [`WaitError`] if the condition still did not hold when a limit was reached.
+    #[track_caller]
+    pub fn wait_exclusive(
+        &self,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+        condition: impl FnMut() -> bool,
+    ) -> Result<(), WaitError> {
+        self.wait_as(EXCLUSIVE, limits, cx, condition)
+    }
+
+    #[track_caller]
+    fn wait_as(
+        &self,
+        kind: u8,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result<(), WaitError> {
+        cx.might_sleep();
+        if condition() {
+            return Ok(());
+        }
+        with_place(
+            &self.waiters,
+            |waiters| waiters,
+            Request::of_kind(kind),
+            |place| {
+                loop {
+                    // In line before the test. Whoever makes the condition true takes the lock afterwards, to wake: if that
+                    // is before we join, its unlocking and our locking carry the news to the test; if later, it finds us.
+                    place.join(&mut self.waiters.lock());
+                    if condition() {
+                        self.finish(place, kind);
+                        return Ok(());
+                    }
+                    let (guard, woken) = sleep_once(place, limits, cx);
+                    drop(guard);
+                    match woken {
+                        // Tested before joining again: in line we could be given a second wake-up, which is another's.
+                        Woken::Signalled if condition() => return Ok(()),
+                        Woken::GaveUp(_) if condition() => return Ok(()),
+                        Woken::GaveUp(error) => return Err(error),
+                        Woken::Signalled | Woken::Look => (),
+                    }
+                }
+            },
+        )
+    }
+
+    /// Leaves the line of a task that had no need to sleep. If it was signalled meanwhile, the wake-up was perhaps the
+    /// only one for another task: it goes on to the next. One too many does no harm.
+    fn finish(&self, place: &Place<'_, Waiters<P>, Irq<P>>, kind: u8) {
+        let mut waiters = self.waiters.lock();
+        let was_signalled = !place.leave(&mut waiters) && place.is_signalled(&mut waiters);
+        if kind == EXCLUSIVE && was_signalled {
+            waiters.wake(1);
+        }
+    }
+
+    /// Wakes every task that waits without exclusiveness, and the first of those that wait exclusively. Returns how many
+    /// were woken.
+    ///
+    /// Linux: `wake_up`. Contexts: any but NMI.
+    pub fn wake_one(&self) -> usize {
+        self.waiters.lock().wake(1)
+    }
+
+    /// Wakes every task that waits without exclusiveness, and the first `exclusive` of the others. Returns how many were
+    /// woken.
+    ///
+    /// Linux: `wake_up_nr`. Contexts: any but NMI.
+    pub fn wake(&self, exclusive: usize) -> usize {
+        self.waiters.lock().wake(exclusive)
+    }
+
+    /// Wakes every task in line. Returns how many.
+    ///
+    /// Linux: `wake_up_all`. Contexts: any but NMI.
+    pub fn wake_all(&self) -> usize {
+        self.wake(usize::MAX)
+    }
+
+    /// Whether anybody waits, to skip the wake-up where that is rare. It includes the full barrier without which the
+    /// answer would be worthless: what the caller did before is visible to a waiter that this does not see.
+    ///
+    /// Linux: `wq_has_sleeper`. Contexts: any but NMI. Cost: one lock.
+    pub fn has_waiters(&self) -> bool {
+        // Taking the lock is the barrier: a waiter that joins later sees what was done before the lock was free again.
+        !self.waiters.lock().is_empty()
+    }
+}
+
+impl<P: Platform> Waiters<P> {
+    /// Wakes the shared ones, and `exclusive` of the exclusive ones, in order.
+    fn wake(&mut self, mut exclusive: usize) -> usize {
+        self.signal_where(|kind| {
+            if kind == SHARED {
+                return true;
+            }
+            let chosen = exclusive > 0;
+            exclusive -= usize::from(chosen);
+            chosen
+        })
+    }
+}
+
+impl<P: Platform> Default for WaitQueue<P> {
+    #[track_caller]
+    fn default() -> WaitQueue<P> {
+        WaitQueue::new()
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for WaitQueue<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("WaitQueue").field("waited_for", &self.has_waiters()).finish()
+    }
+}

@@ -54,6 +54,7 @@ pub mod migrate;
 mod mutex;
 pub mod preempt;
 mod primitives;
+pub mod seq;
 mod rwsem;
 mod semaphore;
 pub mod spin;
@@ -72,6 +73,7 @@ pub use mutex::{Mutex, MutexGuard};
 pub use preempt::PreemptGuard;
 pub use rwsem::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
 pub use semaphore::Semaphore;
+pub use seq::{IrqSeqLock, Latch, SeqCount, SeqLock};
 pub use spin::{IrqSpinLock, Queued, SpinLock, Ticketed};
 pub use task_cx::TaskCx;
 

@@ -1,15 +1,15 @@
 //! A platform whose every step is written down: threads as CPUs, no real interrupts.
 //!
-//! Each thread is a CPU with a preempt word, an interrupt depth, a flag "reschedule due" and a journal. What a
-//! scheduler would do is an entry in the journal, so that a test can say what happened in which order and how often.
+//! Each thread is a CPU with a preempt word, an interrupt depth, pending softirqs and a journal. What a scheduler or a
+//! softirq would do is an entry in the journal, so that a test can say what happened in which order and how often.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hal::context::{Context, NO_RESCHED_NEEDED, PREEMPT_MASK, PREEMPT_UNIT};
-use hal::platform::{CpuRecord, Report, TaskId, Wakeup};
+use hal::context::{Context, NO_RESCHED_NEEDED, PREEMPT_UNIT, SOFTIRQ_UNIT};
+use hal::platform::{CpuRecord, Report, Severity, TaskId, Wakeup};
 use hal::{CpuId, Platform};
 
 /// The platform.
@@ -21,8 +21,15 @@ pub(crate) enum Journaling {}
 pub(crate) enum Event {
     PreemptOff,
     PreemptOn,
+    BottomHalvesOff,
+    BottomHalvesOn,
     IrqOff,
     IrqOn,
+    /// The pending softirqs, a bit each, were served; what the lock that the test watches said at that moment.
+    Served {
+        vectors: u32,
+        watched_lock_is_held: bool,
+    },
     /// The scheduler replaced the task; what the lock that the test watches said at that moment.
     Scheduled {
         watched_lock_is_held: bool,
@@ -35,6 +42,10 @@ thread_local! {
     static CPU: CpuId = CpuId::new(NEXT_CPU.fetch_add(1, Ordering::Relaxed)).expect("few threads");
     static WORD: Cell<u32> = const { Cell::new(NO_RESCHED_NEEDED) };
     static IRQ_DEPTH: Cell<u32> = const { Cell::new(0) };
+    static PENDING: Cell<u32> = const { Cell::new(0) };
+    static KICKED: Cell<bool> = const { Cell::new(false) };
+    static SOFTIRQ: RefCell<Option<Box<dyn Fn(u32)>>> = const { RefCell::new(None) };
+    static REPORTS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
     static JOURNAL: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
     static WATCHED: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
 }
@@ -54,6 +65,26 @@ pub(crate) fn times_scheduled() -> usize {
     JOURNAL.with_borrow(|j| j.iter().filter(|e| matches!(e, Event::Scheduled { .. })).count())
 }
 
+/// How often this CPU's journal says "served" since it was taken last.
+pub(crate) fn times_served() -> usize {
+    JOURNAL.with_borrow(|j| j.iter().filter(|e| matches!(e, Event::Served { .. })).count())
+}
+
+/// Has softirqs call `handler` with the vectors.
+pub(crate) fn on_softirq(handler: impl Fn(u32) + 'static) {
+    SOFTIRQ.replace(Some(Box::new(handler)));
+}
+
+/// From here on reports are collected, and not panics.
+pub(crate) fn collect_reports() {
+    REPORTS.replace(Some(Vec::new()));
+}
+
+/// Takes the collected reports.
+pub(crate) fn reports() -> Vec<String> {
+    REPORTS.with_borrow_mut(|reports| reports.as_mut().map(std::mem::take).unwrap_or_default())
+}
+
 /// Whether this CPU is as a test starts: preemption and interrupts on.
 pub(crate) fn is_at_rest() -> bool {
     WORD.get() & !NO_RESCHED_NEEDED == 0 && IRQ_DEPTH.get() == 0
@@ -62,6 +93,16 @@ pub(crate) fn is_at_rest() -> bool {
 /// Has the journal note, at each reschedule, what `is_held` says.
 pub(crate) fn watch(is_held: impl Fn() -> bool + 'static) {
     WATCHED.replace(Some(Box::new(is_held)));
+}
+
+fn watched_lock_is_held() -> bool {
+    WATCHED.with_borrow(|watched| watched.as_ref().is_some_and(|f| f()))
+}
+
+/// What the end of an interrupt does.
+fn end_of_interrupt() {
+    <Journaling as Platform>::serve_softirqs();
+    <Journaling as Platform>::check_resched();
 }
 
 fn note(event: Event) {
@@ -83,21 +124,38 @@ unsafe impl Platform for Journaling {
         true
     }
 
-    fn kick(_: CpuId) {}
+    fn kick(cpu: CpuId) {
+        if cpu != Journaling::cpu() {
+        } else if IRQ_DEPTH.get() == 0 {
+            end_of_interrupt();
+        } else {
+            KICKED.set(true);
+        }
+    }
 
     fn context() -> Context {
         Context::from_word(WORD.get())
     }
 
     fn preempt_add(units: u32) {
+        let before = Journaling::context();
         WORD.set(WORD.get() + units);
-        note(Event::PreemptOff);
+        if Journaling::context().bottom_half_depth() > before.bottom_half_depth() {
+            note(Event::BottomHalvesOff);
+        } else {
+            note(Event::PreemptOff);
+        }
     }
 
     fn preempt_sub(units: u32) {
-        assert!(WORD.get() & PREEMPT_MASK >= units & PREEMPT_MASK, "preempt depth below zero");
+        let before = Journaling::context();
+        assert!(before.count() >= units, "preempt count below zero");
         WORD.set(WORD.get() - units);
-        note(Event::PreemptOn);
+        if Journaling::context().bottom_half_depth() < before.bottom_half_depth() {
+            note(Event::BottomHalvesOn);
+        } else {
+            note(Event::PreemptOn);
+        }
     }
 
     fn preempt_enable() {
@@ -124,6 +182,9 @@ unsafe impl Platform for Journaling {
         IRQ_DEPTH.set(depth);
         if depth == 0 {
             note(Event::IrqOn);
+            if KICKED.take() {
+                end_of_interrupt();
+            }
         }
         depth == 0
     }
@@ -167,8 +228,7 @@ unsafe impl Platform for Journaling {
     fn check_resched() {
         if WORD.get() == 0 && IRQ_DEPTH.get() == 0 {
             Journaling::clear_need_resched();
-            let watched_lock_is_held = WATCHED.with_borrow(|watched| watched.as_ref().is_some_and(|f| f()));
-            note(Event::Scheduled { watched_lock_is_held });
+            note(Event::Scheduled { watched_lock_is_held: watched_lock_is_held() });
         }
     }
 
@@ -180,11 +240,31 @@ unsafe impl Platform for Journaling {
         unreachable!("nothing here blocks");
     }
 
-    fn raise_softirq(_: u32) {}
+    fn raise_softirq(vector: u32) {
+        PENDING.set(PENDING.get() | 1 << vector);
+        if !Journaling::context().in_interrupt() {
+            Journaling::kick(Journaling::cpu());
+        }
+    }
 
-    fn serve_softirqs() {}
+    fn softirqs_pending() -> bool {
+        PENDING.get() != 0
+    }
+
+    fn serve_softirqs() {
+        while PENDING.get() != 0 && !Journaling::context().in_interrupt() && IRQ_DEPTH.get() == 0 {
+            WORD.set(WORD.get() + SOFTIRQ_UNIT);
+            let vectors = PENDING.take();
+            note(Event::Served { vectors, watched_lock_is_held: watched_lock_is_held() });
+            SOFTIRQ.with_borrow(|handler| handler.iter().for_each(|handler| handler(vectors)));
+            WORD.set(WORD.get() - SOFTIRQ_UNIT);
+        }
+    }
 
     fn report(report: &Report<'_>) {
-        panic!("{report}");
+        REPORTS.with_borrow_mut(|reports| match reports {
+            Some(reports) if report.severity != Severity::Fatal => reports.push(report.to_string()),
+            _ => panic!("{report}"),
+        });
     }
 }

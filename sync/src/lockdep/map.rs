@@ -1,8 +1,4 @@
-//! What a lock embeds, and how it talks to the checker.
-
-use core::panic::Location;
-
-use hal::Platform;
+//! What a lock says about itself and about how it is taken.
 
 /// How a task waits for a lock of this kind, which says what it must not wait under.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -63,6 +59,18 @@ pub enum Mode {
     RecursiveRead,
 }
 
+impl Mode {
+    /// Whether others may hold the lock too: who holds it so keeps recursive readers from nothing.
+    pub(super) const fn is_shared(self) -> bool {
+        !matches!(self, Mode::Write)
+    }
+
+    /// Whether it waits for exclusive holders only.
+    pub(super) const fn is_recursive(self) -> bool {
+        matches!(self, Mode::RecursiveRead)
+    }
+}
+
 /// How a lock is being acquired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Acquire {
@@ -79,28 +87,8 @@ impl Acquire {
     pub const WRITE: Acquire = Acquire { mode: Mode::Write, subclass: Subclass::OUTER, is_try: false };
     /// Exclusively, without waiting.
     pub const TRY_WRITE: Acquire = Acquire { is_try: true, ..Acquire::WRITE };
-}
-
-/// What a lock embeds: its class, which is the place in the source that created it. Takes no room when the checker is
-/// not built in.
-///
-/// A lock calls [`acquire`](Map::acquire) before it waits (so that a deadlock is reported before it happens), or after a
-/// successful attempt without waiting, and [`release`](Map::release) before it lets go.
-#[derive(Debug)]
-pub struct Map {}
-
-impl Map {
-    /// The map of a lock that is created at the caller's place in the source.
-    #[track_caller]
-    pub const fn new(_wait: WaitType, _level: Level) -> Map {
-        Map {}
-    }
-
-    /// The lock is about to be waited for, or has been acquired without waiting. What its flavour switches off is off.
-    #[inline(always)]
-    pub fn acquire<P: Platform>(&self, _how: Acquire, _at: &'static Location<'static>) {}
-
-    /// The lock is about to be released, or waiting for it was given up.
-    #[inline(always)]
-    pub fn release<P: Platform>(&self, _at: &'static Location<'static>) {}
+    /// Shared, behind writers that wait.
+    pub const READ: Acquire = Acquire { mode: Mode::Read, ..Acquire::WRITE };
+    /// Shared, waiting for a writer that holds it only.
+    pub const RECURSIVE_READ: Acquire = Acquire { mode: Mode::RecursiveRead, ..Acquire::WRITE };
 }

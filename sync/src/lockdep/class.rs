@@ -1,0 +1,73 @@
+//! Lock classes: which locks the checker takes for one.
+//!
+//! Orders are kept by classes of locks, not by single locks: all inode locks follow one rule, and a rule that two of them
+//! broke is broken for all. Locks that one place in the source creates are a class. Where that is too coarse (an array of
+//! locks taken by rising index) a key tells them apart, or, at a single acquisition, a subclass.
+
+use core::fmt;
+use core::panic::Location;
+
+use super::map::{Level, Subclass, WaitType};
+
+/// What a lock brings along from its creation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) site: &'static Location<'static>,
+    pub(super) name: Option<&'static str>,
+    pub(super) key: u32,
+    pub(super) wait: WaitType,
+    pub(super) level: Level,
+}
+
+impl Identity {
+    /// Whether two locks are of one class. By content: one location in the source may have several addresses, for each
+    /// crate that a generic function is compiled in has its own.
+    pub(super) fn same(&self, other: &Identity) -> bool {
+        let at = |l: &'static Location<'static>| (l.line(), l.column(), l.file());
+        self.key == other.key && at(self.site) == at(other.site)
+    }
+}
+
+/// A class by its name, for reports: where its locks are created, and what tells them from others created there.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    pub(super) identity: Identity,
+    pub(super) subclass: Subclass,
+}
+
+impl Label {
+    /// The place in the source that creates the locks.
+    pub fn site(&self) -> &'static Location<'static> {
+        self.identity.site
+    }
+
+    /// The name that was given to them.
+    pub fn name(&self) -> Option<&'static str> {
+        self.identity.name
+    }
+
+    /// The key that tells them from other locks created there.
+    pub fn key(&self) -> u32 {
+        self.identity.key
+    }
+
+    /// As which subclass they are taken.
+    pub fn subclass(&self) -> Subclass {
+        self.subclass
+    }
+}
+
+impl fmt::Display for Label {
+    /// `runqueue[3]/1 (sched.rs:3:9)`: name, key unless 0, subclass unless 0, and where it is created.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { site, name, key, .. } = self.identity;
+        f.write_str(name.unwrap_or("lock"))?;
+        if key != 0 {
+            write!(f, "[{key}]")?;
+        }
+        if self.subclass != Subclass::OUTER {
+            write!(f, "/{}", self.subclass.index())?;
+        }
+        write!(f, " ({site})")
+    }
+}

@@ -1,0 +1,180 @@
+//! The map of a build with the checker.
+
+use core::fmt;
+use core::panic::Location;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
+
+use hal::Platform;
+use hal::platform::{Report, Severity};
+
+use super::checker::{Checker, Env, Taking};
+use super::class::Identity;
+use super::map::{Acquire, Level, WaitType};
+use super::shell::{self, with_checker};
+
+/// What a lock embeds: its class, which is the place in the source that created it. Takes no room in builds without the
+/// checker, and 48 bytes in this one.
+///
+/// A lock calls [`acquire`](Map::acquire) before it waits (so that a deadlock is reported before it happens), or after a
+/// successful attempt without waiting, and [`release`](Map::release) before it lets go. Whatever else can be waited for
+/// has a map as well; the module's documentation says how it is used.
+///
+/// Dropping the map of a lock that the executing task holds is reported as `held lock freed`.
+pub struct Map {
+    identity: Identity,
+    /// The checker that gave the lock its number, null before.
+    known_to: AtomicPtr<Checker>,
+    /// The number. Written before `known_to` and never again.
+    site: AtomicU16,
+}
+
+impl Map {
+    /// The map of a lock that is created at the caller's place in the source.
+    #[track_caller]
+    pub const fn new(wait: WaitType, level: Level) -> Map {
+        Map::made(None, 0, wait, level, Location::caller())
+    }
+
+    /// The map of a lock with a name for reports, and a key that tells it from others created at the same place: locks of
+    /// one place and key are one class. Linux: `lockdep_set_class_and_name`.
+    ///
+    /// ```
+    /// use sync::lockdep::{Level, Map, WaitType};
+    /// // Two of an array, of which the first is taken before the second: two classes.
+    /// let maps = [0, 1].map(|i| Map::named("runqueue", i, WaitType::Spin, Level::Hardirq));
+    /// # let _ = maps;
+    /// ```
+    #[track_caller]
+    pub const fn named(name: &'static str, key: u32, wait: WaitType, level: Level) -> Map {
+        Map::made(Some(name), key, wait, level, Location::caller())
+    }
+
+    const fn made(
+        name: Option<&'static str>,
+        key: u32,
+        wait: WaitType,
+        level: Level,
+        site: &'static Location<'static>,
+    ) -> Map {
+        Map {
+            identity: Identity { site, name, key, wait, level },
+            known_to: AtomicPtr::new(ptr::null_mut()),
+            site: AtomicU16::new(0),
+        }
+    }
+
+    /// The lock is about to be waited for, or has been acquired without waiting. What its flavour switches off is off.
+    ///
+    /// Linux: `lock_acquire`. Contexts: any. Cost: a load and a branch where no checker is installed; otherwise a few
+    /// dozen nanoseconds, and a search of the graph when the chain of held locks is new.
+    #[inline]
+    pub fn acquire<P: Platform>(&self, how: Acquire, at: &'static Location<'static>) {
+        if shell::installed::<P>().is_some() {
+            self.acquire_checked::<P>(how, at);
+        }
+    }
+
+    /// The lock is about to be released, or waiting for it was given up.
+    ///
+    /// Locks may be released in any order. Linux: `lock_release`. Contexts and cost: as [`acquire`](Map::acquire).
+    #[inline]
+    pub fn release<P: Platform>(&self, at: &'static Location<'static>) {
+        if shell::installed::<P>().is_some() {
+            self.release_checked::<P>(at);
+        }
+    }
+
+    /// Whether the executing task holds the lock, in any mode, or is waiting for it. `None`: nobody keeps books, because
+    /// no checker is installed or this is an NMI.
+    ///
+    /// Linux: `lockdep_is_held`. Contexts: any. Cost: O(held locks).
+    pub fn is_held<P: Platform>(&self) -> Option<bool> {
+        with_checker::<P, _>(|_, held, _, _| held.find(self.address()).is_some())
+    }
+
+    /// Reports if the executing task does not hold the lock. Linux: `lockdep_assert_held`.
+    #[track_caller]
+    pub fn assert_held<P: Platform>(&self) {
+        if self.is_held::<P>() == Some(false) {
+            P::report(&Report {
+                severity: Severity::Bug,
+                message: format_args!("a lock is not held that must be: {self:?}"),
+                location: Location::caller(),
+            });
+        }
+    }
+
+    #[cold]
+    fn acquire_checked<P: Platform>(&self, how: Acquire, at: &'static Location<'static>) {
+        if P::context().in_nmi() {
+            if !how.is_try {
+                shell::waits_in_nmi::<P>(&self.taking(0, how, at));
+            }
+            return;
+        }
+        with_checker::<P, _>(|checker, held, here, env| {
+            let taking = self.taking(self.site(checker, env, at), how, at);
+            checker.acquire(held, &taking, here, env);
+        });
+    }
+
+    #[cold]
+    fn release_checked<P: Platform>(&self, at: &'static Location<'static>) {
+        with_checker::<P, _>(|checker, held, _, env| {
+            checker.release(held, (self.address(), &self.identity), || self.site(checker, env, at), at, env);
+        });
+    }
+
+    fn taking(&self, site: u16, how: Acquire, at: &'static Location<'static>) -> Taking {
+        Taking { address: self.address(), identity: self.identity, site, how, at }
+    }
+
+    /// The lock's name among those that are held.
+    fn address(&self) -> usize {
+        ptr::from_ref(self) as usize
+    }
+
+    /// The number that `checker` has given to the lock.
+    fn site(&self, checker: &'static Checker, env: &Env<'_>, at: &'static Location<'static>) -> u16 {
+        let asking = ptr::from_ref(checker).cast_mut();
+        // Acquire: pairs with the Release below.
+        let known_to = self.known_to.load(Ordering::Acquire);
+        if known_to == asking {
+            return self.site.load(Ordering::Relaxed);
+        }
+        let site = checker.site(&self.identity, env, at);
+        // Of several checkers (in tests) the first is remembered, and the others look each time. Who finds 0 stores; two
+        // CPUs that do store the same.
+        if site != 0 && known_to.is_null() && self.first_number(site) {
+            // Release: pairs with the Acquire above; who knows the checker knows the number.
+            self.known_to.store(asking, Ordering::Release);
+        }
+        site
+    }
+
+    /// Stores the number if there is none. `false`: there is another one, from another checker.
+    fn first_number(&self, site: u16) -> bool {
+        // Relaxed: the store to `known_to` is what publishes it.
+        self.site.compare_exchange(0, site, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        let checker = *self.known_to.get_mut();
+        if checker.is_null() {
+            return;
+        }
+        // SAFETY: only `site` stores here, and what it stores is a `&'static Checker`.
+        if let Some(on_drop) = unsafe { &*checker }.on_drop() {
+            on_drop(self.address());
+        }
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.identity.name.unwrap_or("lock"), self.identity.site)
+    }
+}

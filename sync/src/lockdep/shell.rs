@@ -1,0 +1,194 @@
+//! Where the checker meets the platform.
+
+use core::fmt;
+use core::ops::Range;
+use core::panic::Location;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+use hal::Platform;
+use hal::context::{Context, SOFTIRQ_MASK};
+use hal::platform::{Report, Severity};
+
+use super::ENABLED;
+use super::checker::{Checker, Env, Here, Summary, Taking};
+use super::class::Label;
+use super::held::{Held, HeldStack};
+use super::report::{Finding, Text};
+use super::usage::Usage;
+
+/// Has the executing CPU's locks checked from now on, by `checker`, with `held` for what its running task holds.
+///
+/// Each CPU does it, with the same checker and a stack of its own, before it takes locks, or at a moment when it holds
+/// none. Linux: `lockdep_init`. Contexts: task.
+///
+/// ```
+/// use hal::{Native, hosted};
+/// use sync::lockdep::{self, Checker, HeldStack};
+/// static CHECKER: Checker = Checker::new();
+/// static HELD: HeldStack = HeldStack::new();
+///
+/// let _cpu = hosted::bind()?;
+/// // SAFETY: this thread is the CPU's only task, and nobody else has `HELD`.
+/// unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let lock = sync::IrqSpinLock::new(1);
+/// drop(lock.lock());
+/// println!("{}", lockdep::summary::<Native>(&CHECKER));
+/// // SAFETY: as above; no lock is held.
+/// unsafe { lockdep::uninstall::<Native>() };
+/// # Ok::<(), hosted::NoCpuLeft>(())
+/// ```
+///
+/// # Safety
+/// * `held` belongs to the task that executes the call, and to no other task or CPU. A platform that switches tasks
+///   exchanges the record's `held` with them, so that it is always the running task's own, or null.
+/// * Nobody else writes the record's `held` and `checker`.
+pub unsafe fn install<P: Platform>(checker: &'static Checker, held: &'static HeldStack) {
+    checker.set_on_drop(dropped::<P>);
+    P::irq_disable();
+    // SAFETY: records live for ever.
+    let record = unsafe { P::record().as_ref() };
+    record.held.store(ptr::from_ref(held).cast_mut().cast(), Ordering::Relaxed);
+    // Release: pairs with the Acquire in `installed`.
+    record.checker.store(ptr::from_ref(checker).cast_mut().cast(), Ordering::Release);
+    P::irq_enable();
+}
+
+/// Takes back [`install`] on the executing CPU.
+///
+/// # Safety
+/// As for [`install`]; the task holds no lock.
+pub unsafe fn uninstall<P: Platform>() {
+    P::irq_disable();
+    // SAFETY: records live for ever.
+    let record = unsafe { P::record().as_ref() };
+    record.checker.store(ptr::null_mut(), Ordering::Relaxed);
+    record.held.store(ptr::null_mut(), Ordering::Relaxed);
+    P::irq_enable();
+}
+
+/// Reports if the executing task holds a lock that lies in memory which is about to be given back.
+///
+/// Linux: `debug_check_no_locks_freed`. Contexts: any but NMI. Cost: O(held locks).
+pub fn check_no_locks_freed<P: Platform>(memory: Range<usize>) {
+    with_checker::<P, _>(|checker, held, _, env| checker.freed(held, memory, env));
+}
+
+/// Writes what the executing task holds, a line for each lock, the newest last. Linux: `debug_show_held_locks`.
+///
+/// Contexts: any; in an NMI it writes nothing.
+pub fn write_held<P: Platform>(out: &mut dyn fmt::Write) -> fmt::Result {
+    with_checker::<P, _>(|_, held, _, _| held.entries().try_for_each(|entry| writeln!(out, "{entry}")))
+        .unwrap_or(Ok(()))
+}
+
+/// How much `checker` knows. Contexts: any but NMI.
+pub fn summary<P: Platform>(checker: &Checker) -> Summary {
+    quietly::<P, _>(|| checker.summary(P::relax))
+}
+
+/// The classes that `checker` knows, and how they are used, by their numbers 1, 2 and so on. Contexts: any but NMI.
+pub fn class<P: Platform>(checker: &Checker, number: u16) -> Option<(Label, Usage)> {
+    quietly::<P, _>(|| checker.class_at(number, P::relax))
+}
+
+/// The interrupt depth may be about to become 0: whatever is held can then be met by a hardirq, and unless bottom halves
+/// are off by a softirq. Whoever is about to call [`Platform::irq_enable`] calls this before it, as guards and flavours
+/// do. Does nothing unless the caller is the outermost party.
+///
+/// Linux: `lockdep_hardirqs_on_prepare`. Contexts: any. Cost: nothing in builds without the checker, a load and a branch
+/// where none is installed.
+#[inline(always)]
+pub fn interrupts_coming_on<P: Platform>(at: &'static Location<'static>) {
+    if ENABLED && installed::<P>().is_some() && P::irq_depth() == 1 {
+        expose::<P>(P::context(), at);
+    }
+}
+
+/// Bottom halves may be about to be enabled: the same for them, before the softirq count goes down.
+///
+/// Linux: `lockdep_softirqs_on`. Contexts and cost: as [`interrupts_coming_on`].
+#[inline(always)]
+pub fn bottom_halves_coming_on<P: Platform>(at: &'static Location<'static>) {
+    if ENABLED && installed::<P>().is_some() && P::irq_depth() == 0 {
+        let context = P::context();
+        if context.bottom_half_depth() == 1 && context.in_task() {
+            expose::<P>(Context::from_word(context.count() & !SOFTIRQ_MASK), at);
+        }
+    }
+}
+
+/// What is held can be met by the handlers that come in `context` with interrupts on.
+#[cold]
+fn expose<P: Platform>(context: Context, at: &'static Location<'static>) {
+    with_checker::<P, _>(|checker, held, _, env| {
+        checker.expose(held, Here { context, interrupts_on: true }, at, env);
+    });
+}
+
+/// The checker of the executing CPU.
+#[inline(always)]
+pub(super) fn installed<P: Platform>() -> Option<&'static Checker> {
+    // SAFETY: records live for ever. The caller may be moved to another CPU meanwhile; then this is the other one's.
+    let record = unsafe { P::record().as_ref() };
+    // Acquire: pairs with the Release in `install`.
+    let checker = record.checker.load(Ordering::Acquire).cast::<Checker>();
+    // SAFETY: null, or what `install` stored.
+    unsafe { checker.as_ref() }
+}
+
+/// Calls `f` with the running task's held locks, with interrupts off. `None`: no checker is installed, or it is at work
+/// further out in the call stack, or this is an NMI.
+pub(super) fn with_checker<P: Platform, R>(
+    f: impl FnOnce(&'static Checker, &mut Held, Here, &Env<'_>) -> R,
+) -> Option<R> {
+    installed::<P>()?;
+    let here = Here { context: P::context(), interrupts_on: P::irq_depth() == 0 };
+    if here.context.in_nmi() {
+        return None;
+    }
+    quietly::<P, _>(|| {
+        let checker = installed::<P>()?;
+        // SAFETY: records live for ever, and with interrupts off we stay on this CPU.
+        let held = unsafe { P::record().as_ref() }.held.load(Ordering::Relaxed).cast::<HeldStack>();
+        // SAFETY: by `install`'s contract null, or the stack of the task that executes this.
+        let held = unsafe { held.as_ref() }?;
+        // SAFETY: the task's own, as above. Interrupts are off and NMIs have been turned away, so that nobody comes in
+        // between but code that we call.
+        let mut held = unsafe { held.enter() }?;
+        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(finding, held, at);
+        Some(f(checker, &mut held, here, &Env { relax: P::relax, report: &report }))
+    })
+}
+
+/// Calls `f` with interrupts off.
+fn quietly<P: Platform, R>(f: impl FnOnce() -> R) -> R {
+    P::irq_disable();
+    let result = f();
+    if P::irq_enable() {
+        // A report may have made a reschedule due.
+        P::check_resched();
+    }
+    result
+}
+
+fn report<P: Platform>(finding: &Finding, held: Option<&Held>, at: &'static Location<'static>) {
+    P::report(&Report {
+        severity: Severity::Bug,
+        message: format_args!("{}", Text { finding, held, cpu: P::cpu() }),
+        location: at,
+    });
+}
+
+/// For [`Checker::waits_in_nmi`].
+pub(super) fn waits_in_nmi<P: Platform>(taking: &Taking) {
+    if let Some(checker) = installed::<P>() {
+        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(finding, held, at);
+        checker.waits_in_nmi(taking, &Env { relax: P::relax, report: &report });
+    }
+}
+
+/// A map at this address is being dropped.
+fn dropped<P: Platform>(address: usize) {
+    check_no_locks_freed::<P>(address..address + 1);
+}

@@ -1,0 +1,5 @@
+//! The checker against every small case.
+
+mod orders;
+mod rules;
+mod texts;

@@ -44,11 +44,11 @@ impl Map {
 }
 
 /// See the build with the checker.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 #[inline(always)]
 pub fn interrupts_coming_on<P: Platform>(_at: &'static Location<'static>) {}
 
 /// See the build with the checker.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 #[inline(always)]
 pub fn bottom_halves_coming_on<P: Platform>(_at: &'static Location<'static>) {}

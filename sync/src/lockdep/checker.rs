@@ -27,7 +27,7 @@ use super::graph::{CLASSES, ClassId, EDGES, Full, Graph, SITES, Strength};
 use super::held::{Entry, Held, level_of};
 use super::map::{Acquire, Level, Subclass, WaitType};
 use super::report::{Finding, Wrong};
-use super::search::{Direction, Place};
+use super::search::{Direction, Path, Place, Step};
 use super::usage::{Irq, Mark, Usage, Use};
 use super::verdicts::{CHAINS, Verdicts};
 
@@ -300,12 +300,19 @@ impl Checker {
 
     /// Adds the orders that a new chain ends with, and reports what they make wrong.
     fn examine(&self, held: &Held, taking: &Entry, class: ClassId, env: &Env<'_>) {
+        let waits_for_itself = |below: &&Entry| {
+            below.class == Some(class) && !(taking.mode.is_recursive() && below.mode.is_shared())
+        };
+        let twice = held.chain(taking.level).find(waits_for_itself);
+        if let Some(below) = twice
+            && self.with_graph(env.relax, |graph| graph.is_news(Kind::Recursive as u8, class, class))
+        {
+            self.report(&Finding::Recursive { taking: *taking, held: *below }, held, taking.at, env);
+        }
         for below in held.chain(taking.level) {
-            let Some(below_class) = below.class else { continue };
-            if below_class == class {
-                self.check_recursion(held, below, taking, class, env);
-            } else {
-                self.add_order(held, (below, below_class), (taking, class), env);
+            if let Some(below_class) = below.class.filter(|below| *below != class) {
+                // A lock that is taken twice with others in between makes circles with these, which say nothing new.
+                self.add_order(held, (below, below_class), (taking, class), twice.is_none(), env);
             }
             // What is held below was held when this one was waited for, and a strong arrival connects it. A weak one
             // does not connect what departs weakly, and without waiting there was no order.
@@ -315,20 +322,12 @@ impl Checker {
         }
     }
 
-    fn check_recursion(&self, held: &Held, below: &Entry, taking: &Entry, class: ClassId, env: &Env<'_>) {
-        if taking.mode.is_recursive() && below.mode.is_shared() {
-            return;
-        }
-        if self.with_graph(env.relax, |graph| graph.is_news(Kind::Recursive as u8, class, class)) {
-            self.report(&Finding::Recursive { taking: *taking, held: *below }, held, taking.at, env);
-        }
-    }
-
     fn add_order(
         &self,
         held: &Held,
         (below, from): (&Entry, ClassId),
         (taking, to): (&Entry, ClassId),
+        tell_circles: bool,
         env: &Env<'_>,
     ) {
         let strength = Strength::of(below.mode, taking.mode);
@@ -340,7 +339,7 @@ impl Checker {
             let closes = |_: &Graph, place: Place| place.class == from && place.blocks(departs.weak);
             let goal = graph.search(arrives, Direction::Forward, closes);
             let circle = match goal {
-                Some(goal) if graph.is_news(Kind::Circular as u8, from, to) => {
+                Some(goal) if tell_circles && graph.is_news(Kind::Circular as u8, from, to) => {
                     let back = graph.path_to(goal, Direction::Forward);
                     Some(Finding::Circular { taking: *taking, held: *below, back })
                 }
@@ -436,6 +435,11 @@ impl Checker {
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
         (env.report)(&Finding::WaitContext { taking, why: Wrong::InNmi }, None, taking.at);
+    }
+
+    /// An edge of a path, with names.
+    pub(super) fn step(&self, edge: u16, relax: fn()) -> Option<Step> {
+        self.with_graph(relax, |graph| graph.step(edge))
     }
 
     pub(super) fn set_on_drop(&self, on_drop: OnDrop) {
@@ -547,7 +551,7 @@ fn inversion_through(
     let before = graph.path_to(safe, Direction::Backward);
     let exposed = graph.search(arrives, Direction::Forward, |g, p| held_exposed(g, p, irq).is_some())?;
     let after = graph.path_to(exposed, Direction::Forward);
-    let path = before.joined(graph.step(edge), &after);
+    let path = before.joined(edge, &after);
     let handler = graph.mark(safe.class, handler_waits(graph, safe, irq)?);
     let held = graph.mark(exposed.class, held_exposed(graph, exposed, irq)?);
     inversion(graph, irq, (safe.class, handler), (exposed.class, held), path)
@@ -558,7 +562,7 @@ fn inversion(
     irq: Irq,
     (safe, handler): (ClassId, Mark),
     (exposed, held): (ClassId, Mark),
-    path: super::search::Path,
+    path: Path,
 ) -> Option<Finding> {
     if !graph.is_news(Kind::Inversion as u8 | (irq as u8) << 4, safe, exposed) {
         return None;

@@ -63,22 +63,22 @@ mod map;
 
 pub use map::{Acquire, Level, Mode, Subclass, WaitType};
 
-#[cfg(not(all(not(loom), any(feature = "lockdep", debug_assertions))))]
+#[cfg(not(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions))))]
 mod absent;
-#[cfg(not(all(not(loom), any(feature = "lockdep", debug_assertions))))]
+#[cfg(not(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions))))]
 pub use absent::Map;
 
-#[cfg(all(not(loom), any(feature = "lockdep", debug_assertions)))]
+#[cfg(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions)))]
 mod recording;
-#[cfg(all(not(loom), any(feature = "lockdep", debug_assertions)))]
+#[cfg(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions)))]
 pub use recording::Map;
 
 /// Whether the checker is built in, so that locks talk to it.
-pub const ENABLED: bool = cfg!(all(not(loom), any(feature = "lockdep", debug_assertions)));
+pub const ENABLED: bool = cfg!(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions)));
 
 macro_rules! checker {
     ($($item:item)*) => {$(
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         #[cfg_attr(not(any(feature = "lockdep", debug_assertions)), allow(dead_code, reason = "no lock calls it"))]
         $item
     )*};
@@ -95,7 +95,7 @@ checker! {
     mod verdicts;
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use self::{
     checker::{Checker, Summary},
     class::Label,
@@ -108,10 +108,10 @@ pub use self::{
     usage::Usage,
     verdicts::CHAINS,
 };
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub use absent::{bottom_halves_coming_on, interrupts_coming_on};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod sim;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

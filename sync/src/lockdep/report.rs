@@ -101,6 +101,8 @@ pub(super) struct Text<'a> {
     pub(super) finding: &'a Finding,
     pub(super) held: Option<&'a Held>,
     pub(super) cpu: CpuId,
+    /// Tells what an edge's number means.
+    pub(super) step: &'a dyn Fn(u16) -> Option<Step>,
 }
 
 impl fmt::Display for Text<'_> {
@@ -111,7 +113,7 @@ impl fmt::Display for Text<'_> {
                 writeln!(f, "  taking  {taking}")?;
                 writeln!(f, "  under   {held}")?;
                 writeln!(f, "  which closes a circle with the orders seen before:")?;
-                write_path(f, back)?;
+                self.write_path(f, back)?;
             }
             Finding::Recursive { taking, held } => {
                 writeln!(f, "possible recursive locking detected")?;
@@ -137,7 +139,7 @@ impl fmt::Display for Text<'_> {
                 writeln!(f, "  {exposed}")?;
                 writeln!(f, "    it is held with {}: {mark}", irq.enabled())?;
                 writeln!(f, "  the orders that lead from the first to the second:")?;
-                write_path(f, path)?;
+                self.write_path(f, path)?;
             }
             Finding::WaitContext { taking, why } => {
                 writeln!(f, "invalid wait context")?;
@@ -172,13 +174,16 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    for Step { from, to, held_at, waited_at } in path.steps() {
-        writeln!(f, "    {from} -> {to}")?;
-        writeln!(f, "      first seen: the former at {held_at}, the latter at {waited_at}")?;
+impl Text<'_> {
+    fn write_path(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+        for step in path.edges().iter().filter_map(|edge| (self.step)(*edge)) {
+            let Step { from, to, held_at, waited_at } = step;
+            writeln!(f, "    {from} -> {to}")?;
+            writeln!(f, "      first seen: the former at {held_at}, the latter at {waited_at}")?;
+        }
+        if path.cut {
+            writeln!(f, "    and more")?;
+        }
+        Ok(())
     }
-    if path.cut {
-        writeln!(f, "    and more")?;
-    }
-    Ok(())
 }

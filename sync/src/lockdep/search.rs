@@ -66,36 +66,36 @@ pub(super) struct Step {
     pub(super) waited_at: &'static Location<'static>,
 }
 
-/// Some edges, one after the other.
+/// Some edges, one after the other, by their numbers, which stay valid.
 #[derive(Clone, Copy)]
 pub(super) struct Path {
-    steps: [Option<Step>; PATH],
+    edges: [u16; PATH],
     count: usize,
     /// There are more.
     pub(super) cut: bool,
 }
 
 impl Path {
-    pub(super) const EMPTY: Path = Path { steps: [None; PATH], count: 0, cut: false };
+    pub(super) const EMPTY: Path = Path { edges: [0; PATH], count: 0, cut: false };
 
-    fn push(&mut self, step: Option<Step>) {
-        match self.steps.get_mut(self.count) {
+    fn push(&mut self, edge: u16) {
+        match self.edges.get_mut(self.count) {
             Some(slot) => {
-                *slot = step;
+                *slot = edge;
                 self.count += 1;
             }
             None => self.cut = true,
         }
     }
 
-    pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.steps[..self.count].iter().flatten()
+    pub(super) fn edges(&self) -> &[u16] {
+        &self.edges[..self.count]
     }
 
-    /// This one, then `step`, then `other`.
-    pub(super) fn joined(mut self, step: Option<Step>, other: &Path) -> Path {
-        self.push(step);
-        other.steps().for_each(|step| self.push(Some(*step)));
+    /// This one, then `edge`, then `other`.
+    pub(super) fn joined(mut self, edge: u16, other: &Path) -> Path {
+        self.push(edge);
+        other.edges().iter().for_each(|edge| self.push(*edge));
         self.cut |= other.cut;
         self
     }
@@ -156,11 +156,11 @@ impl Graph {
         let mut path = Path::EMPTY;
         let mut at = goal.index();
         while self.scratch.by[at] != 0 {
-            path.push(self.step(self.scratch.by[at]));
+            path.push(self.scratch.by[at]);
             at = self.scratch.from[at].into();
         }
         if direction == Direction::Forward {
-            path.steps[..path.count].reverse();
+            path.edges[..path.count].reverse();
         }
         path
     }

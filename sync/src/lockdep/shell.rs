@@ -156,7 +156,7 @@ pub(super) fn with_checker<P: Platform, R>(
         // SAFETY: the task's own, as above. Interrupts are off and NMIs have been turned away, so that nobody comes in
         // between but code that we call.
         let mut held = unsafe { held.enter() }?;
-        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(finding, held, at);
+        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(checker, finding, held, at);
         Some(f(checker, &mut held, here, &Env { relax: P::relax, report: &report }))
     })
 }
@@ -172,10 +172,17 @@ fn quietly<P: Platform, R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-fn report<P: Platform>(finding: &Finding, held: Option<&Held>, at: &'static Location<'static>) {
+#[cold]
+fn report<P: Platform>(
+    checker: &Checker,
+    finding: &Finding,
+    held: Option<&Held>,
+    at: &'static Location<'static>,
+) {
+    let step = |edge| checker.step(edge, P::relax);
     P::report(&Report {
         severity: Severity::Bug,
-        message: format_args!("{}", Text { finding, held, cpu: P::cpu() }),
+        message: format_args!("{}", Text { finding, held, cpu: P::cpu(), step: &step }),
         location: at,
     });
 }
@@ -183,7 +190,7 @@ fn report<P: Platform>(finding: &Finding, held: Option<&Held>, at: &'static Loca
 /// For [`Checker::waits_in_nmi`].
 pub(super) fn waits_in_nmi<P: Platform>(taking: &Taking) {
     if let Some(checker) = installed::<P>() {
-        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(finding, held, at);
+        let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(checker, finding, held, at);
         checker.waits_in_nmi(taking, &Env { relax: P::relax, report: &report });
     }
 }

@@ -71,7 +71,8 @@ impl Sim {
         let report = |finding: &Finding, held: Option<&Held>, at: &'static Location<'static>| {
             // With the checker's lock held a report could wait for itself.
             self.checker.with_graph(|| panic!("a report is made with the graph locked"), |_| ());
-            let text = Text { finding, held, cpu: CpuId::BOOT };
+            let step = |edge| self.checker.step(edge, core::hint::spin_loop);
+            let text = Text { finding, held, cpu: CpuId::BOOT, step: &step };
             self.reports.borrow_mut().push(std::format!("{text} at {at}"));
         };
         f(&Env { relax: core::hint::spin_loop, report: &report })

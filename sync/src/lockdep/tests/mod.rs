@@ -1,5 +1,7 @@
 //! The checker against every small case.
 
+mod model;
 mod orders;
+mod properties;
 mod rules;
 mod texts;

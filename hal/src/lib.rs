@@ -12,8 +12,11 @@
 #[cfg(any(not(target_os = "none"), test))]
 extern crate std;
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(not(feature = "machine"))]
+mod absent;
 pub mod chaos;
 pub mod context;
 pub mod cpu;
@@ -23,7 +26,7 @@ pub mod platform;
 
 #[cfg(all(not(target_os = "none"), feature = "machine"))]
 pub mod hosted;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "machine"))]
 pub mod x86_64;
 
 pub use cpu::{CpuId, MAX_CPUS};

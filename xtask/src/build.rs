@@ -1,4 +1,4 @@
-//! Builds the kernel for its target, in a folder of its own.
+//! Builds kernels for their target, in a folder of their own.
 //!
 //! The inner cargo must not inherit what the outer one set (toolchain, flags, target folder), or host and kernel
 //! builds would invalidate each other. Every feature set has its own folder for the same reason.
@@ -61,9 +61,26 @@ impl BuildOptions {
     /// Finds a toolchain and builds the kernel with it.
     pub(crate) fn build(&self, chaos: Chaos) -> Result<Kernel> {
         let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
-        Kernel::build(&toolchain, self.profile(), chaos)
+        Kernel::build(&toolchain, self.profile(), chaos, &QUIESCE)
+    }
+
+    /// The same for the kernel in `examples/other-kernel`.
+    pub(crate) fn build_other(&self) -> Result<Kernel> {
+        let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
+        Kernel::build(&toolchain, self.profile(), Chaos::Off, &OTHER)
     }
 }
+
+/// A program for the kernel target.
+struct Program {
+    package: &'static str,
+    binary: &'static str,
+    /// What progress messages call it.
+    name: &'static str,
+}
+
+const QUIESCE: Program = Program { package: "kernel", binary: "quiesce", name: "the kernel" };
+const OTHER: Program = Program { package: "other-kernel", binary: "other-kernel", name: "the other kernel" };
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
@@ -75,29 +92,29 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Builds the kernel; quick when nothing changed.
-    pub(crate) fn build(toolchain: &Toolchain, profile: Profile, chaos: Chaos) -> Result<Self> {
+    /// Builds the program; quick when nothing changed.
+    fn build(toolchain: &Toolchain, profile: Profile, chaos: Chaos, program: &Program) -> Result<Self> {
         let folder = target_folder(chaos);
-        let symbols = folder.join(TARGET).join(profile_folder(profile)).join("quiesce");
+        let symbols = folder.join(TARGET).join(profile_folder(profile)).join(program.binary);
         if !symbols.exists() {
             announce(toolchain);
         }
         let started = Instant::now();
         let mut command = cargo(toolchain, "build", &folder);
-        command.args(["--package", "kernel", "--bin", "quiesce"]);
+        command.args(["--package", program.package, "--bin", program.binary]);
         if profile == Profile::Release {
             command.arg("--release");
         }
         if chaos == Chaos::Seeded {
             command.args(["--features", "chaos"]);
         }
-        let result = Step::new(format!("building the kernel ({})", profile_folder(profile)))
+        let result = Step::new(format!("building {} ({})", program.name, profile_folder(profile)))
             .limit(Duration::from_secs(1200))
             .run(command)?;
         if result.output.contains("warning") && started.elapsed() > Duration::from_millis(500) {
             eprint!("{}", result.output);
         }
-        let elf = symbols.with_file_name("quiesce.stripped");
+        let elf = symbols.with_extension("stripped");
         strip::strip_file(&symbols, &elf)?;
         Ok(Self { elf, symbols })
     }

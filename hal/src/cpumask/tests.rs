@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::string::{String, ToString};
+use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 use proptest::prelude::*;

@@ -31,6 +31,11 @@ impl Case {
     pub(super) fn is_grid(&self) -> bool {
         self.name == grid_name(self.machine, self.cpus)
     }
+
+    /// Whether what boots is the kernel of `examples/other-kernel`.
+    pub(super) fn is_other_kernel(&self) -> bool {
+        matches!(self.expect, Expectation::OtherKernel { .. })
+    }
 }
 
 fn grid_name(machine: Machine, cpus: u32) -> String {
@@ -55,6 +60,8 @@ pub(super) enum Expectation {
     Tests { says: &'static [&'static str] },
     /// The kernel stopped with exit code "failure" after it printed these texts, in any order, and exactly one report.
     Crash { says: &'static [&'static str] },
+    /// The kernel of `examples/other-kernel` ended with exit code "success" after it printed these texts.
+    OtherKernel { says: &'static [&'static str] },
     /// Two boots with one seed print the same `IRQHASH`, a third with another seed does not.
     SameHash,
 }
@@ -81,6 +88,11 @@ pub(super) fn host_driven() -> Vec<Case> {
         expect: Expectation::Crash { says },
         ..plain(Machine::Q35, cpus)
     }));
+    cases.push(Case {
+        name: "other-kernel".to_owned(),
+        expect: Expectation::OtherKernel { says: &["other-kernel: 2 CPUs, ", " acquisitions, ", ": ok"] },
+        ..plain(Machine::Q35, 2)
+    });
     cases.push(Case {
         name: "determinism".to_owned(),
         time: Time::Counted { shift: SHIFT },

@@ -60,6 +60,7 @@ pub(crate) struct TestSmp {
 struct Kernels {
     plain: Kernel,
     seeded: Option<Kernel>,
+    other: Option<Kernel>,
 }
 
 impl TestSmp {
@@ -160,12 +161,14 @@ impl TestSmp {
         let counted = cases.iter().any(|case| case.time != Time::Real);
         let plain = self.build.build(Chaos::Off)?;
         let seeded = if counted { Some(self.build.build(Chaos::Seeded)?) } else { None };
-        Ok(Kernels { plain, seeded })
+        let other = cases.iter().any(Case::is_other_kernel).then(|| self.build.build_other()).transpose()?;
+        Ok(Kernels { plain, seeded, other })
     }
 
     fn run_case(&self, case: &Case, kernels: &Kernels, accelerator: Accelerator, events: &Sender<Progress>) {
-        let kernel = match (&kernels.seeded, case.time) {
-            (Some(seeded), Time::Counted { .. }) => seeded,
+        let kernel = match (&kernels.other, &kernels.seeded, case.time) {
+            (Some(other), ..) if case.is_other_kernel() => other,
+            (_, Some(seeded), Time::Counted { .. }) => seeded,
             _ => &kernels.plain,
         };
         let logs = workspace::target().join("test-smp");

@@ -68,6 +68,7 @@ impl Runner<'_> {
         let mut outcome = match &self.case.expect {
             Expectation::Tests { says } => self.tests(says),
             Expectation::Crash { says } => self.crash(says),
+            Expectation::OtherKernel { says } => self.other_kernel(says),
             Expectation::SameHash => self.same_hash(),
         }?;
         outcome.took = started.elapsed();
@@ -99,6 +100,17 @@ impl Runner<'_> {
         if reports != 1 {
             outcome.problems.push(format!("one report was expected, {reports} came"));
         }
+        Ok(outcome)
+    }
+
+    fn other_kernel(&self, says: &[&str]) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let transcript = self.boot("", "", &mut outcome)?;
+        if transcript.ending != Ending::Success {
+            let said = transcript.lines.join("; ");
+            outcome.problems.push(format!("{}; it said: {said}", transcript.ending));
+        }
+        outcome.problems.extend(missing(&transcript.lines, says));
         Ok(outcome)
     }
 

@@ -44,6 +44,7 @@ mod completion;
 mod condvar;
 pub mod context;
 mod cpu;
+mod faults;
 mod flavor;
 pub mod irq;
 pub mod list;

@@ -26,6 +26,7 @@ use core::panic::Location;
 use hal::platform::{Report, Severity, TaskId};
 use hal::{CpuId, Native, Platform};
 
+use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::{AtomicBool, AtomicUsize, Ordering, const_fn};
 use crate::spin::SpinLock;
@@ -266,7 +267,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
             return Ok(());
         }
         self.note_empty(line);
-        if self.owner().is_none() {
+        if self.owner().is_none() && !is_planted(Fault::GiveUpSilently) {
             line.wake_front();
         }
         Err(error)
@@ -309,6 +310,9 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     #[inline]
     unsafe fn unlock(&self) {
         let me = P::current_task();
+        if is_planted(Fault::UnlockBlindly) {
+            return self.word.store(0, Ordering::Release);
+        }
         // Release: pairs with the Acquire in `take_free`, `take_waited_for`.
         if self.word.compare_exchange(me.0.get(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_slow();

@@ -15,6 +15,9 @@
 mod queue;
 mod waiters;
 
+#[cfg(all(test, loom))]
+mod models;
+
 use core::fmt;
 
 pub use queue::WaitQueue;

@@ -4,6 +4,7 @@ use hal::{Native, Platform};
 
 use super::waiters::{Place, Request, Waiters, Woken, sleep_once, with_place};
 use super::{Limits, WaitError};
+use crate::faults::{Fault, is_planted};
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
 use crate::{Irq, TaskCx};
@@ -116,6 +117,9 @@ impl<P: Platform> WaitQueue<P> {
                     if condition() {
                         self.finish(place, kind);
                         return Ok(());
+                    }
+                    if is_planted(Fault::TestBeforeJoining) {
+                        place.join(&mut self.waiters.lock());
                     }
                     let (guard, woken) = sleep_once(place, limits, cx);
                     drop(guard);

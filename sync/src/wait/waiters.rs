@@ -13,7 +13,6 @@
 //!   it is out of the line.
 //! * **W2**: the fields of a node in the line are accessed under the line's lock only.
 
-use core::cell::Cell;
 use core::pin::pin;
 use core::ptr::NonNull;
 
@@ -22,6 +21,7 @@ use hal::{Native, Platform};
 
 use super::{Limits, WaitError};
 use crate::list::{Link, List, Owner};
+use crate::primitives::Cell;
 use crate::spin::{SpinLock, SpinLockGuard};
 use crate::{Flavor, TaskCx};
 
@@ -117,9 +117,14 @@ impl<P: Platform> Waiters<P> {
         self.serve_front(|_| ()).is_some()
     }
 
+    /// Takes the first waiter out of the line. The caller is to signal it, under the same hold of the lock.
+    pub(crate) fn take_front(&mut self) -> Option<OnStack<P>> {
+        self.line.pop_front()
+    }
+
     /// Takes the first waiter out of the line, has `hand_over` see to its slot, and wakes it.
     pub(crate) fn serve_front<R>(&mut self, hand_over: impl FnOnce(*mut ()) -> R) -> Option<R> {
-        let waiter = self.line.pop_front()?;
+        let waiter = self.take_front()?;
         // SAFETY: its task goes on only under the line's lock, which the caller holds.
         let result = hand_over(unsafe { waiter.0.as_ref() }.slot);
         waiter.signal();
@@ -134,7 +139,7 @@ impl<P: Platform> Waiters<P> {
 
 impl<P: Platform> OnStack<P> {
     /// Tells a waiter that was taken out of the line. The caller holds the line's lock, and with it the waiter in place.
-    fn signal(self) {
+    pub(crate) fn signal(self) {
         // SAFETY: its task goes on only under the line's lock, which the caller holds.
         let waiter = unsafe { self.0.as_ref() };
         waiter.signalled.set(true);

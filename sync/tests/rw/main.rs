@@ -6,4 +6,5 @@
 mod support;
 
 mod readonly;
+mod rwlock;
 mod seq;

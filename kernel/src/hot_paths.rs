@@ -13,7 +13,14 @@ percpu! {
 
 /// Keeps the functions in the image.
 #[used]
-static FUNCTIONS: [extern "C" fn(); 3] = [hot_percpu_increment, hot_preempt_disable, hot_preempt_enable];
+static FUNCTIONS: [extern "C" fn(); 6] = [
+    hot_percpu_increment,
+    hot_preempt_disable,
+    hot_preempt_enable,
+    hot_preempt_guard,
+    hot_bh_guard,
+    hot_irq_guard,
+];
 
 #[unsafe(no_mangle)]
 extern "C" fn hot_percpu_increment() {
@@ -28,4 +35,19 @@ extern "C" fn hot_preempt_disable() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_preempt_enable() {
     Native::preempt_enable();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_preempt_guard() {
+    drop(sync::preempt::disable());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_bh_guard() {
+    drop(sync::bh::disable());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_irq_guard() {
+    drop(sync::irq::disable());
 }

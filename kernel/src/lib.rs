@@ -36,6 +36,8 @@ pub mod shutdown;
 #[cfg(target_os = "none")]
 pub mod snapshot;
 #[cfg(target_os = "none")]
+pub mod softirq;
+#[cfg(target_os = "none")]
 pub mod testing;
 #[cfg(target_os = "none")]
 mod tests;

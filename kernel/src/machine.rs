@@ -6,21 +6,20 @@
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hal::context::{HARDIRQ_MASK, NMI_MASK, SOFTIRQ_MASK};
 use hal::platform::{Report, Severity, TaskId, Wakeup};
 use hal::x86_64::traps::TrapFrame;
 use hal::x86_64::upcalls::Upcalls;
 use hal::x86_64::{native, vectors};
 use hal::{Native, Platform, percpu};
 
-use crate::{cpus, memory, panic, serial, snapshot, tick};
+use crate::{cpus, memory, panic, serial, snapshot, softirq, tick};
 
 /// The kernel's side of the machine's contract.
 pub(crate) static UPCALLS: Upcalls = Upcalls {
     exception: panic::on_exception,
     timer: tick::on_timer,
     kick: native::accept_resched_request,
-    call: || {},
+    call: crate::testing::irq::on_call,
     tlb: memory::shootdown::handle_shootdown_ipi,
     device,
     nmi,
@@ -29,8 +28,7 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     current_task,
     block,
     wake,
-    raise_softirq,
-    serve_softirqs,
+    softirq: softirq::serve,
     report,
     is_online: cpus::is_online,
     fence_all: memory::shootdown::fence_all,
@@ -59,8 +57,6 @@ struct CpuTask {
 
 percpu! {
     static TASK: CpuTask = CpuTask { woken: AtomicU32::new(0), blocked: AtomicU32::new(0) };
-    /// Softirq vectors raised on this CPU and not yet served.
-    static SOFTIRQS: AtomicU32 = AtomicU32::new(0);
     /// Preemption points at which this CPU was asked to reschedule.
     pub(crate) static RESCHEDULES: AtomicU32 = AtomicU32::new(0);
 }
@@ -130,19 +126,6 @@ unsafe fn wake(task: TaskId) -> bool {
         Native::kick(cpu);
     }
     blocked
-}
-
-fn raise_softirq(vector: u32) {
-    assert!(vector < 10, "softirq vectors are 0 to 9, not {vector}");
-    SOFTIRQS.or(1 << vector);
-}
-
-/// No vector has a handler in this kernel: what was raised is acknowledged where it would be served.
-fn serve_softirqs() {
-    let context = Native::context();
-    if context.count() & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_MASK) == 0 && Native::irq_depth() == 0 {
-        SOFTIRQS.exchange(0);
-    }
 }
 
 fn report(report: &Report<'_>) {

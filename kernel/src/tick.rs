@@ -55,6 +55,7 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     let place = mix(frame.rip ^ mix(TICKS.read() ^ (u64::from(percpu::current_cpu_number()) << 48)));
     DIGEST.write(mix(DIGEST.read() ^ place));
     crate::testing::watchdog::on_tick();
+    crate::testing::irq::on_timer();
 }
 
 /// One number for the whole machine's schedule so far: it depends on every timer interrupt's CPU, address and order.

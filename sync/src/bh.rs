@@ -24,6 +24,7 @@ use hal::percpu::Pinned;
 use hal::{CpuId, Native, Platform};
 
 use crate::cpu::CpuBound;
+use crate::lockdep;
 use crate::made::{Count, Made};
 
 /// Keeps softirqs off this CPU until the guard is dropped. Nests, up to 127 levels.
@@ -84,9 +85,10 @@ impl<P: Platform> BhGuard<P> {
     /// alone. Contexts: any. Cost: one instruction on x86_64.
     #[inline(always)]
     pub fn enable_no_resched(self) {
-        let may_undo = self.made.may_undo(Count::BottomHalves);
+        let (may_undo, place) = (self.made.may_undo(Count::BottomHalves), self.made.place());
         mem::forget(self);
         if may_undo {
+            lockdep::bottom_halves_coming_on::<P>(place);
             P::preempt_sub(SOFTIRQ_DISABLE_UNIT);
         }
     }
@@ -97,6 +99,7 @@ impl<P: Platform> Drop for BhGuard<P> {
     fn drop(&mut self) {
         if self.made.may_undo(Count::BottomHalves) {
             self.made.check_serving();
+            lockdep::bottom_halves_coming_on::<P>(self.made.place());
             enable_on::<P>();
         }
     }

@@ -12,7 +12,7 @@ use hal::{Native, Platform};
 
 use crate::context::{HardirqGuard, SoftirqGuard};
 use crate::cpu::CpuBound;
-use crate::lockdep::Level;
+use crate::lockdep::{self, Level};
 use crate::made::{self, Count, Made};
 use crate::spin::raw::{AdaptiveLock, RawSpin};
 use crate::spin::{SpinLockGuard, SpinLockWithGuard};
@@ -52,8 +52,8 @@ pub unsafe trait Flavor: Sized + 'static {
     /// Called once for each `enter`, on the CPU of that `enter`, when the lock is no longer held.
     unsafe fn exit();
 
-    /// Called by debug builds before `exit`, to report what forbids it at this point. `at` is the line that entered.
-    /// Nothing, unless a flavour has such rules.
+    /// Called before each `exit`, to report what forbids it at this point and to tell the dependency checker what comes
+    /// on. `at` is the line that entered, where that is known. Nothing, unless a flavour has something to say.
     #[inline(always)]
     fn check_exit(_at: &'static Location<'static>) {}
 }
@@ -115,6 +115,7 @@ unsafe impl<P: Platform> Flavor for BottomHalf<P> {
     #[inline(always)]
     fn check_exit(at: &'static Location<'static>) {
         made::check_serving::<P>(at);
+        lockdep::bottom_halves_coming_on::<P>(at);
     }
 }
 
@@ -140,6 +141,11 @@ unsafe impl<P: Platform> Flavor for Irq<P> {
     #[inline(always)]
     unsafe fn exit() {
         irq::enable_and_check::<P>();
+    }
+
+    #[inline(always)]
+    fn check_exit(at: &'static Location<'static>) {
+        lockdep::interrupts_coming_on::<P>(at);
     }
 }
 
@@ -192,8 +198,9 @@ impl<F: Flavor> Drop for Entered<F> {
 /// The type is neither `Send` nor `Sync`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not prove what a lock of flavour `{F}` needs",
-    note = "pass a guard that implies it (an `IrqGuard` for `Irq` locks, a `PreemptGuard` or `IrqGuard` for `Task` \
-            locks, or the guard of another such lock), or call `lock()`, which switches off what is needed"
+    note = "pass a guard that implies it (an `IrqGuard` for `Irq` locks, that or a `BhGuard` for `BottomHalf` locks, \
+            these or a `PreemptGuard` for `Task` locks, or the guard of another such lock), or call `lock()`, which \
+            switches off what is needed"
 )]
 pub unsafe trait Proves<F: Flavor> {}
 

@@ -19,6 +19,7 @@ use hal::percpu::{IrqsOff, Pinned};
 use hal::{CpuId, Native, Platform};
 
 use crate::cpu::CpuBound;
+use crate::lockdep;
 use crate::made::{Count, Made};
 
 /// Turns this CPU's interrupts off until the guard is dropped. Nests.
@@ -81,9 +82,10 @@ impl<P: Platform> IrqGuard<P> {
     /// For contexts that cannot schedule, the scheduler itself first of all. Contexts: as for [`disable`].
     #[inline(always)]
     pub fn enable_no_resched(self) {
-        let may_undo = self.made.may_undo(Count::Interrupts);
+        let (may_undo, place) = (self.made.may_undo(Count::Interrupts), self.made.place());
         mem::forget(self);
         if may_undo {
+            lockdep::interrupts_coming_on::<P>(place);
             P::irq_enable();
         }
     }
@@ -93,6 +95,7 @@ impl<P: Platform> Drop for IrqGuard<P> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.made.may_undo(Count::Interrupts) {
+            lockdep::interrupts_coming_on::<P>(self.made.place());
             enable_and_check::<P>();
         }
     }

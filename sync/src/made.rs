@@ -88,6 +88,11 @@ mod remembered {
             }
         }
 
+        /// The line that made the guard.
+        pub(crate) fn place(&self) -> &'static Location<'static> {
+            self.at
+        }
+
         /// Whether the guard may undo what it did: it is on its CPU, and its count is not 0. Otherwise reports.
         pub(crate) fn may_undo(&self, count: Count) -> bool {
             let cpu = P::cpu();
@@ -169,6 +174,7 @@ mod unremembered {
     use hal::Platform;
 
     use super::Count;
+    use crate::Flavor;
 
     /// Nothing.
     pub(crate) struct Made<P>(PhantomData<fn() -> P>);
@@ -188,8 +194,15 @@ mod unremembered {
         }
 
         #[inline(always)]
-        pub(crate) fn may_exit<F>(&self) -> bool {
+        pub(crate) fn may_exit<F: Flavor>(&self) -> bool {
+            F::check_exit(self.place());
             true
+        }
+
+        /// This line, because the one that made the guard is not known.
+        #[inline(always)]
+        pub(crate) fn place(&self) -> &'static Location<'static> {
+            Location::caller()
         }
 
         #[inline(always)]

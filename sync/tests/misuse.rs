@@ -126,7 +126,7 @@ fn the_token_finds_what_was_switched_off_without_it() {
     });
     assert!(report.message.starts_with("sleeping function called from invalid context\n"), "{report:?}");
     Native::set_need_resched(Native::cpu());
-    assert!(cx.cond_resched());
+    assert!(cx.cond_resched() && !cx.cond_resched());
     let blocked = catch_unwind(AssertUnwindSafe(|| {
         let _here = preempt::disable();
         cx.block(Some(0))

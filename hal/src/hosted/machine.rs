@@ -222,6 +222,11 @@ unsafe impl Platform for Native {
         }
     }
 
+    #[inline]
+    fn softirqs_pending() -> bool {
+        SOFTIRQS.read() != 0
+    }
+
     fn serve_softirqs() {
         let allowed = || {
             Native::context().count() & (NMI_MASK | HARDIRQ_MASK | SOFTIRQ_MASK) == 0

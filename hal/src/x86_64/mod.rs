@@ -27,6 +27,8 @@ pub mod native;
 pub mod power;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod smp;
+#[cfg(target_os = "none")]
+mod softirq;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod start;
 #[cfg(target_os = "none")]

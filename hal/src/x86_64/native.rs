@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 use spin::Once;
 
 use super::upcalls::upcalls;
-use super::{apic, clock, vectors};
+use super::{apic, clock, softirq, vectors};
 use crate::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
 use crate::platform::{CpuRecord, Native, Platform, Report, TaskId, Wakeup};
 use crate::{CpuId, percpu};
@@ -114,11 +114,19 @@ unsafe impl Platform for Native {
 
     #[inline(always)]
     fn irq_enable() -> bool {
-        let outermost = IRQ_DEPTH.dec_is_zero();
-        if outermost {
-            x86_64::instructions::interrupts::enable();
+        // SAFETY: one decrement of this CPU's interrupt depth, which the caller incremented; the branch is taken when
+        // others still want interrupts off. Memory is clobbered, which makes it a compiler barrier.
+        unsafe {
+            asm!(
+                "dec dword ptr gs:[rip + {depth}]",
+                "jnz {others}",
+                depth = sym IRQ_DEPTH,
+                others = label { return false },
+                options(nostack),
+            );
         }
-        outermost
+        x86_64::instructions::interrupts::enable();
+        true
     }
 
     #[inline(always)]
@@ -182,12 +190,18 @@ unsafe impl Platform for Native {
         unsafe { (upcalls().wake)(task) }
     }
 
+    #[track_caller]
     fn raise_softirq(vector: u32) {
-        (upcalls().raise_softirq)(vector);
+        softirq::raise(vector);
+    }
+
+    #[inline(always)]
+    fn softirqs_pending() -> bool {
+        softirq::pending()
     }
 
     fn serve_softirqs() {
-        (upcalls().serve_softirqs)();
+        softirq::serve();
     }
 
     fn report(report: &Report<'_>) {

@@ -37,10 +37,9 @@ pub struct Upcalls {
     pub block: fn(Option<u64>) -> Wakeup,
     /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.
     pub wake: unsafe fn(TaskId) -> bool,
-    /// [`Platform::raise_softirq`](crate::Platform::raise_softirq).
-    pub raise_softirq: fn(u32),
-    /// [`Platform::serve_softirqs`](crate::Platform::serve_softirqs).
-    pub serve_softirqs: fn(),
+    /// Serve the softirqs whose bits are set (bit n is vector n); they are no longer pending. In softirq context, with
+    /// interrupts on.
+    pub softirq: fn(u32),
     /// [`Platform::report`](crate::Platform::report).
     pub report: fn(&Report<'_>),
     /// Whether a CPU is online.

@@ -14,6 +14,7 @@
 //! TESTS done 1 1 0
 //! ```
 
+pub mod irq;
 pub mod nmi;
 pub mod watchdog;
 

@@ -3,6 +3,7 @@
 //! One file a subject. Tests whose name contains `smoke` are quick on any number of CPUs.
 
 mod clock;
+mod contexts;
 mod contract;
 mod interrupts;
 mod memory;

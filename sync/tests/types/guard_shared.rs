@@ -5,5 +5,7 @@ fn show_elsewhere<T: Sync>(_: &T) {}
 fn main() {
     show_elsewhere(&sync::preempt::disable());
     show_elsewhere(&sync::irq::disable());
+    show_elsewhere(&sync::bh::disable());
+    show_elsewhere(&sync::migrate::disable());
     show_elsewhere(&sync::IrqSpinLock::new(0).lock());
 }

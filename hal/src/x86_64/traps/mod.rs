@@ -11,7 +11,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::upcalls::upcalls;
-use super::{apic, vectors};
+use super::{apic, softirq, vectors};
 use crate::context::{Context, HARDIRQ_UNIT, NMI_UNIT, PREEMPT_WORD};
 use crate::{CpuId, percpu};
 pub(crate) use entry::stub_address;
@@ -188,15 +188,21 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
     PREEMPT_WORD.sub(HARDIRQ_UNIT);
 }
 
-/// Called by the stubs when an interrupt is over, back on the interrupted stack, interrupts still off: the preemption
-/// point of interrupts. Whatever wants the CPU runs here as the continuation of the interrupted code, which is
-/// resumed by the return.
+/// Called by the stubs when an interrupt is over, back on the interrupted stack, interrupts still off: softirqs are
+/// served, and then it is the preemption point of interrupts. Whatever wants the CPU runs here as the continuation of
+/// the interrupted code, which is resumed by the return.
 extern "C" fn leave(frame: &mut TrapFrame) {
-    let context = Context::from_word(PREEMPT_WORD.read());
-    // A CPU with a nested interrupt, a held lock or interrupts off inside is not at a preemption point; the guards that
-    // say so check again when they go.
-    if context.count() == 0 && frame.interrupts_were_on() {
-        (upcalls().interrupt_exit)(context.resched_due());
+    // A CPU with a nested interrupt, a held lock or interrupts off inside is at neither point; the guards that say so
+    // check again when they go.
+    if !frame.interrupts_were_on() {
+        return;
+    }
+    let context = || Context::from_word(PREEMPT_WORD.read());
+    if !context().in_interrupt() && softirq::pending() {
+        softirq::serve_rounds();
+    }
+    if !context().in_atomic() {
+        (upcalls().interrupt_exit)(context().resched_due());
     }
 }
 

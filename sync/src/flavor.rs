@@ -176,6 +176,16 @@ impl<F: Flavor> Entered<F> {
         // INVARIANT: entered just now; only `drop` undoes it.
         Entered { made: Made::here(), flavor: PhantomData, _bound: CpuBound::NEW }
     }
+
+    /// For an `enter` that was left behind on this CPU.
+    ///
+    /// # Safety
+    /// One `F::enter` on this CPU has not been undone, and belongs to nobody else.
+    #[track_caller]
+    pub(crate) unsafe fn adopted() -> Entered<F> {
+        // INVARIANT: by the contract.
+        Entered { made: Made::here(), flavor: PhantomData, _bound: CpuBound::NEW }
+    }
 }
 
 impl<F: Flavor> Drop for Entered<F> {

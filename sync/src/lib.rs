@@ -37,6 +37,9 @@ mod test_platform;
 #[cfg(all(test, loom))]
 #[path = "../tests/support/modelled.rs"]
 mod test_platform;
+#[cfg(all(test, shuttle))]
+#[path = "../tests/support/shuttled.rs"]
+mod shuttle_platform;
 
 pub mod bh;
 mod channel;
@@ -79,7 +82,7 @@ pub use rwsem::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
 pub use semaphore::Semaphore;
 pub use rwlock::{IrqRwLock, RwLock};
 pub use seq::{IrqSeqLock, Latch, SeqCount, SeqLock};
-pub use spin::{IrqSpinLock, Queued, SpinLock, Ticketed};
+pub use spin::{BhSpinLock, IrqSpinLock, Queued, SpinLock, Ticketed};
 pub use task_cx::TaskCx;
 
 /// The README's examples, as tests.

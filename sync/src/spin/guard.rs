@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::panic::Location;
 
 use hal::percpu::{IrqsOff, Pinned};
 
@@ -70,7 +71,9 @@ impl<'a, T: ?Sized, F: Flavor> Held<'a, T, F> {
 impl<T: ?Sized, F: Flavor> Drop for Held<'_, T, F> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.owner.clear();
+        let at = Location::caller();
+        self.lock.owner.clear::<F::Platform>(at);
+        self.lock.map.release::<F::Platform>(at);
         // SAFETY: by the invariant we hold the lock, and with this value ends the only claim to that.
         unsafe { self.lock.raw.unlock() }
     }
@@ -80,6 +83,10 @@ impl<'a, T: ?Sized, F: Flavor> SpinLockGuard<'a, T, F> {
     #[inline(always)]
     pub(super) fn new(held: Held<'a, T, F>, entered: Entered<F>) -> SpinLockGuard<'a, T, F> {
         SpinLockGuard { held, entered }
+    }
+
+    pub(super) fn lock(&self) -> &'a SpinLock<T, F> {
+        self.held.lock
     }
 }
 

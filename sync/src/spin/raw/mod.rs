@@ -21,6 +21,9 @@ mod adaptive;
 mod queued;
 mod ticket;
 
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
+
 use hal::Platform;
 
 pub use adaptive::AdaptiveLock;
@@ -46,7 +49,7 @@ pub use ticket::TicketLock;
 /// use sync::spin::raw::{RawSpin, TicketLock};
 ///
 /// let lock = TicketLock::UNLOCKED;
-/// lock.lock::<Native>(|_looks| Native::relax());
+/// lock.lock::<Native>(|_turn| Native::relax());
 /// assert!(lock.is_locked() && !lock.try_lock());
 /// // SAFETY: taken above.
 /// unsafe { lock.unlock() };
@@ -62,8 +65,8 @@ pub unsafe trait RawSpin: Sized + Send + Sync + 'static {
     #[cfg(loom)]
     fn unlocked() -> Self;
 
-    /// Takes the lock. Between two looks at it, and not at all if it is free, `pause` is called with the number of
-    /// looks so far in this wait, beginning with 0. It must call `P::relax` or something that does as much.
+    /// Takes the lock. Between two looks at it, and not at all if it is free, `pause` is called once or more, with the
+    /// number of calls before this one in this wait. It must call `P::relax` or something that does as much.
     ///
     /// Contexts: task, softirq, hardirq; not NMI. Cost: one read-modify-write if the lock is free.
     fn lock<P: Platform>(&self, pause: impl FnMut(u32));
@@ -77,12 +80,12 @@ pub unsafe trait RawSpin: Sized + Send + Sync + 'static {
     /// Takes the lock as [`lock`](RawSpin::lock) does, as long as `pause` returns `true`; returns whether it was taken.
     /// One who may give up has no place in a line, so that those who have pass it without bound.
     fn lock_while<P: Platform>(&self, mut pause: impl FnMut(u32) -> bool) -> bool {
-        let mut looks = 0;
+        let mut turns = 0;
         while !self.try_lock() {
-            if !pause(looks) {
+            if !pause(turns) {
                 return false;
             }
-            looks = looks.wrapping_add(1);
+            turns = turns.wrapping_add(1);
         }
         true
     }
@@ -126,15 +129,16 @@ use declare_unlocked;
 
 /// What a waiter does between two looks: [`Platform::relax`], and now and then
 /// [`Platform::yield_to_host`], because after so long a wait the lock's holder may be a virtual CPU that is not running.
+/// `turns` is the number of calls before this one in the same wait.
 #[inline]
-pub fn pause<P: Platform>(looks: u32) {
-    if looks % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 {
+pub fn pause<P: Platform>(turns: u32) {
+    if turns % TURNS_PER_YIELD == TURNS_PER_YIELD - 1 {
         P::yield_to_host();
     } else {
         P::relax();
     }
 }
 
-/// How many looks a waiter takes before it assumes that the host has to do something first. Far longer than a critical
+/// How many turns a waiter takes before it assumes that the host has to do something first. Longer than a critical
 /// section should be (some tens of microseconds), far shorter than the host's time slice.
-const LOOKS_PER_YIELD: u32 = 1024;
+const TURNS_PER_YIELD: u32 = 1024;

@@ -34,10 +34,6 @@ use nodes::{Name, Nodes, OfPlatform};
 pub(super) trait Rules: Send + Sync + 'static {
     /// How `locked` is cleared.
     const UNLOCK: Ordering = Ordering::Release;
-    /// How a node is told that it is head. The flag orders the critical sections; this orders the nodes' reuse.
-    const PASS_ON: Ordering = Ordering::Release;
-    /// How a name is put into `tail`: publishes the node, and sees that of the one in front.
-    const ENQUEUE: Ordering = Ordering::AcqRel;
     /// Whether who leaves waits for one behind it that has a place but has not announced itself yet.
     const AWAIT_SUCCESSOR: bool = true;
     /// Whether the queue is looked at before the flag is grabbed.
@@ -58,6 +54,9 @@ impl Rules for Sound {}
 ///
 /// Linux: `struct qspinlock`. There the first waiter spins on the word without a node (`pending`); here it takes one.
 /// Cost: uncontended one compare-and-swap, and one store to give up.
+pub type QueuedLock = Word<Sound>;
+
+/// The word itself; its rules are a parameter for the sake of models.
 ///
 /// # Invariants
 /// * `locked` is set by whoever finds it clear, who then holds the lock, and is cleared by the holder only.
@@ -65,7 +64,7 @@ impl Rules for Sound {}
 ///   the queue points to, is in use by a waiter of this lock, which does not give it back before neither is so.
 #[derive(Debug)]
 #[expect(private_bounds, reason = "models break the rules, users cannot")]
-pub struct QueuedLock<R: Rules = Sound> {
+pub struct Word<R: Rules> {
     locked: AtomicBool,
     tail: AtomicU16,
     rules: PhantomData<fn() -> R>,
@@ -73,8 +72,8 @@ pub struct QueuedLock<R: Rules = Sound> {
 
 // SAFETY: by the first invariant the lock is held by who set `locked` with a compare-and-swap, which one can at a time,
 // and which is an Acquire operation; it is cleared by a Release store.
-unsafe impl<R: Rules> RawSpin for QueuedLock<R> {
-    declare_unlocked!(QueuedLock {
+unsafe impl<R: Rules> RawSpin for Word<R> {
+    declare_unlocked!(Word {
         locked: AtomicBool::new(false),
         tail: AtomicU16::new(Name::NOBODY.0),
         rules: PhantomData,
@@ -104,7 +103,8 @@ unsafe impl<R: Rules> RawSpin for QueuedLock<R> {
     }
 }
 
-impl<R: Rules> QueuedLock<R> {
+#[expect(private_bounds, reason = "models break the rules, users cannot")]
+impl<R: Rules> Word<R> {
     /// Grabs the lock if it is free.
     #[inline]
     fn grab(&self) -> bool {
@@ -135,7 +135,7 @@ impl<R: Rules> QueuedLock<R> {
         N::chaos_point();
         // Release: who swaps this name out finds the node as `take` left it. Acquire: pairs with the Release of who
         // swapped the former name in, whose node is written to next.
-        let before = Name(self.tail.swap(name.0, R::ENQUEUE));
+        let before = Name(self.tail.swap(name.0, Ordering::AcqRel));
         N::chaos_point();
         if before != Name::NOBODY {
             // Before is in the queue, and by the invariant stays until it has seen this.
@@ -150,10 +150,8 @@ impl<R: Rules> QueuedLock<R> {
         N::chaos_point();
         // Relaxed: nobody was found behind, so that there is nobody to tell anything. And `tail` cannot have come to this
         // name in another way, because the node has not been given back.
-        let alone = self
-            .tail
-            .compare_exchange(name.0, Name::NOBODY.0, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
+        let alone =
+            self.tail.compare_exchange(name.0, Name::NOBODY.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         N::chaos_point();
         if !alone {
             let mut behind = N::behind(name);
@@ -162,17 +160,17 @@ impl<R: Rules> QueuedLock<R> {
                 behind = N::behind(name);
             }
             if let Some(behind) = behind {
-                N::make_head(behind, R::PASS_ON);
+                N::make_head(behind);
             }
         }
         N::give_back(name);
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 #[path = "queued_tests.rs"]
 mod tests;
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "queued_models.rs"]
 mod models;

@@ -34,6 +34,9 @@ impl Rules for Sound {}
 /// outnumber the host's cores; see [the module](super).
 ///
 /// Linux: the spin lock of 2.6.25 to 4.1. Cost: uncontended one read-modify-write, and a load and a store to give up.
+pub type TicketLock = Word<Sound>;
+
+/// The word itself; its rules are a parameter for the sake of models.
 ///
 /// # Invariants
 /// * Numbers `served..next` (they wrap) are drawn and not yet served to the end. The first of them is the holder's.
@@ -41,7 +44,7 @@ impl Rules for Sound {}
 /// * At most 65,535 numbers are out, because each belongs to a CPU, or to something that was interrupted on one.
 #[derive(Debug)]
 #[expect(private_bounds, reason = "models break the rules, users cannot")]
-pub struct TicketLock<R: Rules = Sound> {
+pub struct Word<R: Rules> {
     next: AtomicU16,
     served: AtomicU16,
     rules: PhantomData<fn() -> R>,
@@ -50,8 +53,8 @@ pub struct TicketLock<R: Rules = Sound> {
 // SAFETY: by the invariants the lock is held by whose number is `served`, and numbers are unique among those that are
 // out: `lock` draws with a read-modify-write, `try_lock` draws the number `served` only if that is the next. Both see
 // `served` by an Acquire load, which pairs with the Release store of `unlock`.
-unsafe impl<R: Rules> RawSpin for TicketLock<R> {
-    declare_unlocked!(TicketLock { next: AtomicU16::new(0), served: AtomicU16::new(0), rules: PhantomData });
+unsafe impl<R: Rules> RawSpin for Word<R> {
+    declare_unlocked!(Word { next: AtomicU16::new(0), served: AtomicU16::new(0), rules: PhantomData });
 
     #[inline]
     fn lock<P: Platform>(&self, pause: impl FnMut(u32)) {
@@ -91,7 +94,8 @@ unsafe impl<R: Rules> RawSpin for TicketLock<R> {
     }
 }
 
-impl<R: Rules> TicketLock<R> {
+#[expect(private_bounds, reason = "models break the rules, users cannot")]
+impl<R: Rules> Word<R> {
     #[cold]
     fn wait<P: Platform>(&self, number: u16, mut pause: impl FnMut(u32)) {
         let mut looks = 0_u32;
@@ -108,6 +112,6 @@ impl<R: Rules> TicketLock<R> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "ticket_models.rs"]
 mod models;

@@ -1,0 +1,71 @@
+//! The platform inside of shuttle's schedules: waiting lets other threads run, and there is nothing else.
+
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use hal::context::{Context, NO_RESCHED_NEEDED};
+use hal::platform::{CpuRecord, Report, TaskId, Wakeup};
+use hal::{CpuId, Platform};
+
+/// The platform. Its CPUs are not told apart, so it is only good for what needs no CPU number.
+#[derive(Debug)]
+pub(crate) enum Modelled {}
+
+// SAFETY: the models use the waiting functions only. Threads run one at a time, between the checker's operations.
+unsafe impl Platform for Modelled {
+    fn cpu() -> CpuId {
+        CpuId::BOOT
+    }
+    fn cpu_count() -> u32 {
+        1
+    }
+    fn is_online(_: CpuId) -> bool {
+        true
+    }
+    fn kick(_: CpuId) {}
+    fn context() -> Context {
+        Context::from_word(NO_RESCHED_NEEDED)
+    }
+    fn preempt_add(_: u32) {}
+    fn preempt_sub(_: u32) {}
+    fn preempt_enable() {}
+    fn set_need_resched(_: CpuId) {}
+    fn clear_need_resched() {}
+    fn irq_disable() {}
+    fn irq_enable() -> bool {
+        true
+    }
+    fn irq_depth() -> u32 {
+        0
+    }
+    fn relax() {
+        shuttle::thread::yield_now();
+    }
+    fn chaos_point() {}
+    fn now_ns() -> u64 {
+        0
+    }
+    fn fence_light() {}
+    fn fence_heavy() {}
+    fn record() -> NonNull<CpuRecord> {
+        unreachable!("the models need no record");
+    }
+    fn record_of(_: CpuId) -> NonNull<CpuRecord> {
+        unreachable!("the models need no record");
+    }
+    fn current_task() -> TaskId {
+        TaskId(NonZeroUsize::new(TaskId::ALIGN).expect("is positive"))
+    }
+    fn check_resched() {}
+    fn block(_: Option<u64>) -> Wakeup {
+        unreachable!("the models do not block");
+    }
+    unsafe fn wake(_: TaskId) -> bool {
+        unreachable!("the models do not block");
+    }
+    fn raise_softirq(_: u32) {}
+    fn serve_softirqs() {}
+    fn report(report: &Report<'_>) {
+        panic!("{report}");
+    }
+}

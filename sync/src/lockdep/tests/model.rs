@@ -103,12 +103,12 @@ struct State {
     writer_waits: [bool; LOCKS],
 }
 
-/// Runs the routines on as many CPUs as there are tasks' routines, and one that is idle, in every interleaving, with
-/// handlers at every place where they can come. Each lock exists once. Returns whether a CPU can come to wait for ever.
+/// Runs the routines on as many CPUs, in every interleaving, with handlers at every place where they can come. Each task
+/// has a CPU; the others are idle until a handler comes. Each lock exists once. Returns whether a CPU can come to wait for ever.
 pub(super) fn some_schedule_deadlocks(routines: &[Routine]) -> bool {
     let tasks: Vec<_> = (0..routines.len()).filter(|r| routines[*r].handler.is_none()).collect();
     let machine = Machine { routines, tasks };
-    let start = State { cpus: vec![vec![]; machine.tasks.len() + 1], writer_waits: [false; LOCKS] };
+    let start = State { cpus: vec![vec![]; routines.len()], writer_waits: [false; LOCKS] };
     let mut known = HashSet::from([start.clone()]);
     let mut open = vec![start];
     while let Some(state) = open.pop() {

@@ -1,7 +1,7 @@
 //! Contexts as values, and the locks that are built on them.
 //!
 //! 1. What the executing code may rely on ("I stay on this CPU", "no interrupt comes here") is a **guard**: a value that
-//!    makes it so while it lives. [`preempt`] and [`irq`] make guards.
+//!    makes it so while it lives. [`preempt`], [`bh`], [`irq`] and [`migrate`] make guards; [`context`] asks at run time.
 //! 2. What a lock must switch off while it is held follows from who else takes it, and that is its **flavour**, a part
 //!    of its type: [`SpinLock`] is shared between tasks, [`IrqSpinLock`] with interrupt handlers too. Taking a lock the
 //!    wrong way for its sharers is therefore not something that a caller can write.

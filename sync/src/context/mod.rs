@@ -142,7 +142,7 @@ functions! {
 
     /// Lets another task run if one should; for long computations of tasks. Returns whether one should have.
     ///
-    /// Linux: `cond_resched()`. Contexts and report: as for [`might_sleep`](Self::might_sleep), because another task
+    /// Linux: `cond_resched()`. Contexts and report: as for [`might_sleep`], because another task
     /// may run. Cost: two loads when no reschedule is due.
     ///
     /// ```

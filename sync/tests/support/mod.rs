@@ -38,16 +38,19 @@ pub(crate) enum Event {
 
 static NEXT_CPU: AtomicU32 = AtomicU32::new(0);
 
+/// A function that a test has set.
+type Hook<F> = RefCell<Option<Box<F>>>;
+
 thread_local! {
     static CPU: CpuId = CpuId::new(NEXT_CPU.fetch_add(1, Ordering::Relaxed)).expect("few threads");
     static WORD: Cell<u32> = const { Cell::new(NO_RESCHED_NEEDED) };
     static IRQ_DEPTH: Cell<u32> = const { Cell::new(0) };
     static PENDING: Cell<u32> = const { Cell::new(0) };
     static KICKED: Cell<bool> = const { Cell::new(false) };
-    static SOFTIRQ: RefCell<Option<Box<dyn Fn(u32)>>> = const { RefCell::new(None) };
+    static SOFTIRQ: Hook<dyn Fn(u32)> = const { RefCell::new(None) };
     static REPORTS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
     static JOURNAL: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
-    static WATCHED: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
+    static WATCHED: Hook<dyn Fn() -> bool> = const { RefCell::new(None) };
 }
 
 /// Asks for a reschedule on this CPU, as an interrupt would.

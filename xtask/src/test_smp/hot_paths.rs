@@ -4,7 +4,7 @@
 //! is between entry and return is compared with what is promised: an instruction more is a failure.
 
 use anyhow::{Context, Result, bail, ensure};
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use object::{Object, ObjectSection, ObjectSymbol};
 
 /// The name of this check, for filters and results.
@@ -16,10 +16,39 @@ struct HotPath {
     promise: &'static [Mnemonic],
 }
 
-const HOT_PATHS: [HotPath; 3] = [
+const HOT_PATHS: [HotPath; 6] = [
     HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
+    // Taking a guard and dropping it.
+    HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
+    HotPath {
+        function: "hot_bh_guard",
+        promise: &[
+            Mnemonic::Mov,
+            Mnemonic::Add,
+            Mnemonic::Mov,
+            Mnemonic::Add,
+            Mnemonic::Mov,
+            Mnemonic::Test,
+            Mnemonic::Jne,
+            Mnemonic::Dec,
+            Mnemonic::Je,
+        ],
+    },
+    HotPath {
+        function: "hot_irq_guard",
+        promise: &[
+            Mnemonic::Cli,
+            Mnemonic::Inc,
+            Mnemonic::Dec,
+            Mnemonic::Jne,
+            Mnemonic::Sti,
+            Mnemonic::Nop,
+            Mnemonic::Cmp,
+            Mnemonic::Je,
+        ],
+    },
 ];
 
 /// Checks the hot paths of a kernel image with symbols. Returns a line for each.
@@ -43,13 +72,18 @@ impl HotPath {
             self.promise.len(),
             text.join("; ")
         );
-        // The one that touches memory goes through GS, or it is not per-CPU.
-        ensure!(
-            found[0].memory_segment() == Register::GS,
-            "`{}` does not use GS: {}",
-            self.function,
-            text[0]
-        );
+        // Those that touch memory go through GS, or it is not per-CPU.
+        let touches_memory =
+            |i: &Instruction| (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory);
+        for (instruction, text) in
+            found.iter().zip(&text).filter(|(instruction, _)| touches_memory(instruction))
+        {
+            ensure!(
+                instruction.memory_segment() == Register::GS,
+                "`{}` does not use GS: {text}",
+                self.function
+            );
+        }
         Ok(format!("{}: {}", self.function, text.join("; ")))
     }
 }

@@ -155,6 +155,15 @@ impl<T: 'static> DynamicPerCpu<T> {
             None => panic!("CPU {cpu} has no per-CPU area"),
         }
     }
+
+    /// The values of all CPUs that have one, in the order of their numbers. A CPU whose area is installed meanwhile may
+    /// be left out. Linux: `for_each_possible_cpu` and `per_cpu_ptr`.
+    pub fn iter(&self) -> impl Iterator<Item = (CpuId, &T)>
+    where
+        T: Sync,
+    {
+        READY.iter().map(|cpu| (cpu, self.on(cpu)))
+    }
 }
 
 impl<T: 'static> Drop for DynamicPerCpu<T> {

@@ -5,6 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bit_lock;
+mod percpu_ref;
 mod readonly;
+mod refcount;
 mod rwlock;
 mod seq;

@@ -19,8 +19,7 @@ fn a_lock_is_left_before_the_preemption_point() {
     let lock = Arc::new(TaskLock::new(0));
     let watched = Arc::clone(&lock);
     watch(move || watched.is_locked());
-    let expected =
-        [Event::PreemptOff, Event::PreemptOn, Event::Scheduled { watched_lock_is_held: false }];
+    let expected = [Event::PreemptOff, Event::PreemptOn, Event::Scheduled { watched_lock_is_held: false }];
     journal();
     let guard = lock.read();
     reschedule_comes_due();

@@ -5,7 +5,7 @@ use hal::{Native, Platform};
 use crate::mutex::MutexGuard;
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
-use crate::wait::{Limits, Request, WaitError, Waiters, Woken, sleep_once, with_place};
+use crate::wait::{Limits, Request, WaitError, Waiters, Woken, itself, sleep_once, with_place};
 use crate::{Irq, TaskCx};
 
 /// Where tasks wait for a change of what a [`Mutex`](crate::Mutex) protects.
@@ -86,23 +86,18 @@ impl<P: Platform> Condvar<P> {
         cx: &mut TaskCx<P>,
     ) -> (MutexGuard<'a, T, P>, Result<(), WaitError>) {
         let mutex = guard.mutex();
-        let result = with_place(
-            &self.line,
-            |line| line,
-            Request::SIGNAL,
-            |place| {
-                // In line before the mutex is free: who changes what it protects afterwards finds us.
-                place.join(&mut self.line.lock());
-                drop(guard);
-                loop {
-                    match sleep_once(place, limits, cx).1 {
-                        Woken::Signalled => return Ok(()),
-                        Woken::GaveUp(error) => return Err(error),
-                        Woken::Look => (),
-                    }
+        let result = with_place(&self.line, itself, Request::SIGNAL, |place| {
+            // In line before the mutex is free: who changes what it protects afterwards finds us.
+            place.join(&mut self.line.lock());
+            drop(guard);
+            loop {
+                match sleep_once(place, limits, cx).1 {
+                    Woken::Signalled => return Ok(()),
+                    Woken::GaveUp(error) => return Err(error),
+                    Woken::Look => (),
                 }
-            },
-        );
+            }
+        });
         (mutex.lock(cx), result)
     }
 

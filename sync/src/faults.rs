@@ -6,7 +6,7 @@
 
 /// A way to break the code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(all(test, loom)), expect(dead_code, reason = "planted by models only"))]
+#[cfg_attr(not(all(test, any(loom, shuttle))), expect(dead_code, reason = "planted by models only"))]
 pub(crate) enum Fault {
     /// A waiter is told after the lock was let go: it may be gone by then.
     SignalWithoutLock,
@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     GiveUpSilently,
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 mod planted {
     use std::process::Command;
     use std::sync::OnceLock;
@@ -54,11 +54,11 @@ mod planted {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 pub(crate) use planted::{is_caught, is_planted};
 
 /// Whether the fault is in place: no.
-#[cfg(not(all(test, loom)))]
+#[cfg(not(all(test, any(loom, shuttle))))]
 #[inline(always)]
 pub(crate) const fn is_planted(_: Fault) -> bool {
     false

@@ -30,7 +30,7 @@ use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::{AtomicBool, AtomicUsize, Ordering, const_fn};
 use crate::spin::SpinLock;
-use crate::wait::{Limits, Place, Request, WaitError, Waiters, Woken, sleep_once, with_place};
+use crate::wait::{Limits, Place, Request, WaitError, Waiters, Woken, itself, sleep_once, with_place};
 use crate::{Task, TaskCx};
 
 /// Somebody is in line. In the bits that a task's name leaves free.
@@ -210,35 +210,34 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
         if self.watch_owner(me) {
             return Ok(());
         }
-        with_place(
-            &self.line,
-            |line| line,
-            Request::of_kind(PATIENT),
-            |place| {
-                let mut line = self.line.lock();
-                place.join(&mut line);
-                // M2. Relaxed: the word's own order is enough, an owner that lets go either sees the flag or is seen to have
-                // let go by the look below.
-                self.word.fetch_or(WAITERS, Ordering::Relaxed);
-                loop {
-                    if self.take_in_line(me) {
-                        self.leave(place, &mut line);
-                        return Ok(());
-                    }
-                    drop(line);
-                    let woken;
-                    (line, woken) = sleep_once(place, limits, cx);
-                    match woken {
-                        Woken::GaveUp(error) => return self.give_up(me, &mut line, error),
-                        // Woken as the first in line and passed over by somebody: that happens once.
-                        _ if self.owner().is_some_and(|owner| owner != me) && place.is_first(&mut line) => {
-                            place.set_kind(IMPATIENT, &mut line);
-                        }
-                        _ => (),
-                    }
+        with_place(&self.line, itself, Request::of_kind(PATIENT), |place| {
+            let mut line = self.line.lock();
+            place.join(&mut line);
+            // M2. Relaxed: the word's own order is enough, an owner that lets go either sees the flag or is seen to have
+            // let go by the look below.
+            self.word.fetch_or(WAITERS, Ordering::Relaxed);
+            if is_planted(Fault::AnnounceAndSleep) {
+                drop(line);
+                (line, _) = sleep_once(place, Limits::NONE, cx);
+            }
+            loop {
+                if self.take_in_line(me) {
+                    self.leave(place, &mut line);
+                    return Ok(());
                 }
-            },
-        )
+                drop(line);
+                let woken;
+                (line, woken) = sleep_once(place, limits, cx);
+                match woken {
+                    Woken::GaveUp(error) => return self.give_up(me, &mut line, error),
+                    // Woken as the first in line and passed over by somebody: that happens once.
+                    _ if self.owner().is_some_and(|owner| owner != me) && place.is_first(&mut line) => {
+                        place.set_kind(IMPATIENT, &mut line);
+                    }
+                    _ => (),
+                }
+            }
+        })
     }
 
     /// Takes the mutex as a waiter, if it is free or was handed over.

@@ -18,11 +18,10 @@ use core::panic::Location;
 
 use hal::{Native, Platform};
 
-use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, Mode, WaitType};
 use crate::primitives::{AtomicUsize, Ordering, const_fn};
 use crate::spin::SpinLock;
-use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
+use crate::wait::{Limits, Request, WaitError, Waiters, itself, sleep};
 use crate::{Task, TaskCx};
 
 const WRITER: usize = 1;
@@ -234,9 +233,9 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
             return Ok(());
         }
         P::chaos_point();
-        let (line_again, result) = sleep(&self.line, line, |line| line, Request::of_kind(kind), limits, cx);
+        let (line_again, result) = sleep(&self.line, line, itself, Request::of_kind(kind), limits, cx);
         line = line_again;
-        if result.is_err() && !is_planted(Fault::GiveUpSilently) {
+        if result.is_err() {
             // Perhaps only we were in the way of those behind us.
             self.hand_over(&mut line);
         }

@@ -17,11 +17,14 @@ mod waiters;
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, shuttle))]
+#[path = "schedules.rs"]
+mod models;
 
 use core::fmt;
 
 pub use queue::WaitQueue;
-pub(crate) use waiters::{Place, Request, Waiters, Woken, sleep, sleep_once, with_place};
+pub(crate) use waiters::{Place, Request, Waiters, Woken, itself, sleep, sleep_once, with_place};
 
 /// What ends a wait besides that which is waited for.
 ///

@@ -2,7 +2,7 @@
 
 use hal::{Native, Platform};
 
-use super::waiters::{Place, Request, Waiters, Woken, sleep_once, with_place};
+use super::waiters::{Place, Request, Waiters, Woken, itself, sleep_once, with_place};
 use super::{Limits, WaitError};
 use crate::faults::{Fault, is_planted};
 use crate::primitives::const_fn;
@@ -105,34 +105,32 @@ impl<P: Platform> WaitQueue<P> {
         if condition() {
             return Ok(());
         }
-        with_place(
-            &self.waiters,
-            |waiters| waiters,
-            Request::of_kind(kind),
-            |place| {
-                loop {
-                    // In line before the test. Whoever makes the condition true takes the lock afterwards, to wake: if that
-                    // is before we join, its unlocking and our locking carry the news to the test; if later, it finds us.
+        with_place(&self.waiters, itself, Request::of_kind(kind), |place| {
+            loop {
+                // In line before the test. Whoever makes the condition true takes the lock afterwards, to wake: if that
+                // is before we join, its unlocking and our locking carry the news to the test; if later, it finds us.
+                let joins_late = is_planted(Fault::TestBeforeJoining);
+                if !joins_late {
                     place.join(&mut self.waiters.lock());
-                    if condition() {
-                        self.finish(place, kind);
-                        return Ok(());
-                    }
-                    if is_planted(Fault::TestBeforeJoining) {
-                        place.join(&mut self.waiters.lock());
-                    }
-                    let (guard, woken) = sleep_once(place, limits, cx);
-                    drop(guard);
-                    match woken {
-                        // Tested before joining again: in line we could be given a second wake-up, which is another's.
-                        Woken::Signalled if condition() => return Ok(()),
-                        Woken::GaveUp(_) if condition() => return Ok(()),
-                        Woken::GaveUp(error) => return Err(error),
-                        Woken::Signalled | Woken::Look => (),
-                    }
                 }
-            },
-        )
+                if condition() {
+                    self.finish(place, kind);
+                    return Ok(());
+                }
+                if joins_late {
+                    place.join(&mut self.waiters.lock());
+                }
+                let (guard, woken) = sleep_once(place, limits, cx);
+                drop(guard);
+                match woken {
+                    // Tested before joining again: in line we could be given a second wake-up, which is another's.
+                    Woken::Signalled if condition() => return Ok(()),
+                    Woken::GaveUp(_) if condition() => return Ok(()),
+                    Woken::GaveUp(error) => return Err(error),
+                    Woken::Signalled | Woken::Look => (),
+                }
+            }
+        })
     }
 
     /// Leaves the line of a task that had no need to sleep. If it was signalled meanwhile, the wake-up was perhaps the

@@ -230,6 +230,11 @@ pub(crate) fn with_place<'a, T, F: Flavor, R>(
     body(&place)
 }
 
+/// The line of a lock whose data are nothing but the line.
+pub(crate) fn itself<P: Platform>(line: &mut Waiters<P>) -> &mut Waiters<P> {
+    line
+}
+
 /// Why a task that stood in line goes on.
 pub(crate) enum Woken {
     /// It was signalled, and is out of the line.

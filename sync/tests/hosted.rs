@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use hal::percpu::{IrqsOff, Pinned};
 use hal::{CpuId, Native, Platform, hosted};
-use sync::{IrqSpinLock, SpinLock, irq, preempt};
+use sync::{BottomHalf, IrqSpinLock, SpinLock, bh, irq, preempt};
 
 /// Counts the reschedules of this thread's CPU.
 fn count_reschedules() -> (Rc<Cell<u32>>, hosted::HooksGuard) {
@@ -113,6 +113,66 @@ fn tasks_and_interrupt_handlers_share_an_irq_lock() {
     assert_eq!(*SUM.lock(), (expected, expected));
 }
 
+/// The same for softirqs, which each CPU's interrupts raise. With a task lock a softirq would wait for the task that it
+/// runs on top of.
+#[test]
+fn tasks_and_softirqs_share_a_bottom_half_lock() {
+    const CPUS: usize = 3;
+    const ROUNDS: u32 = 2_000;
+    const VECTOR: u32 = 3;
+    static SUM: SpinLock<(u32, u32), BottomHalf> = SpinLock::new((0, 0));
+    fn add() {
+        let mut sum = SUM.lock();
+        sum.0 += 1;
+        Native::relax(); // an interrupt may come here and raise the softirq
+        sum.1 += 1;
+    }
+    let (taken, served) = (Arc::new(AtomicU32::new(0)), AtomicU32::new(0));
+    let cpus = std::sync::Mutex::new(Vec::<CpuId>::new());
+    hosted::run_cpus(CPUS, |me| {
+        let served_here = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&served_here);
+        let _hooks = hosted::set_hooks(hosted::Hooks {
+            softirq: Some(Rc::new(move |pending| {
+                assert_eq!(pending, 1 << VECTOR);
+                add();
+                counter.set(counter.get() + 1);
+            })),
+            ..Default::default()
+        });
+        cpus.lock().unwrap().push(Native::cpu());
+        while cpus.lock().unwrap().len() < CPUS {
+            Native::relax();
+        }
+        let cpus = cpus.lock().unwrap().clone();
+        for round in 0..ROUNDS {
+            let no_softirqs = (round % 2 == 1).then(bh::disable);
+            let taken = Arc::clone(&taken);
+            let to = cpus[(me + round as usize % 2) % CPUS];
+            hosted::send_interrupt(to, move || {
+                Native::raise_softirq(VECTOR);
+                taken.fetch_add(1, Ordering::Relaxed);
+            })
+            .unwrap();
+            let before = served_here.get();
+            add();
+            if no_softirqs.is_some() {
+                assert_eq!(served_here.get(), before, "served in a section without bottom halves");
+            }
+        }
+        // Nobody goes off line before all interrupts were taken, and those of this CPU have served when they were over.
+        while taken.load(Ordering::Relaxed) < CPUS as u32 * ROUNDS {
+            Native::relax();
+        }
+        served.fetch_add(served_here.get(), Ordering::Relaxed);
+    });
+    let served = served.load(Ordering::Relaxed);
+    // Several that are raised in one section are served together.
+    assert!(served >= CPUS as u32 * ROUNDS / 4, "{served}");
+    let expected = CPUS as u32 * ROUNDS + served;
+    assert_eq!(*SUM.lock(), (expected, expected));
+}
+
 #[test]
 fn guards_prove_what_they_are_good_for() {
     hal::percpu! {
@@ -134,6 +194,8 @@ fn guards_prove_what_they_are_good_for() {
     assert_eq!(pinned(&irq_lock.lock()), 3);
     assert_eq!(quiet(&irq::disable()), 0);
     assert_eq!(quiet(&irq_lock.lock()), 1);
+    assert_eq!(pinned(&bh::disable()), 4);
+    assert_eq!(pinned(&sync::migrate::disable()), 5);
     let off = irq::disable();
     assert_eq!(quiet(&irq_lock.lock_with(&off)), 2);
     assert_eq!(off.cpu(), preempt::disable().cpu());

@@ -19,6 +19,7 @@ fn types_refuse_and_accept() {
         ("local_lock_remote", Some("local_lock_with_statistics")),
         ("lock_too_late", Some("lock_in_time")),
         ("lock_released_by_another", Some("lock_released_by_its_owner")),
+        ("sleep_under_lock", Some("sleep_between_locks")),
         ("token_lent", Some("token_of_its_own")),
         ("not_a_platform", None), // the accepted one is `order.rs`, with a platform of its own
     ] {

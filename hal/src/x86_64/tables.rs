@@ -4,7 +4,7 @@
 //! the CPU switches to. The interrupt table says the same on every CPU, is written once, and shared.
 
 use core::cell::UnsafeCell;
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
 
 use x86_64::instructions::tables::{lgdt, lidt, load_tss};
 use x86_64::registers::segmentation::{CS, DS, ES, SS, Segment};
@@ -40,15 +40,25 @@ impl IstStack {
 /// The code segment of every CPU.
 pub(crate) const KERNEL_CODE: u16 = 0x08;
 
+/// The hardware's layout of the state segment aligns its stack pointers to 4 bytes only: the first is 4 bytes from its
+/// start. `shift` puts them on 8-byte boundaries, so that each is stored in one access.
+#[repr(C, align(8))]
 struct Tables {
     segments: UnsafeCell<GlobalDescriptorTable>,
+    #[expect(dead_code, reason = "it is there for its size")]
+    shift: u32,
     state: UnsafeCell<TaskStateSegment>,
 }
+
+const _: () = assert!(
+    (offset_of!(Tables, state) + offset_of!(TaskStateSegment, interrupt_stack_table)).is_multiple_of(8)
+);
 
 percpu! {
     /// This CPU's segment table and task state segment. Written by `set_stacks` and `load` before the CPU uses them.
     static TABLES: Tables = Tables {
         segments: UnsafeCell::new(GlobalDescriptorTable::new()),
+        shift: 0,
         state: UnsafeCell::new(TaskStateSegment::new()),
     };
 }

@@ -233,6 +233,8 @@ fn route_serial_input() {
 fn bring_up_this_cpu(cpu: CpuId) {
     // SAFETY: this CPU, interrupts off, its tables are loaded.
     unsafe { apic::enable_this_cpu(cpu) };
+    #[cfg(any(feature = "lockdep", debug_assertions))]
+    crate::lockdep::install_on_this_cpu();
     tick::start(&sync::irq::disable());
     cpus::set_online(cpu);
     memory::shootdown::forget_on_arrival();

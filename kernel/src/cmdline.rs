@@ -32,6 +32,8 @@ pub struct Options<'a> {
     pub crash: Option<&'a str>,
     /// `notsc`: do not use the time stamp counters as the clock, as if those of different CPUs had disagreed.
     pub notsc: bool,
+    /// `lockdep=off`: do not check the dependencies of locks, in a build that would.
+    pub lockdep_off: bool,
     /// `debugexit`: the emulator's debug-exit device is there, and stopping the machine goes through it.
     pub debugexit: bool,
 }
@@ -56,7 +58,7 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 7] = ["crash", "debugexit", "exec", "loglevel", "notsc", "seed", "test"];
+pub const KNOWN: [&str; 8] = ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "seed", "test"];
 
 impl<'a> Options<'a> {
     /// Reads a command line. Each word that is not understood goes to `problem` and is otherwise ignored: a machine with
@@ -83,6 +85,13 @@ impl<'a> Options<'a> {
                 let level = needed(LEVELS)?.0.parse().map_err(|_| bad(LEVELS))?;
                 self.loglevel = Some(level);
             }
+            "lockdep" => {
+                self.lockdep_off = match needed(ON_OFF)?.0 {
+                    "on" => false,
+                    "off" => true,
+                    _ => return Err(bad(ON_OFF)),
+                };
+            }
             "seed" => self.seed = Some(number(needed(NUMBER)?.0).ok_or_else(|| bad(NUMBER))?),
             "test" => {
                 self.test = Some(match value {
@@ -102,6 +111,7 @@ impl<'a> Options<'a> {
 }
 
 const LEVELS: &str = "one of off, error, warn, info, debug, trace";
+const ON_OFF: &str = "on or off";
 const NUMBER: &str = "a number below 2^64, decimal or hexadecimal with 0x";
 
 fn number(text: &str) -> Option<u64> {
@@ -267,7 +277,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let (options, problems) = parse(
-            r#" loglevel=debug  seed=0xffffffffffffffff test=rcu exec="a b; c" crash=panic debugexit "#,
+            r#" loglevel=debug  seed=0xffffffffffffffff test=rcu exec="a b; c" crash=panic debugexit lockdep=off "#,
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(options.loglevel, Some(LevelFilter::Debug));
@@ -275,7 +285,8 @@ mod tests {
         assert_eq!(options.test, Some(TestFilter::Matching("rcu")));
         assert_eq!(options.exec.unwrap().to_string(), "a b; c");
         assert_eq!(options.crash, Some("panic"));
-        assert!(options.debugexit);
+        assert!(options.debugexit && options.lockdep_off);
+        assert!(!parse("lockdep=on").0.lockdep_off);
         assert_eq!(parse("test").0.test, Some(TestFilter::All));
         assert_eq!(parse("test=").0.test, Some(TestFilter::All));
     }
@@ -294,6 +305,7 @@ mod tests {
         assert!(complaint("seed=0x+1").contains("cannot be"));
         assert!(complaint("seed=18446744073709551616").contains("below 2^64"));
         assert!(complaint("loglevel=loud").contains("error, warn, info"));
+        assert!(complaint("lockdep=maybe").contains("on or off"));
         assert!(complaint("debugexit=1").contains("no value"));
         assert!(complaint("exec=\"unclosed test").contains("closed"));
         assert!(complaint("exec=\"a\"b").contains("closed"));

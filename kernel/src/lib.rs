@@ -27,6 +27,8 @@ pub mod cpus;
 pub mod crash;
 #[cfg(target_os = "none")]
 mod hot_paths;
+#[cfg(all(target_os = "none", any(feature = "lockdep", debug_assertions)))]
+pub mod lockdep;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]

@@ -3,6 +3,7 @@
 //! Scheduling is at its smallest here: each CPU runs one task, its own, which blocks by halting. The contract's
 //! promises hold for it; a scheduler changes these functions and nothing below them.
 
+use core::fmt::{self, Write};
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,6 +13,8 @@ use hal::x86_64::upcalls::Upcalls;
 use hal::x86_64::{native, vectors};
 use hal::{Native, Platform, percpu};
 
+use crate::log::StackText;
+use crate::log::ring::MAX_TEXT;
 use crate::{cpus, memory, panic, serial, snapshot, softirq, tick};
 
 /// The kernel's side of the machine's contract.
@@ -132,5 +135,30 @@ fn report(report: &Report<'_>) {
     if report.severity == Severity::Fatal {
         panic!("{report}");
     }
-    ::log::error!("{report}");
+    let mut lines = Lines(StackText::new());
+    // Never fails.
+    let _ = write!(lines, "{report}");
+    lines.end_line();
+}
+
+/// Logs each line that is written to it as a message of its own, because a message has no room for many.
+struct Lines(StackText<MAX_TEXT>);
+
+impl Lines {
+    fn end_line(&mut self) {
+        ::log::error!("{}", self.0.as_str());
+        self.0.clear();
+    }
+}
+
+impl Write for Lines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut parts = text.split('\n');
+        let first = parts.next().unwrap_or("");
+        self.0.write_str(first)?;
+        parts.try_for_each(|part| {
+            self.end_line();
+            self.0.write_str(part)
+        })
+    }
 }

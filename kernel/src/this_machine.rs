@@ -173,6 +173,11 @@ impl Machine for ThisMachine {
         }
     }
 
+    #[cfg(any(feature = "lockdep", debug_assertions))]
+    fn lock_dependencies(&self, classes: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        crate::lockdep::write(classes, out)
+    }
+
     fn backtrace(&self, cpu: Option<u32>, out: &mut dyn fmt::Write) -> fmt::Result {
         match cpu {
             Some(number) => match CpuId::new(number) {

@@ -25,6 +25,17 @@ pub trait Machine: Sync {
     fn clock(&self) -> Vec<Fact>;
     /// Per-CPU areas.
     fn per_cpu(&self) -> PerCpuAreas;
+    /// Prints what the checker of lock dependencies knows; with `classes`, every class of locks too. A machine without
+    /// one says so.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn lock_dependencies(&self, _classes: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(
+            out,
+            "this kernel does not check lock dependencies; debug builds do, and the feature `lockdep`"
+        )
+    }
     /// Prints what `cpu` is doing, or with `None` what all are.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ mod clock;
 mod contexts;
 mod contract;
 mod interrupts;
+#[cfg(any(feature = "lockdep", debug_assertions))]
+mod lockdep;
 mod memory;
 mod messages;
 mod percpu;

@@ -24,7 +24,7 @@
 use core::panic::Location;
 
 use super::class::{Identity, Label};
-use super::map::{Mode, Subclass};
+use super::map::{Level, Mode, Subclass, WaitType};
 use super::usage::{Mark, Usage, Use};
 
 /// How many places that create locks (with different keys) are told apart.
@@ -72,6 +72,30 @@ impl Class {
     };
 }
 
+/// An [`Identity`], or nothing, which is all zeros: an `Option` would mark it by another value.
+#[derive(Clone, Copy)]
+struct Site {
+    place: Option<&'static Location<'static>>,
+    name: Option<&'static str>,
+    key: u32,
+    wait: WaitType,
+    level: Level,
+}
+
+impl Site {
+    const NONE: Site = Site { place: None, name: None, key: 0, wait: WaitType::Spin, level: Level::Task };
+
+    const fn of(identity: &Identity) -> Site {
+        let Identity { site, name, key, wait, level } = *identity;
+        Site { place: Some(site), name, key, wait, level }
+    }
+
+    fn identity(self) -> Option<Identity> {
+        let Site { place, name, key, wait, level } = self;
+        Some(Identity { site: place?, name, key, wait, level })
+    }
+}
+
 /// The two strengths of an edge; see the module's second point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Strength {
@@ -115,7 +139,7 @@ pub(super) struct Graph {
     site_count: u16,
     class_count: u16,
     edge_count: u16,
-    sites: [Option<Identity>; SITES],
+    sites: [Site; SITES],
     pub(super) classes: [Class; CLASSES],
     pub(super) edges: [Edge; EDGES],
     /// Hashes of what was reported already; 0 is none.
@@ -129,7 +153,7 @@ impl Graph {
             site_count: 0,
             class_count: 0,
             edge_count: 0,
-            sites: [None; SITES],
+            sites: [Site::NONE; SITES],
             classes: [Class::NONE; CLASSES],
             edges: [Edge::NONE; EDGES],
             reported: [0; REPORTS],
@@ -152,12 +176,13 @@ impl Graph {
     /// The number of the locks that are created where `identity` says; from 1.
     pub(super) fn site(&mut self, identity: &Identity) -> Result<u16, Full> {
         let known = 1..=self.site_count;
-        let is_it = |site: &u16| self.sites[usize::from(*site)].is_some_and(|known| known.same(identity));
+        let is_it =
+            |site: &u16| self.sites[usize::from(*site)].identity().is_some_and(|known| known.same(identity));
         if let Some(site) = known.into_iter().find(is_it) {
             return Ok(site);
         }
         let site = next_slot(self.site_count, SITES).ok_or(Full("lock sites"))?;
-        self.sites[usize::from(site)] = Some(*identity);
+        self.sites[usize::from(site)] = Site::of(identity);
         self.site_count = site;
         Ok(site)
     }
@@ -172,7 +197,7 @@ impl Graph {
 
     pub(super) fn label(&self, class: ClassId) -> Option<Label> {
         let Class { site, subclass, .. } = self.classes[class.index()];
-        Some(Label { identity: self.sites[usize::from(site)]?, subclass })
+        Some(Label { identity: self.sites[usize::from(site)].identity()?, subclass })
     }
 
     /// Adds an edge. Returns its number, or `None` if it was there.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod lockdep;
 mod machine;
 mod messages;
 mod power;
@@ -26,6 +27,7 @@ pub const ALL: Registry = Registry(&[
     &machine::ACPI,
     &machine::CLOCK,
     &processors::PERCPU,
+    &lockdep::LOCKDEP,
     &bench::BENCH,
     &messages::LOG,
     &messages::DMESG,

@@ -53,6 +53,8 @@ pub mod irq;
 pub mod list;
 pub mod llist;
 pub mod local;
+#[cfg(all(feature = "lock_api", not(loom)))]
+pub mod lock_api;
 pub mod lockdep;
 mod made;
 pub mod migrate;

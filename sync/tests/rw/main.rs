@@ -6,6 +6,8 @@
 mod support;
 
 mod bit_lock;
+#[cfg(feature = "lock_api")]
+mod lock_api;
 mod percpu_ref;
 mod readonly;
 mod refcount;

@@ -1,8 +1,12 @@
-//! `cargo xtask models`: the loom models, each crate's exhaustive search through its thread interleavings.
+//! `cargo xtask models`: each crate's models, in two checkers.
 //!
-//! Models compile under `--cfg loom`, which changes every crate, so they have a target folder of their own. They are
-//! library tests in modules whose names contain `models` or `loom`; a crate takes part as soon as its source starts a
-//! `loom::model`, and then at least one has to run.
+//! 1. *loom* goes through all interleavings of two or three threads, up to a bound, and through all values that their
+//!    loads may return.
+//! 2. *shuttle* runs more threads in many interleavings, at random, each of which is sequentially consistent.
+//!
+//! Models compile under `--cfg loom` or `--cfg shuttle`, which changes every crate, so each checker has a target folder of
+//! its own. They are library tests in modules whose names contain `models` (or, for loom, `loom`); a crate takes part
+//! as soon as its source starts a `loom::model` or `shuttle::check`, and then at least one has to run.
 
 use std::fs;
 use std::path::Path;
@@ -20,14 +24,54 @@ const CRATES: [&str; 5] = ["hal", "sync", "timers", "rcu", "kernel"];
 /// The longest that one crate's models may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Run the model-checked (loom) tests of the crates that have them.
+/// A model checker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Checker {
+    /// All interleavings and all values that loads may return, of few threads
+    Loom,
+    /// Many random interleavings of more threads
+    Shuttle,
+}
+
+impl Checker {
+    const ALL: [Checker; 2] = [Checker::Loom, Checker::Shuttle];
+
+    /// The name of its configuration, and of its target folder.
+    fn name(self) -> &'static str {
+        match self {
+            Checker::Loom => "loom",
+            Checker::Shuttle => "shuttle",
+        }
+    }
+
+    /// What a source that starts a model contains.
+    fn mark(self) -> &'static str {
+        match self {
+            Checker::Loom => "loom::model",
+            Checker::Shuttle => "shuttle::check",
+        }
+    }
+
+    /// Which tests are models, by their names. Other tests must not run: the checker's atomics work in models only.
+    fn filters(self) -> Vec<&'static str> {
+        match self {
+            Checker::Loom => vec!["models", "loom"],
+            Checker::Shuttle => vec!["::models::"],
+        }
+    }
+}
+
+/// Run the model-checked tests (loom, shuttle) of the crates that have them.
 ///
-/// A model runs a piece of concurrent code through all interleavings of its threads, up to a bound.
+/// A model runs a piece of concurrent code through all interleavings of its threads, up to a bound, or through many.
 #[derive(Args)]
 pub(crate) struct Models {
     /// Only these crates
     #[arg(value_name = "CRATE")]
     crates: Vec<String>,
+    /// Only this checker
+    #[arg(long, value_name = "CHECKER")]
+    checker: Option<Checker>,
     /// Only models whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -39,42 +83,46 @@ impl Models {
             ensure!(CRATES.contains(&name.as_str()), "no crate `{name}`; there are: {}", CRATES.join(", "));
         }
         let (mut passed, mut failed) = (0, 0);
-        for name in CRATES {
-            let asked = self.crates.is_empty() || self.crates.iter().any(|other| other == name);
-            if !asked || !has_models(name)? {
-                continue;
+        for checker in Checker::ALL {
+            for name in CRATES {
+                let asked = self.checker.is_none_or(|only| only == checker)
+                    && (self.crates.is_empty() || self.crates.iter().any(|other| other == name));
+                if !asked || !has_models(name, checker)? {
+                    continue;
+                }
+                let step = format!("{} models of {name}", checker.name());
+                let result = Step::new(step).limit(LIMIT).try_run(self.command(name, checker))?;
+                let (ok, bad) = count(&result.output);
+                passed += ok;
+                failed += bad;
+                if !result.success || ok + bad == 0 {
+                    failed += usize::from(bad == 0);
+                    eprint!("{}", result.output);
+                    let why = if result.timed_out {
+                        "took too long"
+                    } else if result.success {
+                        "has models in its source but none ran"
+                    } else {
+                        "failed; its output is above"
+                    };
+                    error(&format!("{name} ({}): {why}", checker.name()));
+                }
+                println!("  {name}, {}: {ok} models, {}", checker.name(), time(result.elapsed));
             }
-            let result = Step::new(format!("models of {name}")).limit(LIMIT).try_run(self.command(name))?;
-            let (ok, bad) = count(&result.output);
-            passed += ok;
-            failed += bad;
-            if !result.success || ok + bad == 0 {
-                failed += usize::from(bad == 0);
-                eprint!("{}", result.output);
-                let why = if result.timed_out {
-                    "took too long"
-                } else if result.success {
-                    "has models in its source but none ran"
-                } else {
-                    "failed; its output is above"
-                };
-                error(&format!("{name}: {why}"));
-            }
-            println!("  {name}: {ok} models, {}", time(result.elapsed));
         }
         println!("{passed} passed, {failed} failed");
         if failed > 0 { Err(Exit::silent(1)) } else { Ok(()) }
     }
 
-    fn command(&self, name: &str) -> Command {
+    fn command(&self, name: &str, checker: Checker) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
             .current_dir(workspace::root())
             .args(["test", "--release", "--lib", "--package", name, "--target-dir"])
-            .arg(workspace::target().join("loom"))
+            .arg(workspace::target().join(checker.name()))
             .arg("--")
-            .args(self.filter.as_ref().map_or(vec!["models", "loom"], |filter| vec![filter.as_str()]))
-            .env("RUSTFLAGS", "--cfg loom")
+            .args(self.filter.as_ref().map_or(checker.filters(), |filter| vec![filter.as_str()]))
+            .env("RUSTFLAGS", format!("--cfg {}", checker.name()))
             // A model runs for seconds; optimising across crates would take minutes.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
@@ -84,20 +132,21 @@ impl Models {
     }
 }
 
-fn has_models(name: &str) -> Result<bool> {
-    mentions_models(&workspace::root().join(name).join("src"))
+fn has_models(name: &str, checker: Checker) -> Result<bool> {
+    mentions(&workspace::root().join(name).join("src"), checker.mark())
 }
 
-fn mentions_models(folder: &Path) -> Result<bool> {
+/// Whether a source file in the folder contains the text.
+fn mentions(folder: &Path, text: &str) -> Result<bool> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
         let found = if path.is_dir() {
-            mentions_models(&path)?
+            mentions(&path, text)?
         } else {
             path.extension().is_some_and(|extension| extension == "rs")
                 && fs::read_to_string(&path)
                     .with_context(|| format!("reading {}", path.display()))?
-                    .contains("loom::model")
+                    .contains(text)
         };
         if found {
             return Ok(true);

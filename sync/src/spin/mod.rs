@@ -343,14 +343,23 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
     fn hold(&self, subclass: Subclass, at: &'static Location<'static>) -> Held<'_, T, F> {
         // Before the wait, so that a deadlock is reported before it happens.
         self.map.acquire::<F::Platform>(Acquire { subclass, ..Acquire::WRITE }, at);
+        if !self.raw.try_lock() {
+            self.wait(at);
+        }
+        self.owner.set::<F::Platform>(at);
+        // SAFETY: acquired just now.
+        unsafe { Held::new(self) }
+    }
+
+    /// Out of line, and only entered when it is known that there is something to wait for: what is prepared for the wait
+    /// costs nothing before.
+    #[cold]
+    fn wait(&self, at: &'static Location<'static>) {
         let mut watch = Watch::new();
         self.raw.lock::<F::Platform>(|turns| {
             watch.turn::<F::Platform>(&self.owner, turns, at);
             raw::pause::<F::Platform>(turns);
         });
-        self.owner.set::<F::Platform>(at);
-        // SAFETY: acquired just now.
-        unsafe { Held::new(self) }
     }
 
     /// The lock has been taken without waiting for it.

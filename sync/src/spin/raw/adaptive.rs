@@ -208,7 +208,8 @@ impl<R: Rules> Word<R> {
     }
 }
 
-/// The line, as one value: who is served and who will be the next to join. Tickets are numbered modulo 256.
+/// The line, as one value: the number at its front in the low byte, how many are in line in the high byte. Tickets are
+/// numbered modulo 256.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Line(u16);
 
@@ -220,23 +221,24 @@ impl Line {
         self.0 as u8
     }
 
-    /// The number that the next to join draws.
-    const fn next(self) -> u8 {
+    /// How many are in line.
+    const fn len(self) -> u8 {
         (self.0 >> 8) as u8
     }
 
-    const fn of(front: u8, next: u8) -> Line {
-        Line(front as u16 | (next as u16) << 8)
+    /// The number that the next to join draws.
+    const fn next(self) -> u8 {
+        self.front().wrapping_add(self.len())
     }
 
+    const fn of(front: u8, len: u8) -> Line {
+        Line(front as u16 | (len as u16) << 8)
+    }
+
+    /// One comparison, because everybody who wants the lock looks here first.
     #[inline]
     const fn is_empty(self) -> bool {
-        self.front() == self.next()
-    }
-
-    /// How many are in line.
-    const fn len(self) -> u8 {
-        self.next().wrapping_sub(self.front())
+        self.0 < 1 << 8
     }
 
     /// Whether `ticket` is in line.
@@ -248,14 +250,14 @@ impl Line {
         ticket == self.front() && !self.is_empty()
     }
 
-    /// The line without its front.
+    /// The line, which is not empty, without its front.
     const fn advanced(self) -> Line {
-        Line::of(self.front().wrapping_add(1), self.next())
+        Line::of(self.front().wrapping_add(1), self.len() - 1)
     }
 
-    /// The line with one more at its end.
+    /// The line, which is not full, with one more at its end.
     const fn joined(self) -> Line {
-        Line::of(self.front(), self.next().wrapping_add(1))
+        Line::of(self.front(), self.len() + 1)
     }
 }
 

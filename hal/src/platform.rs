@@ -266,11 +266,7 @@ pub struct QueueNode {
 impl QueueNode {
     /// A node in no queue.
     pub const fn new() -> QueueNode {
-        QueueNode {
-            next: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
-            busy: AtomicU32::new(0),
-        }
+        QueueNode { next: AtomicU32::new(0), turn: AtomicU32::new(0), busy: AtomicU32::new(0) }
     }
 }
 

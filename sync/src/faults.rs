@@ -6,7 +6,6 @@
 
 /// A way to break the code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(all(test, any(loom, shuttle))), expect(dead_code, reason = "planted by models only"))]
 pub(crate) enum Fault {
     /// A waiter is told after the lock was let go: it may be gone by then.
     SignalWithoutLock,

@@ -378,9 +378,11 @@ pub fn start_page() -> Result<StartPage, MapError> {
 /// The state of all memory.
 pub fn stats() -> MemoryStats {
     let map = map_of_memory();
+    // In a statement of its own, so that the lock is let go of before the heap's is taken, under which the heap grows.
+    let frames = FRAMES.lock().stats();
     MemoryStats {
         kinds: Kind::ALL.map(|kind| (kind, map.bytes(kind))),
-        frames: FRAMES.lock().stats(),
+        frames,
         heap: HEAP.stats(),
         table_bytes: TABLE_FRAMES.load(Ordering::Relaxed) * PAGE_SIZE,
         stack_bytes: stacks::stacks().map(|(_, stack)| stack.end - stack.start).sum(),

@@ -1,7 +1,7 @@
 //! What the checker found, and how it says so.
 //!
 //! The first line is the headline, the same words as in Linux. Then: what is being taken, what is held, and for each
-//! order on the way where it was first seen. The platform adds the caller's line at the end.
+//! order on the way where it was first seen. The platform adds the caller's line to the headline.
 
 use core::fmt;
 use core::panic::Location;
@@ -109,68 +109,65 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.finding {
             Finding::Circular { taking, held, back } => {
-                writeln!(f, "possible circular locking dependency detected")?;
-                writeln!(f, "  taking  {taking}")?;
-                writeln!(f, "  under   {held}")?;
-                writeln!(f, "  which closes a circle with the orders seen before:")?;
+                write!(f, "possible circular locking dependency detected")?;
+                write!(f, "\n  taking  {taking}")?;
+                write!(f, "\n  under   {held}")?;
+                write!(f, "\n  which closes a circle with the orders seen before:")?;
                 self.write_path(f, back)?;
             }
             Finding::Recursive { taking, held } => {
-                writeln!(f, "possible recursive locking detected")?;
-                writeln!(f, "  taking  {taking}")?;
-                writeln!(f, "  under   {held}")?;
+                write!(f, "possible recursive locking detected")?;
+                write!(f, "\n  taking  {taking}")?;
+                write!(f, "\n  under   {held}")?;
                 let which = if taking.address == held.address {
                     "the same lock"
                 } else {
                     "another lock of the class"
                 };
-                writeln!(f, "  which is {which}")?;
+                write!(f, "\n  which is {which}")?;
             }
             Finding::Inconsistent { class, irq, handler, exposed } => {
-                writeln!(f, "inconsistent lock state")?;
-                writeln!(f, "  {class}")?;
-                writeln!(f, "  a {} waits for it: {handler}", irq.handler())?;
-                writeln!(f, "  it is held with {}: {exposed}", irq.enabled())?;
+                write!(f, "inconsistent lock state")?;
+                write!(f, "\n  {class}")?;
+                write!(f, "\n  a {} waits for it: {handler}", irq.handler())?;
+                write!(f, "\n  it is held with {}: {exposed}", irq.enabled())?;
             }
             Finding::Inversion { irq, safe: (safe, handler), exposed: (exposed, mark), path } => {
-                writeln!(f, "{0}-safe -> {0}-unsafe lock order detected", irq.order())?;
-                writeln!(f, "  {safe}")?;
-                writeln!(f, "    a {} waits for it: {handler}", irq.handler())?;
-                writeln!(f, "  {exposed}")?;
-                writeln!(f, "    it is held with {}: {mark}", irq.enabled())?;
-                writeln!(f, "  the orders that lead from the first to the second:")?;
+                write!(f, "{0}-safe -> {0}-unsafe lock order detected", irq.order())?;
+                write!(f, "\n  {safe}")?;
+                write!(f, "\n    a {} waits for it: {handler}", irq.handler())?;
+                write!(f, "\n  {exposed}")?;
+                write!(f, "\n    it is held with {}: {mark}", irq.enabled())?;
+                write!(f, "\n  the orders that lead from the first to the second:")?;
                 self.write_path(f, path)?;
             }
             Finding::WaitContext { taking, why } => {
-                writeln!(f, "invalid wait context")?;
-                writeln!(f, "  taking  {taking}")?;
-                writeln!(f, "  {why}")?;
+                write!(f, "invalid wait context")?;
+                write!(f, "\n  taking  {taking}")?;
+                write!(f, "\n  {why}")?;
             }
             Finding::BadUnlock { label } => {
-                writeln!(f, "bad unlock balance detected")?;
-                writeln!(f, "  releasing {label}, which is not held")?;
+                write!(f, "bad unlock balance detected")?;
+                write!(f, "\n  releasing {label}, which is not held")?;
             }
             Finding::Freed { entry } => {
-                writeln!(f, "held lock freed")?;
-                writeln!(f, "  taken   {entry}")?;
+                write!(f, "held lock freed")?;
+                write!(f, "\n  taken   {entry}")?;
             }
             Finding::Full(what) => {
-                return write!(
-                    f,
-                    "the table of {what} is full; lock dependencies are no longer checked, noticed"
-                );
+                return write!(f, "the table of {what} is full; lock dependencies are no longer checked");
             }
         }
         if let Some(held) = self.held {
-            writeln!(f, "  held on CPU {}, the newest last:", self.cpu)?;
+            write!(f, "\n  held on CPU {}, the newest last:", self.cpu)?;
             if held.depth() == 0 {
-                writeln!(f, "    nothing")?;
+                write!(f, "\n    nothing")?;
             }
             for entry in held.entries() {
-                writeln!(f, "    {entry}")?;
+                write!(f, "\n    {entry}")?;
             }
         }
-        write!(f, "  noticed")
+        Ok(())
     }
 }
 
@@ -178,11 +175,11 @@ impl Text<'_> {
     fn write_path(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         for step in path.edges().iter().filter_map(|edge| (self.step)(*edge)) {
             let Step { from, to, held_at, waited_at } = step;
-            writeln!(f, "    {from} -> {to}")?;
-            writeln!(f, "      first seen: the former at {held_at}, the latter at {waited_at}")?;
+            write!(f, "\n    {from} -> {to}")?;
+            write!(f, "\n      first seen: the former at {held_at}, the latter at {waited_at}")?;
         }
         if path.cut {
-            writeln!(f, "    and more")?;
+            write!(f, "\n    and more")?;
         }
         Ok(())
     }

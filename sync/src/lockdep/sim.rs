@@ -60,11 +60,13 @@ impl Lock {
 pub(super) struct Sim {
     pub(super) checker: Box<Checker>,
     reports: RefCell<Vec<String>>,
+    /// The lines at which they were made.
+    pub(super) places: RefCell<Vec<&'static Location<'static>>>,
 }
 
 impl Sim {
     pub(super) fn new() -> Sim {
-        Sim { checker: Box::new(Checker::new()), reports: RefCell::default() }
+        Sim { checker: Box::new(Checker::new()), reports: RefCell::default(), places: RefCell::default() }
     }
 
     fn with_env<R>(&self, f: impl FnOnce(&Env<'_>) -> R) -> R {
@@ -73,7 +75,8 @@ impl Sim {
             self.checker.with_graph(|| panic!("a report is made with the graph locked"), |_| ());
             let step = |edge| self.checker.step(edge, core::hint::spin_loop);
             let text = Text { finding, held, cpu: CpuId::BOOT, step: &step };
-            self.reports.borrow_mut().push(std::format!("{text} at {at}"));
+            self.places.borrow_mut().push(at);
+            self.reports.borrow_mut().push(text.to_string());
         };
         f(&Env { relax: core::hint::spin_loop, report: &report })
     }

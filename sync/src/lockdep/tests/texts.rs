@@ -30,6 +30,9 @@ fn check(sim: &Sim, base: &Location<'_>, expected: &str) {
     assert_eq!(reports.len(), 1, "{reports:#?}");
     let text = shorten(&reports[0], base);
     assert_eq!(text, expected.trim(), "\n{text}\n");
+    // Reported for the line at which it came to light: the last one before the check.
+    let at = sim.places.take()[0].line();
+    assert_eq!(at + 1, Location::caller().line());
 }
 
 #[track_caller]
@@ -58,8 +61,7 @@ possible circular locking dependency detected
     B[2] -> C[3]
       first seen: the former at @2, the latter at @3
   held on CPU 0, the newest last:
-    C[3] for reading, at @4
-  noticed at @5");
+    C[3] for reading, at @4");
 }
 
 #[test]
@@ -75,8 +77,7 @@ possible recursive locking detected
   under   A[1], at @1
   which is the same lock
   held on CPU 0, the newest last:
-    A[1], at @1
-  noticed at @2");
+    A[1], at @1");
     let (sim, mut held) = (Sim::new(), Held::new());
     let base = here();
     sim.acquire(&mut held, Lock { instance: 1, ..lock(1) }, Acquire::WRITE, TASK);
@@ -87,8 +88,7 @@ possible recursive locking detected
   under   A[1], at @1
   which is another lock of the class
   held on CPU 0, the newest last:
-    A[1], at @1
-  noticed at @2");
+    A[1], at @1");
 }
 
 #[test]
@@ -105,8 +105,7 @@ inconsistent lock state
   a hardirq waits for it: taken at @1
   it is held with interrupts on: taken at @2, and switched on at @3
   held on CPU 0, the newest last:
-    A[1], at @2
-  noticed at @3");
+    A[1], at @2");
 }
 
 #[test]
@@ -128,8 +127,7 @@ irq-safe -> irq-unsafe lock order detected
     A[1] -> B[2]
       first seen: the former at @3, the latter at @4
   held on CPU 0, the newest last:
-    A[1], at @3
-  noticed at @4");
+    A[1], at @3");
     let (sim, mut held) = (Sim::new(), Held::new());
     let base = here();
     sim.nest(TASK_BH_OFF, &[(lock(1), Acquire::WRITE), (lock(2), Acquire::WRITE)]);
@@ -145,8 +143,7 @@ softirq-safe -> softirq-unsafe lock order detected
     A[1] -> B[2]
       first seen: the former at @1, the latter at @1
   held on CPU 0, the newest last:
-    nothing
-  noticed at @3");
+    nothing");
 }
 
 #[test]
@@ -162,8 +159,7 @@ invalid wait context
   taking  B[2], at @2
   who waits for it sleeps, under the spinning lock A[1], taken at @1
   held on CPU 0, the newest last:
-    A[1], at @1
-  noticed at @2");
+    A[1], at @1");
     let whys = [
         (mutex, HARDIRQ, "who waits for it sleeps, in an interrupt"),
         (mutex, TASK_PREEMPT_OFF, "who waits for it sleeps, with preemption off"),
@@ -180,8 +176,7 @@ invalid wait context
   taking  B[2], at @1
   {why}
   held on CPU 0, the newest last:
-    nothing
-  noticed at @1"));
+    nothing"));
     }
     let sim = Sim::new();
     let base = here();
@@ -189,8 +184,7 @@ invalid wait context
     check(&sim, base, "
 invalid wait context
   taking  A[1], at @1
-  nothing may be waited for in an NMI
-  noticed at @1");
+  nothing may be waited for in an NMI");
 }
 
 #[test]
@@ -203,17 +197,14 @@ fn unlocking_and_freeing() {
 bad unlock balance detected
   releasing A[1], which is not held
   held on CPU 0, the newest last:
-    nothing
-  noticed at @1");
+    nothing");
     let base = here();
-    sim.acquire(&mut held, lock(1), Acquire::WRITE, TASK);
-    sim.freed(&mut held, 0..usize::MAX);
+    sim.acquire(&mut held, lock(1), Acquire::WRITE, TASK); sim.freed(&mut held, 0..usize::MAX);
     check(&sim, base, "
 held lock freed
   taken   A[1], at @1
   held on CPU 0, the newest last:
-    A[1], at @1
-  noticed at @1");
+    A[1], at @1");
 }
 
 #[test]

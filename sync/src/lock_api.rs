@@ -39,7 +39,6 @@ pub struct RawSpinLock<F: Flavor = Task> {
 
 // SAFETY: `RawSpin` promises that one holds the lock at a time and that what holders do is ordered.
 unsafe impl<F: Flavor> RawMutex for RawSpinLock<F> {
-    #[expect(clippy::declare_interior_mutable_const, reason = "each use is meant to be a new lock")]
     const INIT: RawSpinLock<F> = RawSpinLock { raw: F::Raw::UNLOCKED };
 
     /// What the flavour switched off is switched on again on the CPU that did so.
@@ -118,7 +117,6 @@ impl<F: Flavor> RawRwSpinLock<F> {
 
 // SAFETY: a writer is inside alone, readers are without a writer, and what they do is ordered: invariants of `RawRw`.
 unsafe impl<F: Flavor> RawRwLock for RawRwSpinLock<F> {
-    #[expect(clippy::declare_interior_mutable_const, reason = "each use is meant to be a new lock")]
     const INIT: RawRwSpinLock<F> = RawRwSpinLock { raw: RawRw::new(), flavor: core::marker::PhantomData };
 
     /// What the flavour switched off is switched on again on the CPU that did so.

@@ -13,3 +13,4 @@ mod readonly;
 mod refcount;
 mod rwlock;
 mod seq;
+mod types;

@@ -298,13 +298,16 @@ mod messages {
     }
     sync::link_field! { struct InMailbox = Message => link: llist::Link<Own>; }
 
-    const FREE: Message = Message {
-        in_use: AtomicBool::new(false),
-        number: AtomicU32::new(0),
-        from: AtomicU32::new(0),
-        link: llist::Link::new_in(),
-    };
-    static SLOT: [[Message; SLOTS]; CPUS] = [const { [const { FREE }; SLOTS] }; CPUS];
+    static SLOT: [[Message; SLOTS]; CPUS] = [const {
+        [const {
+            Message {
+                in_use: AtomicBool::new(false),
+                number: AtomicU32::new(0),
+                from: AtomicU32::new(0),
+                link: llist::Link::new_in(),
+            }
+        }; SLOTS]
+    }; CPUS];
     static MAILBOX: LList<&'static Message, InMailbox> = LList::new();
     static OUT_OF_ORDER: AtomicU32 = AtomicU32::new(0);
     static ENOUGH: AtomicU32 = AtomicU32::new(0);

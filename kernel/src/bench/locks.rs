@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use hal::{MAX_CPUS, Native, Platform};
-use sync::{IrqSpinLock, SpinLock};
+use sync::{IrqSpinLock, Queued, RwLock, SpinLock, Task, Ticketed};
 
 use crate::console::machine::Machine;
 
@@ -36,6 +36,36 @@ pub const KINDS: &[Kind] = &[
         run: |round| {
             static LOCK: IrqSpinLock<u64> = IrqSpinLock::new(0);
             round.count(|| *LOCK.lock() += 1)
+        },
+    },
+    Kind {
+        name: "SpinLock, Ticketed",
+        run: |round| {
+            static LOCK: SpinLock<u64, Ticketed<Task>> = SpinLock::new(0);
+            round.count(|| *LOCK.lock() += 1)
+        },
+    },
+    Kind {
+        name: "SpinLock, Queued",
+        run: |round| {
+            static LOCK: SpinLock<u64, Queued<Task>> = SpinLock::new(0);
+            round.count(|| *LOCK.lock() += 1)
+        },
+    },
+    Kind {
+        name: "RwLock, write",
+        run: |round| {
+            static LOCK: RwLock<u64> = RwLock::new(0);
+            round.count(|| *LOCK.write() += 1)
+        },
+    },
+    Kind {
+        name: "RwLock, read",
+        run: |round| {
+            static LOCK: RwLock<u64> = RwLock::new(0);
+            round.count(|| {
+                black_box(*LOCK.read());
+            })
         },
     },
     Kind {

@@ -1,3 +1,7 @@
 //! Measurements of the kernel by itself, for the console's `bench`.
+//!
+//! [`locks`] has all CPUs fight over one lock, and counts who got it how often. [`operations`] asks what operations cost
+//! when nobody else wants anything.
 
 pub mod locks;
+pub mod operations;

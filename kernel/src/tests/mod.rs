@@ -6,6 +6,7 @@ mod clock;
 mod contexts;
 mod contract;
 mod interrupts;
+mod locks;
 #[cfg(any(feature = "lockdep", debug_assertions))]
 mod lockdep;
 mod memory;

@@ -5,16 +5,21 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use crate::bench::locks::{self, Outcome};
+use crate::bench::operations::{self, OPERATIONS};
 use crate::console::registry::{Command, CommandResult, Context, Failure, at_most};
 
 pub(super) static BENCH: Command = Command {
     name: "bench",
-    usage: "locks [SECONDS]",
-    help: "measures locks that all CPUs want\n\
+    usage: "insn|locks [SECONDS]",
+    help: "measures operations alone, and locks that all CPUs want\n\
+           `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
+           --icount 0` an instruction takes 1 ns, and the figures are the same in every run.\n\
            `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\
            otherwise. FAIR is the least served CPU's count over the most served one's, NS the time from one\n\
            acquisition to the next, by whomever.",
-    complete: |_, before| if before.is_empty() { alloc::vec!["locks".into()] } else { Vec::new() },
+    complete: |_, before| {
+        if before.is_empty() { alloc::vec!["insn".into(), "locks".into()] } else { Vec::new() }
+    },
     run: bench,
 };
 
@@ -24,10 +29,11 @@ const MOST_SECONDS: u64 = 60;
 fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     at_most(arguments, 2)?;
     match arguments {
+        ["insn"] => bench_operations(cx),
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
         [] => Err(Failure::Usage("what is to be measured?".into())),
-        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `locks`"))),
+        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `insn` or `locks`"))),
     }
 }
 
@@ -37,6 +43,24 @@ fn parse_seconds(text: &str) -> Result<u64, Failure> {
         _ => Err(Failure::Usage(alloc::format!(
             "`{text}` is not a number of seconds from 1 to {MOST_SECONDS}"
         ))),
+    }
+}
+
+fn bench_operations(cx: &mut Context<'_>) -> CommandResult {
+    writeln!(cx.out, "  {:<34} {:>9}", "OPERATION", "NS")?;
+    for operation in OPERATIONS {
+        writeln!(cx.out, "  {:<34} {:>9}", operation.name, Tenths(operations::measure(operation)))?;
+    }
+    writeln!(cx.out, "each net of the loop around it, which takes {}", Tenths(operations::measure_loop()))?;
+    Ok(())
+}
+
+/// A number of tenths, with its point.
+struct Tenths(u64);
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&alloc::format!("{}.{}", self.0 / 10, self.0 % 10))
     }
 }
 
@@ -72,6 +96,11 @@ mod tests {
         let mut out = String::new();
         write_outcome(&mut out, "SpinLock", &outcome).unwrap();
         assert_eq!(out, "  SpinLock                   12.55      79    67%  15000000 10100000\n");
+    }
+
+    #[test]
+    fn tenths_are_padded() {
+        assert_eq!(alloc::format!("{:>6}|", Tenths(123)), "  12.3|");
     }
 
     #[test]

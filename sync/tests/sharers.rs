@@ -76,25 +76,22 @@ impl Lock {
     }
 }
 
+/// What is left where nothing can be switched off.
+const WITHOUT_A_WAIT: &str = "[`try_lock`](SpinLock::try_lock) in the NMI, or no lock: a [`Latch`](crate::Latch), \
+                              an [`LList`](crate::llist::LList)";
+
 /// The table, as the documentation has it.
 fn table() -> String {
     // From the one that switches off the least.
     let locks = [lock::<Task>("SpinLock"), lock::<BottomHalf>("BhSpinLock"), lock::<Irq>("IrqSpinLock")];
-    let mut text = String::from("//");
-    text.clear();
-    text.push_str("| shared by ... | ... and | lock | while it is held |\n|---|---|---|---|\n");
+    let mut text = String::from("| shared by ... | ... and | lock | while it is held |\n|---|---|---|---|\n");
     for least in 0..CONTEXTS.len() {
         for most in least..CONTEXTS.len() {
             let (first, second) = (CONTEXTS[least].0, CONTEXTS[most].0);
             let found = locks.iter().find(|lock| lock.suits(least, most));
             let (name, off) = match found {
                 Some(lock) => (format!("[`{0}`](crate::{0})", lock.name), lock.switches_off()),
-                None => (
-                    "[`try_lock`](SpinLock::try_lock) in the NMI, or no lock: a [`Latch`](crate::Latch), \
-                          an [`LList`](crate::llist::LList)"
-                        .replace("          ", ""),
-                    "",
-                ),
+                None => (WITHOUT_A_WAIT.to_string(), ""),
             };
             text.push_str(&format!("| {first} | {second} | {name} | {off} |\n"));
         }

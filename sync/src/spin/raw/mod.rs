@@ -58,7 +58,6 @@ pub use ticket::TicketLock;
 pub unsafe trait RawSpin: Sized + Send + Sync + 'static {
     /// A lock that nobody holds.
     #[cfg(not(loom))]
-    #[expect(clippy::declare_interior_mutable_const, reason = "each use is meant to be a new lock")]
     const UNLOCKED: Self;
 
     /// A lock that nobody holds. The model checker's atomics cannot be made in constants.
@@ -116,7 +115,6 @@ pub(crate) use unlocked;
 macro_rules! declare_unlocked {
     ($value:expr) => {
         #[cfg(not(loom))]
-        #[expect(clippy::declare_interior_mutable_const, reason = "each use is meant to be a new lock")]
         const UNLOCKED: Self = $value;
 
         #[cfg(loom)]

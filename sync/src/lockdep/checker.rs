@@ -23,13 +23,15 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, 
 use hal::context::Context;
 
 use super::class::{Identity, Label};
-use super::graph::{CLASSES, ClassId, EDGES, Full, Graph, SITES, Strength};
+use super::follow::{Kind, follow_use, inversion_through};
+use super::graph::{CLASSES, ClassId, Full, Graph, SITES, Strength};
 use super::held::{Entry, Held, level_of};
 use super::map::{Acquire, Level, Subclass, WaitType};
 use super::report::{Finding, Wrong};
-use super::search::{Direction, Path, Place, Step};
+use super::search::{Direction, Place, Step};
+use super::summary::Summary;
 use super::usage::{Irq, Mark, Usage, Use};
-use super::verdicts::{CHAINS, Verdicts};
+use super::verdicts::Verdicts;
 
 /// How many places that wait in an NMI are told apart.
 const NMI_PLACES: usize = 16;
@@ -103,17 +105,6 @@ impl Here {
 pub(super) struct Env<'a> {
     pub(super) relax: fn(),
     pub(super) report: &'a dyn Fn(&Finding, Option<&Held>, &'static Location<'static>),
-}
-
-/// Kinds of reports, of which each is made once for the same classes.
-#[derive(Clone, Copy)]
-enum Kind {
-    Circular,
-    Recursive,
-    Inconsistent,
-    Inversion,
-    WaitContext,
-    BadUnlock,
 }
 
 impl Checker {
@@ -491,119 +482,5 @@ impl Default for Checker {
 impl fmt::Debug for Checker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checker").field("is_checking", &self.is_checking()).finish_non_exhaustive()
-    }
-}
-
-/// The strongest way in which handlers wait for the class at the end of a path that departs as `place` says, if that
-/// blocks them.
-fn handler_waits(graph: &Graph, place: Place, irq: Irq) -> Option<Use> {
-    let is_so = |weak: &bool| {
-        graph.usage(place.class).has(Use::InHandler { irq, weak: *weak }) && place.blocks(*weak)
-    };
-    [false, true].into_iter().find(is_so).map(|weak| Use::InHandler { irq, weak })
-}
-
-/// The same for being held where handlers come, for a path that arrives as `place` says.
-fn held_exposed(graph: &Graph, place: Place, irq: Irq) -> Option<Use> {
-    let is_so =
-        |weak: &bool| graph.usage(place.class).has(Use::Exposed { irq, weak: *weak }) && place.blocks(*weak);
-    [false, true].into_iter().find(is_so).map(|weak| Use::Exposed { irq, weak })
-}
-
-/// What a new fact about `class` makes wrong.
-fn follow_use(graph: &mut Graph, class: ClassId, what: Use) -> Option<Finding> {
-    let (irq, goal, direction) = match what {
-        Use::InHandler { irq, weak } => {
-            let start = Place { class, weak };
-            let goal = graph.search(start, Direction::Forward, |g, p| held_exposed(g, p, irq).is_some())?;
-            (irq, goal, Direction::Forward)
-        }
-        Use::Exposed { irq, weak } => {
-            let start = Place { class, weak };
-            let goal = graph.search(start, Direction::Backward, |g, p| handler_waits(g, p, irq).is_some())?;
-            (irq, goal, Direction::Backward)
-        }
-    };
-    let path = graph.path_to(goal, direction);
-    let (safe, handler, exposed, held) = match direction {
-        Direction::Forward => (class, what, goal.class, held_exposed(graph, goal, irq)?),
-        Direction::Backward => (goal.class, handler_waits(graph, goal, irq)?, class, what),
-    };
-    let (handler, held) = (graph.mark(safe, handler), graph.mark(exposed, held));
-    let label = graph.label(safe)?;
-    if safe == exposed {
-        return graph
-            .is_news(Kind::Inconsistent as u8 | (irq as u8) << 4, safe, safe)
-            .then_some(Finding::Inconsistent { class: label, irq, handler, exposed: held });
-    }
-    inversion(graph, irq, (safe, handler), (exposed, held), path)
-}
-
-/// The path through a new edge from a class that handlers wait for to one that is held where they come.
-fn inversion_through(
-    graph: &mut Graph,
-    departs: Place,
-    edge: u16,
-    arrives: Place,
-    irq: Irq,
-) -> Option<Finding> {
-    let safe = graph.search(departs, Direction::Backward, |g, p| handler_waits(g, p, irq).is_some())?;
-    let before = graph.path_to(safe, Direction::Backward);
-    let exposed = graph.search(arrives, Direction::Forward, |g, p| held_exposed(g, p, irq).is_some())?;
-    let after = graph.path_to(exposed, Direction::Forward);
-    let path = before.joined(edge, &after);
-    let handler = graph.mark(safe.class, handler_waits(graph, safe, irq)?);
-    let held = graph.mark(exposed.class, held_exposed(graph, exposed, irq)?);
-    inversion(graph, irq, (safe.class, handler), (exposed.class, held), path)
-}
-
-fn inversion(
-    graph: &mut Graph,
-    irq: Irq,
-    (safe, handler): (ClassId, Mark),
-    (exposed, held): (ClassId, Mark),
-    path: Path,
-) -> Option<Finding> {
-    if !graph.is_news(Kind::Inversion as u8 | (irq as u8) << 4, safe, exposed) {
-        return None;
-    }
-    Some(Finding::Inversion {
-        irq,
-        safe: (graph.label(safe)?, handler),
-        exposed: (graph.label(exposed)?, held),
-        path,
-    })
-}
-
-/// How much a [`Checker`] knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Summary {
-    /// No table has run full.
-    pub is_checking: bool,
-    /// Places that create locks.
-    pub sites: usize,
-    /// Classes: places times the subclasses in use.
-    pub classes: usize,
-    /// Orders: pairs of classes, by how the locks were held and waited for.
-    pub orders: usize,
-    /// Chains of held locks that have been examined.
-    pub chains: usize,
-    /// How often a chain was examined that there was no room to remember.
-    pub chains_turned_away: usize,
-    /// The most locks that a task held at a time.
-    pub deepest: usize,
-    /// How often something was reported.
-    pub reports: usize,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.is_checking { "checking" } else { "stopped: a table is full" };
-        writeln!(f, "lock dependencies: {state}; {} reports", self.reports)?;
-        writeln!(f, "  sites    {:>6} of {}", self.sites, SITES - 1)?;
-        writeln!(f, "  classes  {:>6} of {}", self.classes, CLASSES - 1)?;
-        writeln!(f, "  orders   {:>6} of {}", self.orders, EDGES - 1)?;
-        writeln!(f, "  chains   {:>6} of {CHAINS}", self.chains)?;
-        writeln!(f, "  deepest  {:>6} of {}", self.deepest, super::held::DEPTH)
     }
 }

@@ -56,8 +56,8 @@
 //! # delete_sync();
 //! ```
 //!
-//! Read in this order: `map.rs` (what locks say), `graph.rs` (the idea), `usage.rs`, `search.rs`, `held.rs`,
-//! `checker.rs` (what happens at each acquisition), `shell.rs` (where the platform comes in), `report.rs`.
+//! Read in this order: `map.rs` (what locks say), `graph.rs` (the idea), `usage.rs`, `search.rs`, `follow.rs`,
+//! `held.rs`, `checker.rs` (what happens at each acquisition), `shell.rs` (where the platform comes in), `report.rs`.
 
 mod map;
 
@@ -86,18 +86,20 @@ macro_rules! checker {
 checker! {
     mod checker;
     mod class;
+    mod follow;
     mod graph;
     mod held;
     mod report;
     mod search;
     mod shell;
+    mod summary;
     mod usage;
     mod verdicts;
 }
 
 #[cfg(not(any(loom, shuttle)))]
 pub use self::{
-    checker::{Checker, Summary},
+    checker::Checker,
     class::Label,
     graph::{CLASSES, EDGES, SITES},
     held::{DEPTH, HeldStack},
@@ -105,6 +107,7 @@ pub use self::{
         bottom_halves_coming_on, check_no_locks_freed, class, install, interrupts_coming_on, summary,
         uninstall, write_held,
     },
+    summary::Summary,
     usage::Usage,
     verdicts::CHAINS,
 };

@@ -11,10 +11,11 @@ use hal::context::{Context, SOFTIRQ_MASK};
 use hal::platform::{Report, Severity};
 
 use super::ENABLED;
-use super::checker::{Checker, Env, Here, Summary, Taking};
+use super::checker::{Checker, Env, Here, Taking};
 use super::class::Label;
 use super::held::{Held, HeldStack};
 use super::report::{Finding, Text};
+use super::summary::Summary;
 use super::usage::Usage;
 
 /// Has the executing CPU's locks checked from now on, by `checker`, with `held` for what its running task holds.

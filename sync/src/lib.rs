@@ -30,6 +30,9 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(all(test, shuttle))]
+#[path = "../tests/support/shuttled.rs"]
+mod shuttle_platform;
 #[cfg(all(test, not(loom)))]
 #[expect(dead_code, reason = "integration tests use the rest of it")]
 #[path = "../tests/support/mod.rs"]
@@ -37,11 +40,9 @@ mod test_platform;
 #[cfg(all(test, loom))]
 #[path = "../tests/support/modelled.rs"]
 mod test_platform;
-#[cfg(all(test, shuttle))]
-#[path = "../tests/support/shuttled.rs"]
-mod shuttle_platform;
 
 pub mod bh;
+pub mod bit_lock;
 mod channel;
 mod completion;
 mod condvar;
@@ -59,20 +60,20 @@ pub mod lockdep;
 mod made;
 pub mod migrate;
 mod mutex;
+pub mod percpu_ref;
 pub mod preempt;
 mod primitives;
-pub mod bit_lock;
-pub mod percpu_ref;
 pub mod refcount;
 pub mod rwlock;
-pub mod seq;
 mod rwsem;
 mod semaphore;
+pub mod seq;
 pub mod spin;
 mod task_cx;
 pub mod wait;
 
 pub use bh::BhGuard;
+pub use bit_lock::BitSpinLock;
 pub use channel::{Channel, ReceiveError, SendError};
 pub use completion::Completion;
 pub use condvar::Condvar;
@@ -82,13 +83,12 @@ pub use irq::IrqGuard;
 pub use local::LocalLock;
 pub use migrate::MigrateGuard;
 pub use mutex::{Mutex, MutexGuard};
-pub use preempt::PreemptGuard;
-pub use rwsem::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
-pub use semaphore::Semaphore;
-pub use bit_lock::BitSpinLock;
 pub use percpu_ref::PerCpuRef;
+pub use preempt::PreemptGuard;
 pub use refcount::RefCount;
 pub use rwlock::{IrqRwLock, RwLock};
+pub use rwsem::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
+pub use semaphore::Semaphore;
 pub use seq::{IrqSeqLock, Latch, SeqCount, SeqLock};
 pub use spin::{BhSpinLock, IrqSpinLock, Queued, SpinLock, Ticketed};
 pub use task_cx::TaskCx;

@@ -8,6 +8,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use hal::{CpuId, Platform, percpu};
+use sync::context::HardirqGuard;
 use sync::list::{self, List};
 use sync::llist::{self, LList};
 use sync::{Irq, SpinLock, Task};
@@ -22,7 +23,7 @@ struct Exercise {
     /// Both CPUs do it, in task context.
     work: fn(CpuId),
     /// Both CPUs' timer interrupts do it meanwhile.
-    on_timer: Option<fn(CpuId)>,
+    on_timer: Option<fn(&HardirqGuard<Own>)>,
     /// The boot CPU's look at the result: how often a lock was taken, or what is wrong.
     judge: fn() -> Result<u32, &'static str>,
 }
@@ -101,12 +102,12 @@ pub(crate) fn take_part(cpu: CpuId) -> ! {
 }
 
 /// The timer interrupt of the executing CPU.
-pub(crate) fn on_timer() {
+pub(crate) fn on_timer(serving: &HardirqGuard<Own>) {
     // Relaxed: an exercise begins and ends at meetings, and does not mind a tick more.
     if let Some(exercise) = EXERCISES.get(CURRENT.load(Ordering::Relaxed))
         && let Some(on_timer) = exercise.on_timer
     {
-        on_timer(Own::cpu());
+        on_timer(serving);
     }
 }
 
@@ -202,8 +203,9 @@ mod interrupts {
         }
     }
 
-    fn on_timer(_: CpuId) {
-        let mut turn = TURN.lock();
+    fn on_timer(serving: &HardirqGuard<Own>) {
+        // Interrupts are off in here, so there is nothing to switch off.
+        let mut turn = TURN.lock_with(serving);
         turn.visit();
         // With the lock held, so that the judge sees both or neither.
         BY_INTERRUPT.inc();
@@ -320,7 +322,8 @@ mod messages {
     pub(super) const EXERCISE: Exercise =
         Exercise { name: "messages from interrupts", work, on_timer: Some(on_timer), judge };
 
-    fn on_timer(cpu: CpuId) {
+    fn on_timer(_: &HardirqGuard<Own>) {
+        let cpu = Own::cpu();
         let number = SENT.read();
         let message = &SLOT[cpu.index()][number as usize % SLOTS];
         // All are on their way if the task is slow; then there is nothing to send with.

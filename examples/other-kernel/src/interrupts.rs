@@ -3,8 +3,9 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hal::context::{HARDIRQ_UNIT, IRQ_DEPTH};
+use hal::context::IRQ_DEPTH;
 use hal::{CpuId, Platform, percpu};
+use sync::Cpu;
 
 use crate::platform::{self, Own};
 use crate::{exercises, machine};
@@ -171,16 +172,17 @@ pub(crate) fn send_startup_to_others(page: usize) {
 extern "C" fn interrupt(vector: usize) {
     // The CPU cleared the flag: one party more that wants interrupts off.
     IRQ_DEPTH.inc();
-    Own::preempt_add(HARDIRQ_UNIT);
+    // SAFETY: this is the entry; interrupts are off and counted until after the guard is gone, and none nests here.
+    let serving = unsafe { Cpu::<Own>::enter_hardirq() };
     match vector {
         TIMER => {
             TICKS.inc();
-            exercises::on_timer();
+            exercises::on_timer(&serving);
         }
         _ => platform::accept_resched_request(),
     }
     write(register::END_OF_INTERRUPT, 0);
-    Own::preempt_sub(HARDIRQ_UNIT);
+    drop(serving);
     platform::leave_interrupt();
     // The return from the interrupt sets the flag, which was set when it came.
     IRQ_DEPTH.dec();

@@ -15,7 +15,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use sync::llist::{self, LList};
 use sync::{
     BottomHalf, Flavor, Irq, IrqRwLock, IrqSeqLock, Latch, Queued, RwLock, SeqLock, SpinLock, Task, Ticketed,
-    irq,
+    bh, irq,
 };
 
 use crate::testing::irq::{Source, send_call, set_hook};
@@ -134,8 +134,9 @@ fn hold(contest: &'static Contest) -> Outcome {
     nmi::set_hook(None);
     set_hook(Source::Call, None);
     set_hook(Source::Timer, None);
-    // Whoever was in an interrupt when the hooks went is out of it when its task runs.
-    cpus::run_on_all(&|_| {});
+    // Whoever was in an interrupt when the hooks went is out of it when its task runs. Enabling bottom halves serves
+    // what was raised last.
+    cpus::run_on_all(&|_| drop(bh::disable()));
     softirq::set_handler(VECTOR, None);
 
     check_eq!(all_visits(Visit::Disturbed), 0);

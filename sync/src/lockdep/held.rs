@@ -188,14 +188,8 @@ impl Held {
         self.slots.copy_within(at + 1..self.depth, at);
         self.depth -= 1;
         self.slots[self.depth] = None;
-        // The chain above is another one now.
-        for i in at..self.depth {
-            let below = i.checked_sub(1).and_then(|i| self.slots[i]);
-            if let Some(entry) = &mut self.slots[i] {
-                let before = below.filter(|below| below.level == entry.level);
-                entry.key = chain_key(before.map_or(0, |below| below.key), entry);
-            }
-        }
+        // What was taken after it keeps its key, which names a chain with more in it. Whoever examined that one has seen
+        // all orders of this one: what is below the removed lock leads to what is above through it.
         true
     }
 }

@@ -81,7 +81,7 @@ impl Use {
     }
 }
 
-/// All that is known about a class in this respect: a set of [`Use`]s.
+/// All that is known about a class in this respect: a set of `Use`s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage(pub(super) u8);
 

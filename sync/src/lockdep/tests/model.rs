@@ -75,11 +75,8 @@ pub(super) struct Routine {
 
 impl Routine {
     fn lets_in(&self, irq: Irq) -> bool {
-        match (self.handler, self.keeps_off, irq) {
-            (Some(Irq::Hard), ..) | (_, Some(Irq::Hard), _) => false,
-            (Some(Irq::Soft), _, Irq::Soft) | (_, Some(Irq::Soft), Irq::Soft) => false,
-            _ => true,
-        }
+        let keeps_out = |by: Option<Irq>| by == Some(Irq::Hard) || by == Some(irq);
+        !keeps_out(self.handler) && !keeps_out(self.keeps_off)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The checker against the models, on random programs.
 
+use std::string::String;
 use std::vec::Vec;
 
 use proptest::collection::vec;
@@ -49,11 +50,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// A context: which handler it is, and what it holds.
+type Holding = (Option<Irq>, Vec<(Lock, Mode)>);
+
 /// One CPU, as the model sees it.
 #[derive(Default)]
 struct Cpu {
-    /// What each context holds, the task's first; which handler it is.
-    contexts: Vec<(Option<Irq>, Vec<(Lock, Mode)>)>,
+    /// The task's context first, then those that interrupt.
+    contexts: Vec<Holding>,
     irqs_off: bool,
     bh_off: bool,
 }
@@ -182,7 +186,7 @@ fn deep_routine() -> impl Strategy<Value = Routine> {
 }
 
 /// Shows each routine to the checker, once; returns what it reports.
-fn reports_of(routines: &[Routine]) -> Vec<std::string::String> {
+fn reports_of(routines: &[Routine]) -> Vec<String> {
     let sim = Sim::new();
     for Routine { handler, keeps_off, locks } in routines {
         let here = match (handler, keeps_off) {

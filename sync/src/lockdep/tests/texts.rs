@@ -2,6 +2,7 @@
 
 use core::panic::Location;
 use std::string::{String, ToString};
+use std::vec::Vec;
 
 use crate::lockdep::held::Held;
 use crate::lockdep::map::{Acquire, Level, WaitType};
@@ -210,7 +211,7 @@ held lock freed
 #[test]
 fn a_long_path_is_cut() {
     let sim = Sim::new();
-    let locks: std::vec::Vec<_> = (1..=40).map(|n| (lock(n), Acquire::WRITE)).collect();
+    let locks: Vec<_> = (1..=40).map(|n| (lock(n), Acquire::WRITE)).collect();
     sim.nest(TASK, &locks);
     sim.nest(TASK, &[locks[39], locks[0]]);
     let reports = sim.take();

@@ -19,6 +19,11 @@ use crate::context::Context;
 /// Unless said otherwise each function may be called in every context (task, softirq, hardirq, NMI), never blocks and
 /// costs a few instructions.
 ///
+/// Nothing above the platform sees interrupts begin and end, so their entry is the platform's: with the interrupt flag
+/// off it adds one to the interrupt depth and one unit of the kind ([`crate::context`]) to the preempt word, runs the
+/// handler, and takes the unit away. Then it serves softirqs and reschedules, if the word and the interrupted code's
+/// interrupt flag allow that, and takes its one from the depth. An NMI's entry does the counting and nothing else.
+///
 /// # Safety
 /// Locks, per-CPU data and RCU are built on these promises; code above relies on them for memory safety:
 /// * Between `preempt_disable` and the matching `preempt_enable`, and between `irq_disable` and `irq_enable`, the
@@ -47,8 +52,8 @@ pub unsafe trait Platform: Sized + 'static {
     /// Whether `cpu` is running and takes interrupts. May change at any time unless the caller holds hotplug off.
     fn is_online(cpu: CpuId) -> bool;
 
-    /// Interrupts `cpu` soon, so that it notices what was stored for it: a due reschedule, a raised softirq. Everything
-    /// that the caller stored before is visible to what runs there. Does nothing for a CPU that is not online.
+    /// Interrupts `cpu`, which may be the caller's own, soon, so that it notices what was stored for it: a due reschedule,
+    /// a raised softirq. Everything that the caller stored before is visible to what runs there. Does nothing for a CPU that is not online.
     /// Linux: `smp_send_reschedule`. Cost: one IPI.
     fn kick(cpu: CpuId);
 
@@ -105,7 +110,8 @@ pub unsafe trait Platform: Sized + 'static {
     /// want to `check_resched`. Compiler barrier.
     fn irq_enable() -> bool;
 
-    /// How many `irq_disable`s (and interrupts being served) are outstanding on this CPU.
+    /// How many `irq_disable`s (and interrupts being served) are outstanding on this CPU. A CPU starts with 1, because it
+    /// starts with interrupts off.
     fn irq_depth() -> u32;
 
     // ---- Waiting, time, order ----
@@ -131,7 +137,8 @@ pub unsafe trait Platform: Sized + 'static {
     fn now_ns() -> u64;
 
     /// The cheap side of an asymmetric fence: at least a compiler barrier. If one side executes `fence_light` and the
-    /// other `fence_heavy`, they order memory as two full fences would.
+    /// other `fence_heavy`, they order memory as two full fences would. A platform that cannot, or need not, interrupt
+    /// the others makes both of them full fences.
     fn fence_light();
 
     /// The dear side: a full fence that also acts on every CPU that may be between the accesses around a `fence_light`.

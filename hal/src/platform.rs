@@ -53,7 +53,8 @@ pub unsafe trait Platform: Sized + 'static {
     fn is_online(cpu: CpuId) -> bool;
 
     /// Interrupts `cpu`, which may be the caller's own, soon, so that it notices what was stored for it: a due reschedule,
-    /// a raised softirq. Everything that the caller stored before is visible to what runs there. Does nothing for a CPU that is not online.
+    /// a raised softirq. Everything that the caller stored before is visible to what runs there. Does nothing for a CPU
+    /// that is not online.
     /// Linux: `smp_send_reschedule`. Cost: one IPI.
     fn kick(cpu: CpuId);
 

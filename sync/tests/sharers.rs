@@ -85,9 +85,8 @@ fn table() -> String {
     // From the one that switches off the least.
     let locks = [lock::<Task>("SpinLock"), lock::<BottomHalf>("BhSpinLock"), lock::<Irq>("IrqSpinLock")];
     let mut text = String::from("| shared by ... | ... and | lock | while it is held |\n|---|---|---|---|\n");
-    for least in 0..CONTEXTS.len() {
-        for most in least..CONTEXTS.len() {
-            let (first, second) = (CONTEXTS[least].0, CONTEXTS[most].0);
+    for (least, (first, ..)) in CONTEXTS.iter().enumerate() {
+        for (most, (second, ..)) in CONTEXTS.iter().enumerate().skip(least) {
             let found = locks.iter().find(|lock| lock.suits(least, most));
             let (name, off) = match found {
                 Some(lock) => (format!("[`{0}`](crate::{0})", lock.name), lock.switches_off()),

@@ -1,7 +1,7 @@
 //! Another kernel: what somebody writes who wants Quiesce's locks and lists and has a machine layer already.
 //!
-//! It boots by PVH, starts a second CPU, takes timer interrupts on both, runs what is in [`exercises`], says how that
-//! went and leaves. Nothing of Quiesce's own machine is in it. [`platform`] is the page that makes the crates work here;
+//! It boots by PVH, starts a second CPU, takes timer interrupts on both, runs what is in `exercises.rs`, says how that
+//! went and leaves. Nothing of Quiesce's own machine is in it. `platform.rs` is the page that makes the crates work here;
 //! the other files are what any kernel has. The README goes through them in the order in which one writes them.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,7 +1,7 @@
 //! What operations cost on one CPU when nobody else wants anything.
 //!
-//! 1. A loop does the operation [`TIMES`] times, and is timed as a whole. The same loop around nothing is subtracted.
-//! 2. That is done [`TRIES`] times and the shortest counts: a timer interrupt that comes in between makes a try longer,
+//! 1. A loop does the operation `TIMES` times, and is timed as a whole. The same loop around nothing is subtracted.
+//! 2. That is done `TRIES` times and the shortest counts: a timer interrupt that comes in between makes a try longer,
 //!    and a try is so short that most see none.
 //! 3. Under an emulator that counts an instruction as a nanosecond (`--icount 0`) the nanoseconds are instructions, the
 //!    same in every run.
@@ -25,7 +25,7 @@ const TRIES: u32 = 25;
 pub struct Operation {
     /// What the table calls it.
     pub name: &'static str,
-    /// Does it [`TIMES`] times.
+    /// Does it `TIMES` times.
     run: fn(),
 }
 

@@ -6,9 +6,9 @@ mod clock;
 mod contexts;
 mod contract;
 mod interrupts;
-mod locks;
 #[cfg(any(feature = "lockdep", debug_assertions))]
 mod lockdep;
+mod locks;
 mod memory;
 mod messages;
 mod percpu;

@@ -2,7 +2,7 @@
 //! size and no cost in others.
 //!
 //! * A CPU that waits for a lock that it holds itself waits for ever: `spinlock recursion`.
-//! * A wait of [`LOCKUP_NS`] is no wait any more: `spinlock lockup suspected`. It goes on all the same.
+//! * A wait of `LOCKUP_NS` is no wait any more: `spinlock lockup suspected`. It goes on all the same.
 //! * A lock is given up by who took it, on the same CPU: else `spinlock wrong owner`.
 //! * A function whose caller must hold a lock says so: else `spinlock not held`.
 

@@ -5,6 +5,7 @@ use std::vec;
 use crate::lockdep::held::{DEPTH, Held};
 use crate::lockdep::map::{Acquire, Level, WaitType};
 use crate::lockdep::sim::*;
+use crate::lockdep::verdicts::{CHAINS, Verdicts};
 
 const WRONG: &str = "invalid wait context";
 
@@ -118,11 +119,26 @@ fn a_stack_that_is_full_keeps_its_balance() {
 }
 
 #[test]
-fn a_known_chain_is_not_examined_again() {
+fn what_is_known_does_not_grow() {
     let sim = Sim::new();
     for _ in 0..1000 {
         sim.nest(TASK, &[(lock(1), Acquire::WRITE), (lock(2), Acquire::WRITE), (lock(3), Acquire::WRITE)]);
     }
     let summary = sim.checker.summary(|| ());
     assert_eq!((summary.classes, summary.orders, summary.chains, summary.deepest), (3, 2, 3, 3));
+}
+
+#[test]
+fn verdicts_are_remembered_while_there_is_room() {
+    let verdicts = std::boxed::Box::new(Verdicts::new());
+    // All of these want the same slot, and there are eight for it.
+    let keys = (1..=9).map(|n| 7 + n * CHAINS as u64);
+    for (n, key) in keys.clone().enumerate() {
+        assert!(!verdicts.knows(key));
+        verdicts.insert(key);
+        verdicts.insert(key);
+        assert_eq!(verdicts.knows(key), n < 8);
+        assert!(keys.clone().take(n.min(8)).all(|key| verdicts.knows(key)));
+    }
+    assert_eq!((verdicts.count(), verdicts.turned_away()), (8, 2));
 }

@@ -130,7 +130,7 @@ fn what_is_known_does_not_grow() {
 
 #[test]
 fn verdicts_are_remembered_while_there_is_room() {
-    let verdicts = std::boxed::Box::new(Verdicts::new());
+    let verdicts = Box::new(Verdicts::new());
     // All of these want the same slot, and there are eight for it.
     let keys = (1..=9).map(|n| 7 + n * CHAINS as u64);
     for (n, key) in keys.clone().enumerate() {

@@ -113,6 +113,19 @@ pub unsafe fn enter_hardirq() -> HardirqGuard {
 /// # Safety
 /// Nothing forbids softirqs: no interrupt is being served, bottom halves are enabled. The guard is dropped before the
 /// interrupted code goes on.
+///
+/// ```
+/// use sync::BhSpinLock;
+/// use sync::context::{enter_softirq, in_hardirq, in_serving_softirq, in_task};
+///
+/// let seen = BhSpinLock::new(0);
+/// // SAFETY: this is a task, which serves softirqs itself here; the guard goes before it goes on.
+/// let serving = unsafe { enter_softirq() };
+/// assert!(in_serving_softirq() && !in_hardirq() && !in_task());
+/// *seen.lock_with(&serving) += 1; // no other softirq comes here meanwhile
+/// drop(serving);
+/// assert!(!in_serving_softirq() && in_task());
+/// ```
 #[inline(always)]
 pub unsafe fn enter_softirq() -> SoftirqGuard {
     SoftirqGuard::new()
@@ -125,6 +138,17 @@ pub unsafe fn enter_softirq() -> SoftirqGuard {
 /// # Safety
 /// The caller is the NMI's entry (or a simulation of one). The guard is dropped before the interrupted code goes on.
 /// At most 15 nest.
+///
+/// ```
+/// use sync::context::{enter_nmi, in_hardirq, in_nmi, in_task};
+///
+/// // SAFETY: a simulation; the guards go before what they interrupt goes on.
+/// let (outer, inner) = unsafe { (enter_nmi(), enter_nmi()) };
+/// drop(inner);
+/// assert!(in_nmi() && !in_hardirq() && !in_task());
+/// drop(outer);
+/// assert!(!in_nmi() && in_task());
+/// ```
 #[inline(always)]
 pub unsafe fn enter_nmi() -> NmiGuard {
     NmiGuard::new()

@@ -41,12 +41,11 @@ impl IstStack {
 pub(crate) const KERNEL_CODE: u16 = 0x08;
 
 /// The hardware's layout of the state segment aligns its stack pointers to 4 bytes only: the first is 4 bytes from its
-/// start. `shift` puts them on 8-byte boundaries, so that each is stored in one access.
+/// start. `_shift` puts them on 8-byte boundaries, so that each is stored in one access.
 #[repr(C, align(8))]
 struct Tables {
     segments: UnsafeCell<GlobalDescriptorTable>,
-    #[expect(dead_code, reason = "it is there for its size")]
-    shift: u32,
+    _shift: u32,
     state: UnsafeCell<TaskStateSegment>,
 }
 
@@ -58,7 +57,7 @@ percpu! {
     /// This CPU's segment table and task state segment. Written by `set_stacks` and `load` before the CPU uses them.
     static TABLES: Tables = Tables {
         segments: UnsafeCell::new(GlobalDescriptorTable::new()),
-        shift: 0,
+        _shift: 0,
         state: UnsafeCell::new(TaskStateSegment::new()),
     };
 }

@@ -209,8 +209,8 @@ fn taking_a_held_lock_again_is_reported_with_both_lines() {
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(lock.lock())));
     let message = *again.expect_err("reported").downcast::<String>().expect("formatted");
     let expected = format!(
-        "BUG: spinlock recursion on CPU#{}: it waits for a lock that it has held since {file}:{first_line}:",
-        Journaling::cpu_number(),
+        "BUG: spinlock recursion on CPU#{cpu}: it waits for a lock that CPU#{cpu} has held since {file}:{first_line}:",
+        cpu = Journaling::cpu_number(),
         file = file!(),
     );
     assert!(message.starts_with(&expected), "{message}");

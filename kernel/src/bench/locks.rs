@@ -22,58 +22,56 @@ pub struct Kind {
     run: fn(&Round) -> u64,
 }
 
+/// On cache lines of its own.
+#[repr(align(64))]
+struct Apart<T>(T);
+
+/// Everything that all CPUs touch, in one page: how a lock does must not depend on whether an emulator's table of
+/// translated addresses has room for its page and another one at the same time.
+#[repr(C, align(4096))]
+struct Contested {
+    /// The time is up.
+    over: Apart<AtomicBool>,
+    spin: Apart<SpinLock<u64>>,
+    irq: Apart<IrqSpinLock<u64>>,
+    ticketed: Apart<SpinLock<u64, Ticketed<Task>>>,
+    queued: Apart<SpinLock<u64, Queued<Task>>>,
+    rw: Apart<RwLock<u64>>,
+    count: Apart<AtomicU64>,
+}
+
+static CONTESTED: Contested = Contested {
+    over: Apart(AtomicBool::new(false)),
+    spin: Apart(SpinLock::new(0)),
+    irq: Apart(IrqSpinLock::new(0)),
+    ticketed: Apart(SpinLock::new(0)),
+    queued: Apart(SpinLock::new(0)),
+    rw: Apart(RwLock::new(0)),
+    count: Apart(AtomicU64::new(0)),
+};
+
+const _: () = assert!(size_of::<Contested>() == 4096);
+
 /// What is measured, in the order of the table.
 pub const KINDS: &[Kind] = &[
-    Kind {
-        name: "SpinLock",
-        run: |round| {
-            static LOCK: SpinLock<u64> = SpinLock::new(0);
-            round.count(|| *LOCK.lock() += 1)
-        },
-    },
-    Kind {
-        name: "IrqSpinLock",
-        run: |round| {
-            static LOCK: IrqSpinLock<u64> = IrqSpinLock::new(0);
-            round.count(|| *LOCK.lock() += 1)
-        },
-    },
-    Kind {
-        name: "SpinLock, Ticketed",
-        run: |round| {
-            static LOCK: SpinLock<u64, Ticketed<Task>> = SpinLock::new(0);
-            round.count(|| *LOCK.lock() += 1)
-        },
-    },
-    Kind {
-        name: "SpinLock, Queued",
-        run: |round| {
-            static LOCK: SpinLock<u64, Queued<Task>> = SpinLock::new(0);
-            round.count(|| *LOCK.lock() += 1)
-        },
-    },
-    Kind {
-        name: "RwLock, write",
-        run: |round| {
-            static LOCK: RwLock<u64> = RwLock::new(0);
-            round.count(|| *LOCK.write() += 1)
-        },
-    },
+    Kind { name: "SpinLock", run: |round| round.count(|| *CONTESTED.spin.0.lock() += 1) },
+    Kind { name: "IrqSpinLock", run: |round| round.count(|| *CONTESTED.irq.0.lock() += 1) },
+    Kind { name: "SpinLock, Ticketed", run: |round| round.count(|| *CONTESTED.ticketed.0.lock() += 1) },
+    Kind { name: "SpinLock, Queued", run: |round| round.count(|| *CONTESTED.queued.0.lock() += 1) },
+    Kind { name: "RwLock, write", run: |round| round.count(|| *CONTESTED.rw.0.write() += 1) },
     Kind {
         name: "RwLock, read",
         run: |round| {
-            static LOCK: RwLock<u64> = RwLock::new(0);
             round.count(|| {
-                black_box(*LOCK.read());
+                black_box(*CONTESTED.rw.0.read());
             })
         },
     },
     Kind {
         name: "atomic addition",
         run: |round| {
-            static COUNT: AtomicU64 = AtomicU64::new(0);
             round.count(|| {
-                black_box(COUNT.fetch_add(1, Ordering::Relaxed));
+                black_box(CONTESTED.count.0.fetch_add(1, Ordering::Relaxed));
             })
         },
     },
@@ -114,8 +112,8 @@ pub fn measure(machine: &dyn Machine, kind: &Kind, ns: u64) -> Outcome {
         arrived: AtomicU64::new(0),
         start_ns: AtomicU64::new(0),
         end_ns: AtomicU64::new(0),
-        over: AtomicBool::new(false),
     };
+    CONTESTED.over.0.store(false, Ordering::Relaxed);
     let counts: Vec<AtomicU64> = (0..MAX_CPUS).map(|_| AtomicU64::new(0)).collect();
     machine.on_all_cpus(&|cpu| {
         round.begin();
@@ -144,9 +142,8 @@ struct Round {
     arrived: AtomicU64,
     /// 0 until all have arrived.
     start_ns: AtomicU64,
-    /// When `over` was set.
+    /// When `CONTESTED.over` was set.
     end_ns: AtomicU64,
-    over: AtomicBool,
 }
 
 /// How many acquisitions pass between two looks at the clock, which costs more than a lock does.
@@ -167,7 +164,7 @@ impl Round {
     #[inline(always)]
     fn count(&self, mut once: impl FnMut()) -> u64 {
         let mut times = 0;
-        while !self.over.load(Ordering::Relaxed) {
+        while !CONTESTED.over.0.load(Ordering::Relaxed) {
             once();
             times += 1;
             if times % LOOK_EVERY == 0 {
@@ -181,7 +178,7 @@ impl Round {
     fn look(&self) {
         let now = Native::now_ns();
         let deadline = self.start_ns.load(Ordering::Relaxed) + self.ns;
-        if now >= deadline && !self.over.swap(true, Ordering::Relaxed) {
+        if now >= deadline && !CONTESTED.over.0.swap(true, Ordering::Relaxed) {
             self.end_ns.store(now, Ordering::Relaxed);
         }
     }

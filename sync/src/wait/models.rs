@@ -1,8 +1,8 @@
 //! Everything that sleeps, under every interleaving of two or three tasks.
 //!
-//! All sides are threads that the model spawns: loom does not try every order of what its first thread does before it
-//! joins the others. A lost wake-up is a deadlock, which the model checker reports by itself. What is waited for is a tracked cell, so
-//! that an access too many or too early is reported too, and so are the fields of the waiters.
+//! All sides are threads that the model spawns, as `docs/testing.md` advises. A lost wake-up is a deadlock, which the model
+//! checker reports by itself. What is waited for is a tracked cell, so that an access too many or too early is reported
+//! too, and so are the fields of the waiters.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

@@ -77,7 +77,7 @@ impl<P: Platform> WaitQueue<P> {
     }
 
     /// The same for tasks of which one is enough for each wake-up, such as those that take work from a queue: a wake-up
-    /// goes to one of them, and if that one gives up, on to the next.
+    /// goes to one of them. If it reaches one that has found its condition true without it, it goes on to the next.
     ///
     /// Linux: `wait_event_exclusive`. Contexts and errors: as [`wait_with`](WaitQueue::wait_with).
     ///

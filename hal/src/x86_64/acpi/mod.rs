@@ -26,7 +26,7 @@ pub use error::{AcpiError, Problem, Signature};
 pub use fadt::{PM_TIMER_HZ, PmTimerInfo, Power, Register, SoftOff};
 pub use madt::{IoApicInfo, LocalNmi, Override, Polarity, Processor, ProcessorState, Trigger};
 pub use memory::PhysicalMemory;
-pub use power::{NoWay, power_off, reset};
+pub use power::{Unavailable, power_off, reset};
 
 use memory::{HEADER, Table};
 

@@ -10,18 +10,18 @@ use super::{Power, Register, SoftOff};
 
 /// The machine has no such switch, or did not obey it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoWay {
+pub struct Unavailable {
     /// What was to be done.
     pub action: &'static str,
 }
 
-impl fmt::Display for NoWay {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "this machine offers no working way to {}; stop it from outside", self.action)
     }
 }
 
-impl core::error::Error for NoWay {}
+impl core::error::Error for Unavailable {}
 
 /// How long the machine gets to act, in reads of port 0x80 (about 1 us each on hardware, more in a guest).
 const PATIENCE: u32 = 200_000;
@@ -32,7 +32,7 @@ const PATIENCE: u32 = 200_000;
 ///
 /// # Errors
 /// Firmware described no way, or the machine is still on.
-pub fn power_off(power: &Power, map: impl Fn(u64, usize) -> Option<NonNull<u8>>) -> NoWay {
+pub fn power_off(power: &Power, map: impl Fn(u64, usize) -> Option<NonNull<u8>>) -> Unavailable {
     match power.off {
         Some(SoftOff::Pm1 { a, b }) => {
             for (register, kind) in [Some(a), b].into_iter().flatten() {
@@ -52,10 +52,10 @@ pub fn power_off(power: &Power, map: impl Fn(u64, usize) -> Option<NonNull<u8>>)
         Some(SoftOff::SleepControl(register, kind)) => {
             write_byte(register, (kind & 7) << 2 | 1 << 5, &map);
         }
-        None => return NoWay { action: "power off" },
+        None => return Unavailable { action: "power off" },
     }
     wait();
-    NoWay { action: "power off" }
+    Unavailable { action: "power off" }
 }
 
 /// Resets the machine: by the register that firmware described, else by the keyboard controller, else by the reset
@@ -65,7 +65,7 @@ pub fn power_off(power: &Power, map: impl Fn(u64, usize) -> Option<NonNull<u8>>)
 ///
 /// # Errors
 /// The machine is still running.
-pub fn reset(power: Option<&Power>, map: impl Fn(u64, usize) -> Option<NonNull<u8>>) -> NoWay {
+pub fn reset(power: Option<&Power>, map: impl Fn(u64, usize) -> Option<NonNull<u8>>) -> Unavailable {
     if let Some((register, value)) = power.and_then(|power| power.reset) {
         write_byte(register, value, &map);
         wait();
@@ -79,7 +79,7 @@ pub fn reset(power: Option<&Power>, map: impl Fn(u64, usize) -> Option<NonNull<u
         Port::<u8>::new(0xcf9).write(0x06_u8);
     }
     wait();
-    NoWay { action: "reset" }
+    Unavailable { action: "reset" }
 }
 
 fn write_byte(register: Register, value: u8, map: &impl Fn(u64, usize) -> Option<NonNull<u8>>) {

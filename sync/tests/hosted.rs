@@ -167,8 +167,9 @@ fn tasks_and_softirqs_share_a_bottom_half_lock() {
         served.fetch_add(served_here.get(), Ordering::Relaxed);
     });
     let served = served.load(Ordering::Relaxed);
-    // Several that are raised in one section are served together.
-    assert!(served >= CPUS as u32 * ROUNDS / 4, "{served}");
+    // Several that are raised before one is served are served together: how many depends on the host's schedule. But each
+    // CPU was interrupted, so each has served.
+    assert!(served >= CPUS as u32, "{served}");
     let expected = CPUS as u32 * ROUNDS + served;
     assert_eq!(*SUM.lock(), (expected, expected));
 }

@@ -1,0 +1,275 @@
+//! The fair class: earliest eligible virtual deadline first.
+//!
+//! 1. Each task's virtual time advances while it runs, inversely to its weight. The *average* is the mean of all tasks'
+//!    virtual times, by weight: where everybody would be if the CPU could be divided at will. A task's *lag*, the average
+//!    less its own virtual time, is what it is owed. All lags times weights add up to nothing.
+//! 2. A task whose lag is not negative is *eligible*. It requests one slice at a time, and its *deadline* is the virtual
+//!    moment at which it should have had that slice.
+//! 3. The eligible task with the earliest deadline runs, until it had its slice. A newcomer with an earlier deadline
+//!    preempts it, nobody else does. A task that requests less at once has earlier deadlines: it gets no more than its
+//!    share, but sooner.
+//! 4. Who leaves takes the lag along, and is put at that distance from the average when it comes back, here or on another
+//!    CPU. Sleeping earns nothing: a credit is kept and does not grow, a debt is worked off at the pace of the average.
+//!
+//! The average is never stored. What is, is the sum of weights times distances from a nearby moment `zero`, so that
+//! "is this one eligible" is a multiplication, and only coming and leaving divide.
+
+use super::Why;
+use super::entity::{ByDeadline, Entity, Handle};
+use super::virtual_time::VirtualTime;
+use crate::sched::tree::Tree;
+
+/// No task is owed, or owes, more than this many of its requests once it has left.
+const MOST_LAG: i64 = 2;
+
+/// The fair tasks of one CPU. The current one is not in the tree; where it matters the caller names it.
+#[derive(Debug)]
+pub(super) struct Fair {
+    waiting: Tree<ByDeadline, VirtualTime, VirtualTime>,
+    zero: VirtualTime,
+    /// Weights times distances from `zero`, of those who wait.
+    sum: i128,
+    /// Weights of those who wait.
+    weight: i64,
+    /// The current one had its slice.
+    pub(super) done: bool,
+    /// The current one let the others go first.
+    pub(super) yielded: bool,
+}
+
+/// Where the average is, as a fraction: `sum / weight` after `zero`.
+#[derive(Clone, Copy)]
+struct Average {
+    zero: VirtualTime,
+    sum: i128,
+    weight: i64,
+}
+
+impl Average {
+    /// Whether somebody at this moment is at the average or before it.
+    #[inline(always)]
+    fn reaches(self, had: VirtualTime) -> bool {
+        i128::from(had.since(self.zero)) * i128::from(self.weight) <= self.sum
+    }
+}
+
+impl Fair {
+    pub(super) const fn new() -> Fair {
+        Fair {
+            waiting: Tree::new(),
+            zero: VirtualTime::START,
+            sum: 0,
+            weight: 0,
+            done: false,
+            yielded: false,
+        }
+    }
+
+    /// How many wait.
+    #[inline(always)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The weights of those who wait.
+    #[inline(always)]
+    pub(super) fn weight(&self) -> u64 {
+        self.weight.cast_unsigned()
+    }
+
+    #[inline(always)]
+    fn average(&self, current: Option<Handle>) -> Average {
+        let mut average = Average { zero: self.zero, sum: self.sum, weight: self.weight };
+        if let Some(current) = current {
+            let weight = i64::from(current.weight.get().value);
+            average.sum += i128::from(current.had.get().since(self.zero)) * i128::from(weight);
+            average.weight += weight;
+        }
+        average
+    }
+
+    /// The average, rounded down, which becomes `zero`.
+    fn settle(&mut self, current: Option<Handle>) -> VirtualTime {
+        let distance = match current {
+            // The mean of one.
+            Some(current) if self.weight == 0 => current.had.get().since(self.zero),
+            _ => {
+                let Average { sum, weight, .. } = self.average(current);
+                match i64::try_from(sum) {
+                    _ if weight == 0 => 0,
+                    Ok(sum) => sum.div_euclid(weight),
+                    // A mean lies between its terms, which fit.
+                    Err(_) => sum.div_euclid(i128::from(weight)) as i64,
+                }
+            }
+        };
+        self.zero = self.zero.plus(distance);
+        self.sum -= i128::from(distance) * i128::from(self.weight);
+        self.zero
+    }
+
+    /// Puts somebody among those who wait, at the place in time that it has.
+    #[inline(always)]
+    pub(super) fn put(&mut self, entity: Handle) {
+        let had = entity.had.get();
+        let weight = i64::from(entity.weight.get().value);
+        self.sum += i128::from(had.since(self.zero)) * i128::from(weight);
+        self.weight += weight;
+        // SAFETY: E1 and E2 hold for a handle, and an entity that is put was in no tree.
+        unsafe { self.waiting.insert(entity.pointer(), entity.deadline.get(), had) };
+    }
+
+    /// Takes somebody from those who wait.
+    #[inline(always)]
+    pub(super) fn take(&mut self, entity: Handle) {
+        let weight = i64::from(entity.weight.get().value);
+        self.sum -= i128::from(entity.had.get().since(self.zero)) * i128::from(weight);
+        self.weight -= weight;
+        // SAFETY: it is one of those who wait, so it is in the tree.
+        unsafe { self.waiting.remove(entity.pointer()) };
+    }
+
+    /// Somebody comes: gives it a place in time and puts it there.
+    pub(super) fn enter(&mut self, entity: Handle, current: Option<Handle>, why: Why) {
+        let average = self.settle(current);
+        let mut lag = match why {
+            Why::New => 0,
+            Why::Woken => self.lag_after_sleep(entity, average),
+            Why::Moved => entity.lag.get(),
+        };
+        let weight = i64::from(entity.weight.get().value);
+        let others = self.weight + current.map_or(0, |current| i64::from(current.weight.get().value));
+        if others == 0 {
+            lag = 0;
+        } else if lag != 0 {
+            // Its coming moves the average towards it; so much further away makes the lag what it was.
+            lag += lag * weight / others;
+        }
+        entity.had.set(average.plus(-lag));
+        let ahead = match why {
+            // A start among equals: not behind all of those who are in the middle of their slices.
+            Why::New => entity.request() / 2,
+            Why::Woken => entity.request(),
+            Why::Moved => entity.ahead.get(),
+        };
+        entity.deadline.set(entity.had.get().plus(ahead));
+        self.put(entity);
+    }
+
+    /// The lag with which somebody wakes.
+    fn lag_after_sleep(&self, entity: Handle, average: VirtualTime) -> i64 {
+        let lag = entity.lag.get();
+        let (home, then) = entity.left.get();
+        if lag < 0 && home == self.home() {
+            // Others had their share meanwhile, which is what it owed them.
+            lag.saturating_add(average.since(then).max(0)).min(0)
+        } else {
+            lag
+        }
+    }
+
+    /// Somebody leaves, who is the current one or waits: notes what it takes along. It is the caller who then takes it
+    /// out.
+    pub(super) fn note_leaving(&mut self, entity: Handle, current: Option<Handle>) {
+        let average = self.settle(current);
+        let had = entity.had.get();
+        let most = MOST_LAG * entity.request();
+        entity.lag.set(average.since(had).clamp(-most, most));
+        entity.ahead.set(entity.deadline.get().since(had));
+        entity.left.set((self.home(), average));
+    }
+
+    /// A name for this queue, to be compared only.
+    fn home(&self) -> usize {
+        (&raw const *self).addr()
+    }
+
+    /// The current one ran for `ns`.
+    #[inline(always)]
+    pub(super) fn charge(&mut self, current: Handle, ns: u64) {
+        let had = current.had.get().plus(current.weight.get().virtual_units(ns));
+        current.had.set(had);
+        if had >= current.deadline.get() {
+            current.deadline.set(had.plus(current.request()));
+            self.done = true;
+        }
+    }
+
+    /// The current one gives up the rest of its slice, as if it had had it.
+    pub(super) fn give_up(&mut self, current: Handle) {
+        current.had.set(current.deadline.get().max(current.had.get()));
+        current.deadline.set(current.had.get().plus(current.request()));
+        self.done = true;
+        self.yielded = true;
+    }
+
+    /// Who should run instead of the current one, if anybody; without a current one, the next.
+    #[inline(always)]
+    pub(super) fn better_than(&self, current: Option<Handle>) -> Option<Handle> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let average = self.average(current);
+        let found = self.waiting.first_where(|had| average.reaches(had));
+        // SAFETY: what is in the tree is this queue's.
+        let found = found.map(|entity| unsafe { Handle::new(entity) });
+        let Some(current) = current else {
+            debug_assert!(found.is_some(), "of several virtual times one is not after their mean");
+            return found;
+        };
+        let stays = !self.yielded && (!self.done || average.reaches(current.had.get()));
+        found.filter(|found| !stays || found.deadline.get() < current.deadline.get())
+    }
+
+    /// Whether somebody who waits should run at once, instead of the current one.
+    #[inline(always)]
+    pub(super) fn preempts(&self, entity: Handle, current: Handle) -> bool {
+        entity.deadline.get() < current.deadline.get()
+            && self.average(Some(current)).reaches(entity.had.get())
+    }
+
+    /// Somebody who is current, waits, or is away, gets another weight. What it is owed stays what it was.
+    pub(super) fn reweigh(&mut self, entity: Handle, current: Option<Handle>, change: impl FnOnce(&Entity)) {
+        let queued = entity.node.is_linked();
+        let here = queued || current == Some(entity);
+        let average = if here { self.settle(current) } else { self.zero };
+        if queued {
+            self.take(entity);
+        }
+        let (old, request) = (i64::from(entity.weight.get().value), entity.request());
+        change(&entity);
+        let new = i64::from(entity.weight.get().value);
+        let scale = |units: i64| (i128::from(units) * i128::from(old) / i128::from(new)) as i64;
+        if here {
+            let had = average.plus(-scale(average.since(entity.had.get())));
+            let ahead = entity.deadline.get().since(entity.had.get()).clamp(0, request);
+            entity.had.set(had);
+            entity.deadline.set(had.plus(scale(ahead)));
+        } else {
+            entity.lag.set(scale(entity.lag.get()));
+            entity.ahead.set(scale(entity.ahead.get()));
+        }
+        if queued {
+            self.put(entity);
+        }
+    }
+
+    /// Those who wait, by deadline.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Handle> {
+        let next = |entity| {
+            // SAFETY: the iterator borrows the tree, so what it came from is still in it.
+            unsafe { self.waiting.next(entity) }
+        };
+        // SAFETY: what is in the tree is this queue's.
+        core::iter::successors(self.waiting.first(), move |entity| next(*entity))
+            .map(|entity| unsafe { Handle::new(entity) })
+    }
+
+    /// How long until the current one has had its slice, if anybody waits for that.
+    pub(super) fn slice_left_ns(&self, current: Handle) -> Option<u64> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        Some(current.weight.get().ns_until(current.deadline.get().since(current.had.get())))
+    }
+}

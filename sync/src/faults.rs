@@ -17,6 +17,12 @@ pub(crate) enum Fault {
     AnnounceAndSleep,
     /// A task that gives up does not care who was woken in its place or waits behind it.
     GiveUpSilently,
+    /// A writer adds up the readers of all CPUs without having made them see that it is there.
+    SumWithoutFence,
+    /// A reader that finds the gate closed takes its count back, and does not tell the writer who may have seen it.
+    LeaveQuietly,
+    /// A gate is opened without handing over what was written.
+    OpenRelaxed,
 }
 
 #[cfg(all(test, any(loom, shuttle)))]

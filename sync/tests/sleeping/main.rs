@@ -5,6 +5,7 @@ mod channel;
 mod completion;
 mod condvar;
 mod mutex;
+mod percpu_rwsem;
 mod queue;
 mod rwsem;
 mod semaphore;

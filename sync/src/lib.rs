@@ -43,11 +43,13 @@ mod test_platform;
 
 pub mod bh;
 pub mod bit_lock;
+pub mod call;
 mod channel;
 mod completion;
 mod condvar;
 pub mod context;
 mod cpu;
+pub mod delay;
 mod faults;
 mod flavor;
 pub mod irq;

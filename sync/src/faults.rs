@@ -7,6 +7,12 @@
 /// A way to break the code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
+    /// A step of a tasklet carries nothing to the next one.
+    StepRelaxed,
+    /// A tasklet is queued without a look whether it runs.
+    ScheduleBlindly,
+    /// The end of a tasklet's run does not look whether it was scheduled meanwhile.
+    ForgetReschedule,
     /// A waiter is told after the lock was let go: it may be gone by then.
     SignalWithoutLock,
     /// A task tests its condition, then stands in line, then blocks.

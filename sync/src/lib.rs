@@ -71,6 +71,7 @@ pub mod rwlock;
 mod rwsem;
 mod semaphore;
 pub mod seq;
+pub mod softirq;
 pub mod spin;
 mod task_cx;
 pub mod wait;

@@ -9,6 +9,7 @@ mod percpu_rwsem;
 mod queue;
 mod rwsem;
 mod semaphore;
+mod tasklets;
 
 use hal::{Native, Platform, hosted};
 use sync::TaskCx;

@@ -1,0 +1,241 @@
+//! Softirqs: work that an interrupt leaves for the moment when interrupts are on again.
+//!
+//! 1. An interrupt handler has interrupts off, so it does what cannot wait, **raises** a softirq, and returns. The softirq
+//!    runs before the interrupted task goes on, on the same CPU, with interrupts on. There are ten kinds, the
+//!    [`Vector`]s, each a bit; raising one twice before it is served serves it once.
+//! 2. [`serve`] runs them in **rounds**: it takes all bits at once with interrupts off, turns interrupts on, and runs what it
+//!    took, the most urgent first. What is raised meanwhile is the next round's. Bits that were cleared *after* interrupts
+//!    came on would take with them what an interrupt has raised in between.
+//! 3. A softirq that raises itself, or interrupts that come faster than they are served, would keep the task out for ever.
+//!    So a [`Budget`] ends the rounds, and what is left then goes to a task, which the scheduler weighs against others.
+//!
+//! Different CPUs serve the same vector at the same time. Work that is to run on one CPU at a time is a [`Tasklet`]: an
+//! object with a function, of which any number share two vectors.
+//!
+//! The pending bits, and the places at which softirqs are served, are the platform's ([`Platform::raise_softirq`],
+//! [`Platform::serve_softirqs`]); a platform gets [`serve`]'s loop from here.
+
+mod tasklet;
+mod tasklet_state;
+
+#[cfg(all(test, loom))]
+#[path = "tasklet_models.rs"]
+mod models;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
+
+use hal::Platform;
+
+use crate::context::SoftirqGuard;
+
+pub use tasklet::{Disabled, Running, Tasklet, TaskletQueue};
+
+/// What a softirq is about. The order is that in which they are served.
+///
+/// Linux: `HI_SOFTIRQ` to `RCU_SOFTIRQ`, at the same numbers; what is about networks and disks there is about devices in
+/// general here.
+///
+/// ```
+/// use sync::softirq::Vector;
+/// assert!(Vector::Timer < Vector::Tasklet);
+/// assert_eq!(Vector::ALL.len(), 10);
+/// assert_eq!(Vector::from_index(9), Some(Vector::Rcu));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Vector {
+    /// Urgent tasklets. Linux: `HI_SOFTIRQ`.
+    High,
+    /// Timers of the wheel that have expired. Linux: `TIMER_SOFTIRQ`.
+    Timer,
+    /// Devices that can take more. Linux: `NET_TX_SOFTIRQ`.
+    Output,
+    /// Devices that have given something. Linux: `NET_RX_SOFTIRQ`.
+    Input,
+    /// Requests that devices have completed. Linux: `BLOCK_SOFTIRQ`.
+    Complete,
+    /// Devices that are polled. Linux: `IRQ_POLL_SOFTIRQ`.
+    Poll,
+    /// Tasklets. Linux: `TASKLET_SOFTIRQ`.
+    Tasklet,
+    /// Balancing the run queues. Linux: `SCHED_SOFTIRQ`.
+    Balance,
+    /// High-resolution timers. Linux: `HRTIMER_SOFTIRQ`.
+    HighRes,
+    /// Grace periods and callbacks. Linux: `RCU_SOFTIRQ`.
+    Rcu,
+}
+
+impl Vector {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
+    /// All, in order.
+    pub const ALL: [Vector; Vector::COUNT] = [
+        Vector::High,
+        Vector::Timer,
+        Vector::Output,
+        Vector::Input,
+        Vector::Complete,
+        Vector::Poll,
+        Vector::Tasklet,
+        Vector::Balance,
+        Vector::HighRes,
+        Vector::Rcu,
+    ];
+
+    /// The vector of that number.
+    pub const fn from_index(index: u32) -> Option<Vector> {
+        if (index as usize) < Vector::COUNT { Some(Vector::ALL[index as usize]) } else { None }
+    }
+
+    /// Its number, which is also its bit's.
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+
+    /// The mask with its bit.
+    pub const fn bit(self) -> u32 {
+        1 << self.index()
+    }
+
+    /// What tables call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Vector::High => "high",
+            Vector::Timer => "timer",
+            Vector::Output => "output",
+            Vector::Input => "input",
+            Vector::Complete => "complete",
+            Vector::Poll => "poll",
+            Vector::Tasklet => "tasklet",
+            Vector::Balance => "balance",
+            Vector::HighRes => "highres",
+            Vector::Rcu => "rcu",
+        }
+    }
+
+    /// The vectors whose bits are set, the most urgent first.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// let two = Vector::Rcu.bit() | Vector::Timer.bit();
+    /// assert!(Vector::in_mask(two).eq([Vector::Timer, Vector::Rcu]));
+    /// ```
+    #[inline]
+    pub fn in_mask(mask: u32) -> impl Iterator<Item = Vector> {
+        let mut left = mask;
+        core::iter::from_fn(move || {
+            let vector = Vector::from_index(left.trailing_zeros());
+            left &= left.wrapping_sub(1);
+            vector
+        })
+    }
+}
+
+/// For how long softirqs are served in place of the task that they interrupt.
+///
+/// The first round always runs. Another one follows if fewer than `rounds` have run, less than `ns` nanoseconds have
+/// passed since the end of the first, and no reschedule is due. A round ends when its handlers do, so the bound is what a
+/// budget allows and one round more. The clock is not read unless there is a second round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// The most rounds, at least 1.
+    pub rounds: u32,
+    /// See above.
+    pub ns: u64,
+}
+
+impl Budget {
+    /// 10 rounds, 2 ms. Linux: `MAX_SOFTIRQ_RESTART`, `MAX_SOFTIRQ_TIME`.
+    pub const USUAL: Budget = Budget { rounds: 10, ns: 2_000_000 };
+    /// What a task that serves softirqs does before it lets others run.
+    pub const ONE_ROUND: Budget = Budget { rounds: 1, ns: 0 };
+}
+
+/// Why [`serve`] returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Nothing is pending.
+    Served,
+    /// Softirqs are pending, and as many rounds as the budget allows have run.
+    OutOfRounds,
+    /// Softirqs are pending, and the time is up.
+    OutOfTime,
+    /// Softirqs are pending, and the task is to be replaced.
+    RescheduleDue,
+}
+
+/// A CPU's pending softirqs, and what serves them.
+pub trait Source<P: Platform> {
+    /// What is pending, a bit for each vector. Called with interrupts off.
+    fn pending(&self) -> u32;
+    /// Takes what is pending: it is not pending any more. Called with interrupts off.
+    fn take(&self) -> u32;
+    /// Runs the handlers of the vectors whose bits are set. Called with interrupts on.
+    fn run(&self, vectors: u32, serving: &SoftirqGuard<P>);
+}
+
+/// Serves what is pending on this CPU, in rounds, until nothing is or the budget is used up.
+///
+/// Linux: `__do_softirq`. Contexts: serving softirqs, as the guard shows, with interrupts off, counted once. They are off
+/// again when it returns. Cost without the handlers: two looks and one interrupt section for each round.
+///
+/// ```
+/// use std::cell::Cell;
+/// use hal::{Native, Platform};
+/// use sync::context::{SoftirqGuard, enter_softirq};
+/// use sync::softirq::{Budget, Ending, Source, Vector, serve};
+///
+/// struct Bits(Cell<u32>);
+/// impl Source<Native> for Bits {
+///     fn pending(&self) -> u32 {
+///         self.0.get()
+///     }
+///     fn take(&self) -> u32 {
+///         self.0.take()
+///     }
+///     fn run(&self, vectors: u32, _: &SoftirqGuard) {
+///         assert_eq!(Native::irq_depth(), 0);
+///         if vectors == Vector::Timer.bit() {
+///             self.0.set(Vector::Rcu.bit()); // raised while serving: the next round's
+///         }
+///     }
+/// }
+/// Native::irq_disable();
+/// // SAFETY: this is a task, which serves softirqs itself here; the guard goes before it goes on.
+/// let serving = unsafe { enter_softirq() };
+/// let bits = Bits(Cell::new(Vector::Timer.bit()));
+/// assert_eq!(serve(&bits, Budget::ONE_ROUND, &serving), Ending::OutOfRounds);
+/// assert_eq!(serve(&bits, Budget::USUAL, &serving), Ending::Served);
+/// drop(serving);
+/// Native::irq_enable();
+/// ```
+#[inline]
+pub fn serve<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &SoftirqGuard<P>) -> Ending {
+    let mut rounds = 0;
+    let mut end_ns = None;
+    loop {
+        let vectors = source.take();
+        if vectors == 0 {
+            return Ending::Served;
+        }
+        P::irq_enable();
+        source.run(vectors, serving);
+        P::irq_disable();
+        if source.pending() == 0 {
+            return Ending::Served;
+        }
+        rounds += 1;
+        if rounds >= budget.rounds {
+            return Ending::OutOfRounds;
+        }
+        if P::context().resched_due() {
+            return Ending::RescheduleDue;
+        }
+        let now = P::now_ns();
+        if now >= *end_ns.get_or_insert(now.saturating_add(budget.ns)) {
+            return Ending::OutOfTime;
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Work that runs soon, in softirq context, on one CPU at a time.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::panic::Location;
+use core::ptr::NonNull;
+
+use hal::{Native, Platform};
+
+use super::Vector;
+use super::tasklet_state::{Begin, Scheduled, State};
+use crate::TaskCx;
+use crate::context::{Balance, SoftirqGuard};
+use crate::list::Owner;
+use crate::llist::{LList, Link};
+use crate::lockdep::{Acquire, Level, Map, WaitType};
+use crate::primitives::{Cell, const_fn};
+use crate::wait::WaitQueue;
+
+/// An object with a function that an interrupt handler (or anybody) can have called soon, in softirq context.
+///
+/// 1. [`TaskletQueue::schedule`] puts the tasklet into the executing CPU's queue and raises the queue's softirq. While it
+///    waits there, scheduling it again does nothing: there will be a run that begins after each call.
+/// 2. The function is **serialised against itself**: however many CPUs schedule it, one at a time runs it, and each run
+///    sees what the former ones did. Scheduled while it runs, also by itself ([`Running::again`]), it runs once more, on the
+///    CPU that runs it.
+/// 3. The queue **owns** what is in it: an `Arc` or a `Box` of the tasklet, or a `&'static` one. So nobody can free a
+///    tasklet that will run; when the function is through with, the queue gives its pointer up, in softirq context.
+///
+/// The function gets a [`Running`], which shows that bottom halves are off, so that it takes `BottomHalf` locks without
+/// switching them off again. It must not sleep. What it switches off and forgets to switch on is reported under the
+/// tasklet's place.
+///
+/// Linux: `struct tasklet_struct`. Size: a lock and eleven words, and the function.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use sync::softirq::{Tasklet, TaskletQueue, Vector};
+/// # use sync::context::enter_softirq;
+///
+/// static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet); // a kernel has one for each CPU
+/// static RUNS: AtomicU32 = AtomicU32::new(0);
+/// let tasklet = Arc::new(Tasklet::new(|running| {
+///     if RUNS.fetch_add(1, Ordering::Relaxed) == 0 {
+///         running.again();
+///     }
+/// }));
+/// assert!(QUEUE.schedule(tasklet.clone()));
+/// assert!(!QUEUE.schedule(tasklet.clone())); // it waits already
+///
+/// // What the softirq does. SAFETY: a task that serves softirqs itself; the guard goes before it goes on.
+/// let serving = unsafe { enter_softirq() };
+/// assert_eq!(QUEUE.run(&serving), 1);
+/// assert_eq!(QUEUE.run(&serving), 1); // once more, as it asked for
+/// drop(serving);
+/// assert!(!tasklet.is_scheduled());
+/// ```
+#[repr(C)]
+pub struct Tasklet<F, P: Platform = Native> {
+    core: Core<P>,
+    function: F,
+}
+
+/// What all tasklets have, whatever their function is.
+///
+/// # Invariants
+/// It is the first field of a `Tasklet<F, P>`, and `call` is `call::<F, P>`.
+#[repr(C)]
+struct Core<P: Platform> {
+    link: Link<P>,
+    state: State,
+    call: unsafe fn(NonNull<Core<P>>, &Running<'_, P>),
+    /// The reference of invariant T1, if there is one. Written by whoever set `QUEUED` in an idle tasklet, before it
+    /// queues it.
+    reference: Cell<Option<Reference<P>>>,
+    changed: WaitQueue<P>,
+    map: Map,
+    made: &'static Location<'static>,
+}
+
+/// A pointer to a tasklet that was taken apart, and what puts it together to drop it.
+struct Reference<P: Platform> {
+    object: NonNull<Core<P>>,
+    release: unsafe fn(NonNull<Core<P>>),
+}
+
+impl<P: Platform> Clone for Reference<P> {
+    fn clone(&self) -> Reference<P> {
+        *self
+    }
+}
+impl<P: Platform> Copy for Reference<P> {}
+
+impl<P: Platform> Reference<P> {
+    /// # Safety
+    /// The reference is the caller's, who does this once.
+    unsafe fn let_go(self) {
+        // SAFETY: `release` belongs to the pointer that `object` was made from.
+        unsafe { (self.release)(self.object) };
+    }
+}
+
+// SAFETY: `reference` is accessed by one execution at a time: whoever set `QUEUED` in an idle tasklet, then whoever took it
+// out of the queue, then whoever has unparked it (T1); the queue, or the state, orders them. All else is atomic or locked.
+unsafe impl<P: Platform> Sync for Core<P> {}
+
+// SAFETY: sharing a tasklet is sharing its function, which is called on any CPU, one at a time.
+unsafe impl<F: Send + Sync, P: Platform> Sync for Tasklet<F, P> {}
+// SAFETY: a tasklet that is moved is in no queue.
+unsafe impl<F: Send, P: Platform> Send for Tasklet<F, P> {}
+
+/// A reference of T1: a pointer to a tasklet that its `release` lets go of.
+struct Queued<P: Platform>(NonNull<Core<P>>);
+
+// SAFETY: it keeps the tasklet where it is until it is released. The object is the pointer's; T1 says that there is one.
+unsafe impl<P: Platform> Owner for Queued<P> {
+    type Object = Core<P>;
+    const SHARED: bool = false;
+
+    fn into_raw(self) -> NonNull<Core<P>> {
+        self.0
+    }
+
+    unsafe fn from_raw(object: NonNull<Core<P>>) -> Queued<P> {
+        Queued(object)
+    }
+}
+
+crate::link_field! {
+    struct InQueue<P: Platform> = Core<P> => link: Link<P>;
+}
+
+impl<F: Fn(&Running<'_>) + Send + Sync> Tasklet<F> {
+    const_fn! {
+        /// A tasklet that calls `function`, on this build's platform.
+        #[track_caller]
+        pub fn new(function: F) -> Tasklet<F> {
+            Tasklet::new_in(function)
+        }
+    }
+}
+
+impl<F: Fn(&Running<'_, P>) + Send + Sync, P: Platform> Tasklet<F, P> {
+    const_fn! {
+        /// A tasklet that calls `function`, on the platform `P`.
+        #[track_caller]
+        pub fn new_in(function: F) -> Tasklet<F, P> {
+            let core = Core {
+                link: Link::new_in(),
+                state: State::new(),
+                call: call::<F, P>,
+                reference: Cell::new(None),
+                changed: WaitQueue::new(),
+                map: Map::new(WaitType::Spin, Level::Softirq),
+                made: Location::caller(),
+            };
+            // INVARIANT: `core` is the first field, and calls this type's function.
+            Tasklet { core, function }
+        }
+    }
+}
+
+impl<F, P: Platform> Tasklet<F, P> {
+    /// Whether it is to run: it waits in a queue, or for being enabled. Out of date at once.
+    pub fn is_scheduled(&self) -> bool {
+        self.core.state.is_queued()
+    }
+
+    /// Whether its function runs. Out of date at once.
+    pub fn is_running(&self) -> bool {
+        self.core.state.is_running()
+    }
+
+    /// Keeps the function from being called until [`Disabled::enable`]; waits until it does not run. Nests. If it is
+    /// scheduled meanwhile, or was before, it runs when it is enabled.
+    ///
+    /// Linux: `tasklet_disable`, under which a scheduled tasklet keeps the softirq busy; here it waits aside.
+    /// Contexts: task, with nothing held that forbids sleeping.
+    ///
+    /// ```
+    /// use sync::TaskCx;
+    /// use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # use sync::context::enter_softirq;
+    /// static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// # // SAFETY: this thread is a task, and this its only token.
+    /// # let mut cx = unsafe { TaskCx::new() };
+    /// let off = TASKLET.disable(&mut cx);
+    /// QUEUE.schedule(&TASKLET);
+    /// # let serving = unsafe { enter_softirq() };
+    /// assert_eq!(QUEUE.run(&serving), 0);
+    /// # drop(serving);
+    /// off.enable(&QUEUE);
+    /// # let serving = unsafe { enter_softirq() };
+    /// assert_eq!(QUEUE.run(&serving), 1);
+    /// # drop(serving);
+    /// ```
+    #[track_caller]
+    pub fn disable(&self, cx: &mut TaskCx<P>) -> Disabled<'_, P> {
+        cx.might_sleep();
+        let disabled = self.disable_no_wait();
+        self.core.expect_to_wait();
+        self.core.changed.wait(cx, || self.core.state.is_still());
+        disabled
+    }
+
+    /// The same without waiting: the function may be running, but does not begin from here on.
+    ///
+    /// Linux: `tasklet_disable_nosync`. Contexts: any.
+    pub fn disable_no_wait(&self) -> Disabled<'_, P> {
+        self.core.state.disable();
+        Disabled { core: &self.core }
+    }
+
+    /// Whether somebody has [disabled](Tasklet::disable) it. Out of date at once.
+    pub fn is_disabled(&self) -> bool {
+        self.core.state.is_disabled()
+    }
+
+    /// Ends the tasklet: it is not begun from here on, and cannot be scheduled; waits until it neither runs nor waits in
+    /// a queue. What was scheduled and has not begun does not run.
+    ///
+    /// Linux: `tasklet_kill`, after which it can be scheduled again. Contexts: task, with nothing held that forbids
+    /// sleeping, and nothing that the function waits for.
+    #[track_caller]
+    pub fn kill(&self, cx: &mut TaskCx<P>) {
+        cx.might_sleep();
+        if self.core.state.kill()
+            && let Some(reference) = self.core.reference.get()
+        {
+            // SAFETY: it was parked, and is ours to let go of (T1). The caller has another one.
+            unsafe { reference.let_go() };
+        }
+        self.core.expect_to_wait();
+        self.core.changed.wait(cx, || self.core.state.is_over());
+    }
+
+    /// Whether it was [killed](Tasklet::kill).
+    pub fn is_killed(&self) -> bool {
+        self.core.state.is_killed()
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Calls the function of the tasklet that this is the core of.
+    fn call(&self, whole: NonNull<Core<P>>, serving: &SoftirqGuard<P>) {
+        self.map.acquire::<P>(Acquire::TRY_WRITE, self.made);
+        let balance = Balance::<P>::now();
+        // SAFETY: by the type's invariant.
+        unsafe { (self.call)(whole, &Running { core: self, serving }) };
+        balance.check(format_args!("tasklet"), self.made);
+        self.map.release::<P>(self.made);
+    }
+
+    /// Tells the dependency checker that the end of a run is waited for.
+    #[track_caller]
+    fn expect_to_wait(&self) {
+        let at = Location::caller();
+        self.map.acquire::<P>(Acquire::WRITE, at);
+        self.map.release::<P>(at);
+    }
+}
+
+/// Calls the function of the tasklet around `core`.
+///
+/// # Safety
+/// `core` is the core of a `Tasklet<F, P>`.
+unsafe fn call<F: Fn(&Running<'_, P>), P: Platform>(core: NonNull<Core<P>>, running: &Running<'_, P>) {
+    // SAFETY: by the contract; the core is the first field, so the addresses are the same.
+    let tasklet = unsafe { core.cast::<Tasklet<F, P>>().as_ref() };
+    (tasklet.function)(running);
+}
+
+/// Drops the pointer that [`TaskletQueue::schedule`] was given.
+///
+/// # Safety
+/// `core` is the core of the object of such a pointer, which was taken apart and not put together since.
+unsafe fn release<F, P: Platform, O: Owner<Object = Tasklet<F, P>>>(core: NonNull<Core<P>>) {
+    // SAFETY: by the contract; the core is the first field.
+    drop(unsafe { O::from_raw(core.cast()) });
+}
+
+impl<F, P: Platform> fmt::Debug for Tasklet<F, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasklet")
+            .field("made", &format_args!("{}", self.core.made))
+            .field("is_scheduled", &self.is_scheduled())
+            .field("is_running", &self.is_running())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The function of a [`Tasklet`] runs, on this CPU, in softirq context.
+pub struct Running<'a, P: Platform = Native> {
+    core: &'a Core<P>,
+    serving: &'a SoftirqGuard<P>,
+}
+
+impl<'a, P: Platform> Running<'a, P> {
+    /// Has the function called once more, after it has returned and what is queued behind it has run. Returns `false` if
+    /// that was settled already, or the tasklet is killed.
+    ///
+    /// Linux: `tasklet_schedule` from the function itself. Contexts: where the value is.
+    pub fn again(&self) -> bool {
+        matches!(self.core.state.schedule(), Scheduled::Again)
+    }
+
+    /// The proof that a softirq is being served here, for [`lock_with`](crate::SpinLock::lock_with) and per-CPU data.
+    pub fn softirq(&self) -> &'a SoftirqGuard<P> {
+        self.serving
+    }
+}
+
+impl<P: Platform> fmt::Debug for Running<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("made", &format_args!("{}", self.core.made)).finish_non_exhaustive()
+    }
+}
+
+/// A tasklet's function does not begin while this value lives. Made by [`Tasklet::disable`].
+///
+/// A value that is dropped without [`enable`](Disabled::enable) leaves it disabled for ever, and the queue's reference to
+/// it, if it was to run, in place.
+#[must_use = "the tasklet stays disabled until `enable` is called"]
+pub struct Disabled<'a, P: Platform = Native> {
+    core: &'a Core<P>,
+}
+
+impl<P: Platform> Disabled<'_, P> {
+    /// Lets the function begin again. If it was to run meanwhile, the tasklet is put into `queue`, the executing CPU's.
+    ///
+    /// Linux: `tasklet_enable`. Contexts: any but NMI; the caller stays on its CPU meanwhile, as for
+    /// [`TaskletQueue::schedule`].
+    pub fn enable(self, queue: &TaskletQueue<P>) {
+        if self.core.state.enable()
+            && let Some(reference) = self.core.reference.get()
+        {
+            // It was parked, and is ours to queue (T1).
+            queue.push(reference.object);
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Disabled<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disabled").field("made", &format_args!("{}", self.core.made)).finish_non_exhaustive()
+    }
+}
+
+/// One CPU's tasklets that are to run, in the order in which they were scheduled.
+///
+/// Scheduling takes no lock. Linux: `struct tasklet_head`. Size: two words.
+pub struct TaskletQueue<P: Platform = Native> {
+    waiting: LList<Queued<P>, InQueue<P>>,
+    vector: Vector,
+    platform: PhantomData<fn() -> P>,
+}
+
+// SAFETY: a queue passes tasklets between CPUs, which `schedule` asks them to bear.
+unsafe impl<P: Platform> Sync for TaskletQueue<P> {}
+// SAFETY: as above.
+unsafe impl<P: Platform> Send for TaskletQueue<P> {}
+
+impl<P: Platform> TaskletQueue<P> {
+    const_fn! {
+        /// An empty queue, whose tasklets are run by the handler of `vector`.
+        pub fn new(vector: Vector) -> TaskletQueue<P> {
+            TaskletQueue { waiting: LList::new(), vector, platform: PhantomData }
+        }
+    }
+
+    /// Has the tasklet's function called soon on this CPU. Returns `false`, and drops the pointer, if it was to run
+    /// already (then that run is still to begin, and will see what the caller did before), or is killed.
+    ///
+    /// The queue is the executing CPU's, and the caller stays on this CPU meanwhile (preemption is off, say).
+    ///
+    /// Linux: `tasklet_schedule`, `tasklet_hi_schedule`, by the queue. Contexts: any but NMI. Cost: two atomic
+    /// read-modify-writes and raising a softirq, if the queue was empty; in a task with nothing switched off the function
+    /// runs before this returns.
+    pub fn schedule<F, O>(&self, tasklet: O) -> bool
+    where
+        O: Owner<Object = Tasklet<F, P>> + 'static,
+        F: Fn(&Running<'_, P>) + Send + Sync + 'static,
+    {
+        let object = tasklet.into_raw();
+        // SAFETY: `tasklet` pointed to it, and keeps it until it is put together again below or by `release`.
+        let core = &unsafe { object.as_ref() }.core;
+        match core.state.schedule() {
+            Scheduled::Queue => {
+                let object = object.cast();
+                core.reference.set(Some(Reference { object, release: release::<F, P, O> }));
+                self.push(object);
+                true
+            }
+            outcome => {
+                // SAFETY: taken apart above.
+                drop(unsafe { O::from_raw(object) });
+                outcome == Scheduled::Again
+            }
+        }
+    }
+
+    /// Puts a tasklet into the queue. The reference of T1 is the caller's, and becomes the queue's.
+    fn push(&self, core: NonNull<Core<P>>) {
+        P::chaos_point();
+        if self.waiting.push(Queued(core)) {
+            P::raise_softirq(self.vector.index());
+        }
+    }
+
+    /// Runs the tasklets that wait in the queue at this moment, and returns how many functions were called. Those that
+    /// are scheduled meanwhile wait for the next call, for which the softirq is raised.
+    ///
+    /// For the handler of the queue's vector. Contexts: softirq, on the queue's CPU.
+    pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
+        self.waiting.take_fifo().filter(|queued| self.run_one(queued.0, serving)).count()
+    }
+
+    /// Whether nothing waits in it. Out of date at once.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Moves what waits in `other`, the queue of a CPU that has gone off-line, to this one. Returns how many.
+    ///
+    /// Linux: `takeover_tasklets`. Contexts: as for [`schedule`](TaskletQueue::schedule).
+    pub fn inherit(&self, other: &TaskletQueue<P>) -> usize {
+        // Pushed one by one, so that they stay in order.
+        other.waiting.take_fifo().map(|queued| self.push(queued.0)).count()
+    }
+
+    fn run_one(&self, core: NonNull<Core<P>>, serving: &SoftirqGuard<P>) -> bool {
+        // SAFETY: the reference of T1 is ours since we took it out of the queue.
+        let tasklet = unsafe { core.as_ref() };
+        P::chaos_point();
+        let begin = tasklet.state.begin();
+        // Before the run ends, after which another one may begin that has another reference.
+        let reference = tasklet.reference.get();
+        let (again, wake) = match begin {
+            // The reference is kept for whoever clears `PARKED`.
+            Begin::Park => return false,
+            Begin::LetGo { wake } => (false, wake),
+            Begin::Run => {
+                tasklet.call(core, serving);
+                P::chaos_point();
+                let finish = tasklet.state.finish();
+                (finish.again, finish.wake)
+            }
+        };
+        if wake {
+            tasklet.changed.wake_all();
+        }
+        if again {
+            // The reference goes back into the queue.
+            self.push(core);
+        } else if let Some(reference) = reference {
+            // SAFETY: ours, as it is in no queue any more.
+            unsafe { reference.let_go() };
+        }
+        begin == Begin::Run
+    }
+}
+
+impl<P: Platform> fmt::Debug for TaskletQueue<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskletQueue")
+            .field("vector", &self.vector)
+            .field("is_empty", &self.is_empty())
+            .finish()
+    }
+}

@@ -34,6 +34,7 @@ use crate::context::Context;
 ///   number of a CPU what `record` gives there, and records live for ever.
 /// * `fence_heavy` and `fence_light` order memory as they say.
 /// * `current_task` is unique among live tasks.
+/// * `inheritance` points to what it says, which is dropped before the task's memory is used for something else.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a platform that Quiesce's crates can run on",
     label = "this type does not implement `hal::Platform`",
@@ -174,6 +175,13 @@ pub unsafe trait Platform: Sized + 'static {
     /// Returns when this task runs again. Linux: `preempt_check_resched`.
     fn check_resched();
 
+    /// A point at which the running task offers its CPU, for kernels that do not preempt tasks elsewhere: called when a
+    /// reschedule is due and allowed. The default is [`check_resched`](Platform::check_resched).
+    /// Linux: `__cond_resched`, `might_resched`.
+    fn voluntary_resched(_point: ReschedPoint) {
+        Self::check_resched();
+    }
+
     /// Blocks the current task until it has been woken: consumes one wake-up, waiting for it if there was none since
     /// the last `block`. So a task that publishes itself, tests its condition and then blocks loses no wake-up.
     /// With a deadline (on the clock of `now_ns`) it returns [`Wakeup::TimedOut`] no earlier than then.
@@ -187,6 +195,35 @@ pub unsafe trait Platform: Sized + 'static {
     /// # Safety
     /// The task must not have ended.
     unsafe fn wake(task: TaskId) -> bool;
+
+    /// How urgent `task` is by itself, without what it inherits. A platform without priorities answers the same for all.
+    /// Linux: `task->normal_prio`.
+    ///
+    /// # Safety
+    /// The task must not have ended.
+    unsafe fn priority_of(_task: TaskId) -> Priority {
+        Priority::LEAST
+    }
+
+    /// From here on `task` is to be scheduled as if it were at least as urgent as `priority`, because one that is so
+    /// waits for it; replaces what it inherited before. [`Priority::LEAST`] ends the inheritance. The task may be running,
+    /// waiting to run or blocked, on any CPU. Linux: `rt_mutex_setprio`.
+    ///
+    /// Task context; spin locks are held. The calls for one task come one after the other.
+    ///
+    /// # Safety
+    /// The task must not have ended.
+    unsafe fn set_inherited_priority(_task: TaskId, _priority: Priority) {}
+
+    /// What `sync` keeps of `task` for the inheritance of priorities: a `sync::pi::Inheritance` of this platform, which
+    /// the task's structure contains and which is dropped when the task has ended, before its memory is used for something
+    /// else. `None`, which is the default, for all tasks or for none: then nothing is inherited.
+    ///
+    /// # Safety
+    /// The task must not have ended.
+    unsafe fn inheritance(_task: TaskId) -> Option<NonNull<()>> {
+        None
+    }
 
     /// Marks softirq `vector` (0..10) pending on this CPU; it is served when the CPU next leaves interrupt context or
     /// enables bottom halves, and soon if it is in neither. Linux: `raise_softirq`. Not in NMI.
@@ -216,6 +253,28 @@ pub struct TaskId(pub core::num::NonZeroUsize);
 impl TaskId {
     /// What names are multiples of: locks keep their flags in the low bits of the owner's name.
     pub const ALIGN: usize = 8;
+}
+
+/// How urgent a task is, for scheduling: the greater comes first. What the numbers mean is the platform's choice, as long
+/// as a task that inherits the number of another one runs as soon as that one would.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(transparent)]
+pub struct Priority(pub u32);
+
+impl Priority {
+    /// No task is less urgent. To inherit it is to inherit nothing.
+    pub const LEAST: Priority = Priority(0);
+}
+
+/// Where a reschedule that is due was found. A kernel may decide by it whether the task is replaced there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReschedPoint {
+    /// Preemption, bottom halves or interrupts were enabled.
+    Enable,
+    /// A function that may sleep was called.
+    MaySleep,
+    /// The task asked whether another one should run.
+    Asked,
 }
 
 /// Why [`Platform::block`] returned.

@@ -9,7 +9,7 @@
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use alloc::vec::Vec;
 
@@ -32,8 +32,11 @@ use sync::IrqSpinLock;
 
 use crate::cmdline::{Options, TestFilter};
 use crate::memory::stacks::{GuardedStack, Owner};
+use crate::task::{Builder, Task};
 use crate::this_machine::ThisMachine;
-use crate::{console, cpus, crash, machine, memory, panic, serial, shutdown, testing, tick};
+use crate::{
+    console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing, tick,
+};
 
 /// What firmware said, if it could be believed.
 static TOPOLOGY: Once<Topology> = Once::new();
@@ -122,7 +125,30 @@ extern "C" fn on_own_stack() -> ! {
     cpus::note_all_online();
     info!("all {} CPUs online at {} us", cpus::online_count(), cpus::all_online_at_ns() / 1_000);
     crate::log::set_deferred(true);
-    run()
+    sched::set_preemption(options().preempt);
+    services::start();
+    // What follows is for one person at a time, and the boot CPU is as good as any.
+    let main = Builder::new("main").on(CpuId::BOOT).stack_pages(MAIN_STACK).spawn(|_cx| run());
+    match main {
+        Ok(task) => MAIN.store(core::ptr::from_ref::<Task>(task.task()) as usize, Ordering::Release),
+        Err(error) => panic!("no task for the console: {error}"),
+    }
+    sched::idle()
+}
+
+/// Pages of the stack on which the console's commands and the tests run.
+const MAIN_STACK: usize = 8;
+
+/// The task of [`run`].
+static MAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// Something may have been typed. Contexts: any but NMI.
+pub(crate) fn wake_console() {
+    // Acquire: pairs with the Release in `on_own_stack`.
+    // SAFETY: null, or the record of a task that never ends.
+    if let Some(main) = unsafe { (MAIN.load(Ordering::Acquire) as *const Task).as_ref() } {
+        main.unpark();
+    }
 }
 
 /// What the command line asks for.
@@ -151,14 +177,13 @@ fn run() -> ! {
     console::run(&ThisMachine, wait_for_input)
 }
 
-/// Halts until something may have happened. Looks at the input with interrupts off, so that a byte that comes after the
-/// look ends the halt.
+/// How often the port is looked at where its interrupt does not arrive, in nanoseconds.
+const POLL_NS: u64 = 50_000_000;
+
+/// Blocks until something may have been typed.
 fn wait_for_input() {
-    Native::irq_disable();
-    if serial::has_input() || crate::log::has_pending() {
-        Native::irq_enable();
-    } else {
-        native::enable_and_wait();
+    if !serial::has_input() {
+        Native::block(Some(Native::now_ns() + POLL_NS));
     }
 }
 
@@ -233,15 +258,17 @@ fn route_serial_input() {
 fn bring_up_this_cpu(cpu: CpuId) {
     // SAFETY: this CPU, interrupts off, its tables are loaded.
     unsafe { apic::enable_this_cpu(cpu) };
+    let idle = task::adopt_boot_context();
     #[cfg(any(feature = "lockdep", debug_assertions))]
-    crate::lockdep::install_on_this_cpu();
+    crate::lockdep::install_on_this_cpu(idle);
+    sched::start_on_this_cpu(idle);
     tick::start(&sync::irq::disable());
     cpus::set_online(cpu);
     memory::shootdown::forget_on_arrival();
 }
 
-/// Pages of a CPU's own stack, which is also where the console and the tests run on the boot CPU.
-const IDLE_STACK: usize = 8;
+/// Pages of a CPU's own stack, on which it starts and then idles.
+const IDLE_STACK: usize = 4;
 const INTERRUPT_STACK: usize = 4;
 const FAULT_STACK: usize = 2;
 
@@ -392,7 +419,7 @@ extern "C" fn other_cpu() -> ! {
     }
     bring_up_this_cpu(cpu);
     Native::irq_enable();
-    cpus::idle()
+    sched::idle()
 }
 
 /// The features that all CPUs switch on, after a check that this CPU has them.

@@ -17,6 +17,8 @@ use core::fmt;
 
 use log::LevelFilter;
 
+use crate::sched::Preemption;
+
 /// The boot options, typed. [`Options::default`] is what an empty line means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options<'a> {
@@ -34,6 +36,8 @@ pub struct Options<'a> {
     pub notsc: bool,
     /// `lockdep=off`: do not check the dependencies of locks, in a build that would.
     pub lockdep_off: bool,
+    /// `preempt=`: at which points tasks are replaced that did not ask.
+    pub preempt: Preemption,
     /// `debugexit`: the emulator's debug-exit device is there, and stopping the machine goes through it.
     pub debugexit: bool,
 }
@@ -58,7 +62,8 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 8] = ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "seed", "test"];
+pub const KNOWN: [&str; 9] =
+    ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "preempt", "seed", "test"];
 
 impl<'a> Options<'a> {
     /// Reads a command line. Each word that is not understood goes to `problem` and is otherwise ignored: a machine with
@@ -92,6 +97,11 @@ impl<'a> Options<'a> {
                     _ => return Err(bad(ON_OFF)),
                 };
             }
+            "preempt" => {
+                let name = needed(PREEMPT)?.0;
+                let mode = Preemption::NAMES.iter().find(|(known, _)| *known == name);
+                self.preempt = mode.map(|(_, mode)| *mode).ok_or_else(|| bad(PREEMPT))?;
+            }
             "seed" => self.seed = Some(number(needed(NUMBER)?.0).ok_or_else(|| bad(NUMBER))?),
             "test" => {
                 self.test = Some(match value {
@@ -111,6 +121,7 @@ impl<'a> Options<'a> {
 }
 
 const LEVELS: &str = "one of off, error, warn, info, debug, trace";
+const PREEMPT: &str = "full, voluntary or none";
 const ON_OFF: &str = "on or off";
 const NUMBER: &str = "a number below 2^64, decimal or hexadecimal with 0x";
 

@@ -10,12 +10,15 @@ extern crate alloc;
 
 #[cfg(not(loom))]
 pub mod bench;
+#[cfg(not(loom))]
 pub mod cmdline;
 #[cfg(not(loom))]
 pub mod console;
 pub mod log;
 #[cfg(not(loom))]
 pub mod memory;
+#[cfg(not(loom))]
+pub mod sched;
 #[cfg(not(loom))]
 pub mod serial;
 
@@ -34,11 +37,15 @@ mod machine;
 #[cfg(target_os = "none")]
 pub mod panic;
 #[cfg(target_os = "none")]
+pub mod services;
+#[cfg(target_os = "none")]
 pub mod shutdown;
 #[cfg(target_os = "none")]
 pub mod snapshot;
 #[cfg(target_os = "none")]
 pub mod softirq;
+#[cfg(target_os = "none")]
+pub mod task;
 #[cfg(target_os = "none")]
 pub mod testing;
 #[cfg(target_os = "none")]

@@ -1,32 +1,28 @@
 //! The dependency checker of this kernel's locks: its one instance, and what each CPU's task holds.
 //!
 //! Debug builds have it, and builds with the feature `lockdep`. Each CPU installs it when it comes up, before it is
-//! online, unless the boot option `lockdep=off` says not to. A CPU has one task, so the stack of what that holds is the
-//! CPU's.
+//! online, unless the boot option `lockdep=off` says not to. What a task holds is a part of its record, and the scheduler
+//! tells the CPU whose it is.
 
 use core::fmt;
 
-use hal::{Native, percpu};
-use sync::lockdep::{self, Checker, HeldStack, Summary};
+use hal::Native;
+use sync::lockdep::{self, Checker, Summary};
 
 use crate::boot;
+use crate::task::Task;
 
 /// All zeros, so that it takes memory and no room in the image.
 static CHECKER: Checker = Checker::new();
 
-percpu! {
-    static HELD: HeldStack = HeldStack::new();
-}
-
 /// Has the executing CPU's locks checked from now on. Once on each CPU, which holds no lock.
-pub(crate) fn install_on_this_cpu() {
+pub(crate) fn install_on_this_cpu(idle: &'static Task) {
     if boot::options().lockdep_off {
         return;
     }
-    // SAFETY: areas live for ever.
-    let held = unsafe { &*HELD.local_ptr() };
-    // SAFETY: a CPU has one task, which never moves, and the area is its CPU's own. Nobody else installs a checker.
-    unsafe { lockdep::install::<Native>(&CHECKER, held) };
+    // SAFETY: the idle task is the one that executes this, and the stack is a part of its record. Nobody else installs a
+    // checker, and only the scheduler, which exchanges the stack with the task, writes the record.
+    unsafe { lockdep::install::<Native>(&CHECKER, &idle.held) };
 }
 
 /// How much the checker knows.

@@ -12,7 +12,7 @@ use hal::{CpuId, percpu};
 
 use crate::console::machine::{Cpu, Fact, Interrupt, Machine, Memory, PerCpuAreas, Summary};
 use crate::memory::map::Kind;
-use crate::{boot, cpus, crash, memory, panic, shutdown, snapshot, tick};
+use crate::{boot, cpus, crash, memory, panic, services, shutdown, snapshot, tick};
 
 /// The machine that this kernel runs on.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +202,7 @@ impl Machine for ThisMachine {
     }
 
     fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {
-        cpus::run_on_all(&|cpu| work(cpu.as_u32()));
+        services::run_on_all(&|cpu| work(cpu.as_u32()));
     }
 
     fn power_off(&self, success: bool) {

@@ -13,6 +13,8 @@ use hal::x86_64::traps::TrapFrame;
 use hal::{CpuId, Native, Platform, percpu};
 use timers::{TICK_NS, TickSchedule};
 
+use crate::{log, sched, services};
+
 percpu! {
     /// Ticks that have passed on this CPU.
     static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -20,13 +22,15 @@ percpu! {
     static DIGEST: AtomicU64 = AtomicU64::new(0);
     /// This CPU's beat; `None` while it has no tick.
     static SCHEDULE: Cell<Option<TickSchedule>> = Cell::new(None);
+    /// The moment for which the timer is armed.
+    static ARMED_FOR: Cell<u64> = Cell::new(u64::MAX);
 }
 
 /// Starts the executing CPU's tick. The first tick comes within two periods.
 pub fn start(quiet: &impl IrqsOff) {
     let schedule = TickSchedule::new(Native::now_ns(), TICK_NS)
         .staggered(percpu::current_cpu_number() % Native::cpu_count(), Native::cpu_count());
-    arm(quiet, schedule);
+    arm(quiet, schedule, None);
 }
 
 /// Stops the executing CPU's tick. One that is on its way may still come.
@@ -35,9 +39,23 @@ pub fn stop(quiet: &impl IrqsOff) {
     timer::stop();
 }
 
-fn arm(quiet: &impl IrqsOff, schedule: TickSchedule) {
-    timer::start_oneshot(schedule.until_next_ns(Native::now_ns()));
+/// Arms the timer for the next tick, or for a task's deadline if that comes first.
+fn arm(quiet: &impl IrqsOff, schedule: TickSchedule, deadline: Option<u64>) {
+    let now = Native::now_ns();
+    let tick = schedule.until_next_ns(now);
+    let wait = deadline.map_or(tick, |deadline| deadline.saturating_sub(now).clamp(1, tick));
+    timer::start_oneshot(wait);
+    ARMED_FOR.get_local(quiet).set(now + wait);
     SCHEDULE.get_local(quiet).set(Some(schedule));
+}
+
+/// A task of this CPU wants to go on at `deadline`, on the clock of [`Platform::now_ns`]: the timer comes by then.
+pub(crate) fn note_deadline(quiet: &impl IrqsOff, deadline: u64) {
+    let armed = ARMED_FOR.get_local(quiet);
+    if deadline < armed.get() {
+        timer::start_oneshot(deadline.saturating_sub(Native::now_ns()).max(1));
+        armed.set(deadline);
+    }
 }
 
 /// Ticks that have passed on `cpu`.
@@ -48,9 +66,16 @@ pub fn count(cpu: CpuId) -> u64 {
 /// For the timer vector.
 pub(crate) fn on_timer(frame: &TrapFrame) {
     let quiet = sync::irq::disable();
-    if let Some(mut schedule) = SCHEDULE.get_local(&quiet).take() {
+    // Nothing is armed until it is below.
+    ARMED_FOR.get_local(&quiet).set(u64::MAX);
+    let schedule = SCHEDULE.get_local(&quiet).take();
+    let next_deadline = sched::on_timer(&quiet);
+    if let Some(mut schedule) = schedule {
         TICKS.add(schedule.advance(Native::now_ns()).0);
-        arm(&quiet, schedule);
+        arm(&quiet, schedule, next_deadline);
+    }
+    if log::has_pending() {
+        services::wake_log();
     }
     let place = mix(frame.rip ^ mix(TICKS.read() ^ (u64::from(percpu::current_cpu_number()) << 48)));
     DIGEST.write(mix(DIGEST.read() ^ place));

@@ -78,6 +78,6 @@ impl Iterator for Backtrace {
         let (next, back) = (probe::read_u64(self.link)?, probe::read_u64(self.link + 8)?);
         self.link = next;
         // A return address outside of the image ends the chain: the first frame of a stack has 0 there.
-        (back >= super::layout::IMAGE).then_some(Frame::Call(back - 1))
+        (back >= super::layout::IMAGE).then(|| Frame::Call(back - 1))
     }
 }

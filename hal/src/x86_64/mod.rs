@@ -32,6 +32,8 @@ mod softirq;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod start;
 #[cfg(target_os = "none")]
+pub mod switch;
+#[cfg(target_os = "none")]
 pub mod tables;
 #[cfg(target_os = "none")]
 pub mod traps;

@@ -1,22 +1,47 @@
 //! [`Native`] on bare metal: the contract in terms of this machine.
 
 use core::arch::asm;
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 
 use spin::Once;
 
 use super::upcalls::upcalls;
 use super::{apic, clock, softirq, vectors};
 use crate::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
-use crate::platform::{CpuRecord, Native, Platform, Report, TaskId, Wakeup};
-use crate::{CpuId, percpu};
+use crate::platform::{CpuRecord, Native, Platform, Report, ReschedPoint, TaskId, Wakeup};
+use crate::{CpuId, percpu, percpu_init};
 
 percpu! {
     static RECORD: CpuRecord = CpuRecord::new();
     /// Set by other CPUs that want this one to reschedule; the kick's handler moves it into the preempt word, which
     /// only its own CPU writes.
     static RESCHED_REQUESTED: AtomicU32 = AtomicU32::new(0);
+    /// The name of the task that runs on this CPU.
+    static CURRENT_TASK: AtomicUsize = AtomicUsize::new(0);
+    /// How many parties keep the running task on this CPU. It belongs to the task, and goes and comes with it.
+    static MIGRATION_DISABLED: AtomicU32 = AtomicU32::new(0);
+    /// The CPU halts, or is about to: it notices a request by an interrupt only.
+    static HALTED: AtomicU32 = AtomicU32::new(0);
+}
+
+percpu_init!(name_first_task);
+
+/// What runs on a CPU before the kernel makes tasks is called by the address of the CPU's record: not 0, aligned, and
+/// nobody else's.
+fn name_first_task(cpu: CpuId) {
+    CURRENT_TASK.on(cpu).store(core::ptr::from_ref(RECORD.on(cpu)) as usize, Ordering::Relaxed);
+}
+
+/// Tells the machine which task runs on the executing CPU from now on, and how many parties keep it there. Returns how
+/// many kept the task that ran until now. For the scheduler, with interrupts off, where it switches.
+#[inline(always)]
+pub fn set_current_task(task: TaskId, migration_disabled: u32) -> u32 {
+    CURRENT_TASK.write(task.0.get());
+    let before = MIGRATION_DISABLED.read();
+    MIGRATION_DISABLED.write(migration_disabled);
+    before
 }
 
 static CPU_COUNT: Once<u32> = Once::new();
@@ -28,8 +53,8 @@ pub fn set_cpu_count(count: u32) {
 
 /// Takes over a reschedule that another CPU asked for; for the kick's handler.
 pub fn accept_resched_request() {
-    // Acquire: pairs with the Release in `set_need_resched`; who reschedules sees why it was asked to.
-    if RESCHED_REQUESTED.exchange(0) != 0 {
+    // Acquire: pairs with the Release in `request_resched`; who reschedules sees why it was asked to.
+    if RESCHED_REQUESTED.read() != 0 && RESCHED_REQUESTED.exchange(0) != 0 {
         fence(Ordering::Acquire);
         PREEMPT_WORD.and(!NO_RESCHED_NEEDED);
     }
@@ -96,8 +121,7 @@ unsafe impl Platform for Native {
         if cpu == Self::cpu() {
             PREEMPT_WORD.and(!NO_RESCHED_NEEDED);
         } else {
-            // Release: pairs with the Acquire in `accept_resched_request`.
-            RESCHED_REQUESTED.on(cpu).store(1, Ordering::Release);
+            request_resched(cpu);
             Self::kick(cpu);
         }
     }
@@ -171,8 +195,37 @@ unsafe impl Platform for Native {
         NonNull::from(RECORD.on(cpu))
     }
 
+    #[inline(always)]
     fn current_task() -> TaskId {
-        (upcalls().current_task)()
+        // SAFETY: set when the area was made, to an address, and later to names of tasks, which are not 0.
+        TaskId(unsafe { NonZeroUsize::new_unchecked(CURRENT_TASK.read()) })
+    }
+
+    fn running_on(cpu: CpuId) -> Option<TaskId> {
+        NonZeroUsize::new(CURRENT_TASK.on(cpu).load(Ordering::Relaxed)).map(TaskId)
+    }
+
+    fn is_cancelled() -> bool {
+        (upcalls().is_cancelled)()
+    }
+
+    #[inline(always)]
+    fn migrate_disable() {
+        MIGRATION_DISABLED.inc();
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn migrate_enable() {
+        compiler_fence(Ordering::SeqCst);
+        MIGRATION_DISABLED.dec();
+    }
+
+    #[cold]
+    fn voluntary_resched(point: ReschedPoint) {
+        if Self::context().count() == 0 && IRQ_DEPTH.read() == 0 {
+            (upcalls().reschedule)(point);
+        }
     }
 
     #[inline(always)]
@@ -223,7 +276,7 @@ unsafe impl Platform for Native {
 #[cold]
 fn reschedule_from_enable() {
     if IRQ_DEPTH.read() == 0 {
-        (upcalls().reschedule)();
+        (upcalls().reschedule)(ReschedPoint::Enable);
     }
 }
 
@@ -236,4 +289,41 @@ pub fn enable_and_wait() {
     debug_assert_eq!(IRQ_DEPTH.read(), 1, "halting would sleep through what the others wait for");
     IRQ_DEPTH.dec();
     x86_64::instructions::interrupts::enable_and_hlt();
+}
+
+/// Notes a request without interrupting the CPU for it.
+fn request_resched(cpu: CpuId) {
+    // Release: pairs with the Acquire in `accept_resched_request`.
+    RESCHED_REQUESTED.on(cpu).store(1, Ordering::Release);
+}
+
+/// Asks `cpu`, another one that idles, to reschedule. It is interrupted only if it halts: one that is about to looks for
+/// requests first. Returns whether it was interrupted.
+///
+/// Contexts: any. Cost: one full fence, and one IPI if the CPU halts.
+pub fn rouse(cpu: CpuId) -> bool {
+    request_resched(cpu);
+    // Pairs with the fence in `halt_unless_roused`: either that sees the request, or this sees that it halts.
+    fence(Ordering::SeqCst);
+    let halted = HALTED.on(cpu).load(Ordering::Relaxed) != 0;
+    if halted {
+        Native::kick(cpu);
+    }
+    halted
+}
+
+/// Undoes the caller's `irq_disable`, which must be the only one, and halts until an interrupt or NMI comes, unless a
+/// reschedule is due or was requested. For the idle task.
+pub fn halt_unless_roused() {
+    HALTED.write(1);
+    // Pairs with the fence in `rouse`.
+    fence(Ordering::SeqCst);
+    if RESCHED_REQUESTED.read() != 0 || Native::context().resched_due() {
+        HALTED.write(0);
+        Native::irq_enable();
+    } else {
+        Native::chaos_point();
+        enable_and_wait();
+        HALTED.write(0);
+    }
 }

@@ -7,7 +7,7 @@ use spin::Once;
 
 use super::traps::{Cause, TrapFrame};
 use crate::CpuId;
-use crate::platform::{Report, TaskId, Wakeup};
+use crate::platform::{Report, ReschedPoint, TaskId, Wakeup};
 
 /// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off.
 pub struct Upcalls {
@@ -30,9 +30,9 @@ pub struct Upcalls {
     pub interrupt_exit: fn(bool),
     /// [`Platform::check_resched`](crate::Platform::check_resched), after the machine found that a reschedule is due
     /// and allowed. An interrupt may have served it in between: look again with interrupts off.
-    pub reschedule: fn(),
-    /// [`Platform::current_task`](crate::Platform::current_task).
-    pub current_task: fn() -> TaskId,
+    pub reschedule: fn(ReschedPoint),
+    /// [`Platform::is_cancelled`](crate::Platform::is_cancelled).
+    pub is_cancelled: fn() -> bool,
     /// [`Platform::block`](crate::Platform::block).
     pub block: fn(Option<u64>) -> Wakeup,
     /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.

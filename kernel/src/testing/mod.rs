@@ -23,7 +23,7 @@ use core::fmt;
 
 use hal::{CpuId, Native, Platform};
 
-use crate::{cpus, log};
+use crate::{log, services};
 
 /// How a test ends: well, or else.
 pub type Outcome = Result<(), Verdict>;
@@ -217,7 +217,7 @@ fn run(test: &KernelTest) -> Outcome {
         Place::Boot => (test.run)(Native::cpu()),
         Place::Everywhere => {
             let first = sync::IrqSpinLock::new(Ok(()));
-            cpus::run_on_all(&|cpu| {
+            services::run_on_all(&|cpu| {
                 if let Err(verdict) = (test.run)(cpu) {
                     let verdict = match verdict {
                         Verdict::Failed(why) => Verdict::Failed(alloc::format!("CPU {cpu}: {why}")),

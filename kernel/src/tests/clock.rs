@@ -6,7 +6,7 @@ use hal::x86_64::{apic, clock};
 use hal::{Native, Platform};
 
 use crate::testing::nmi;
-use crate::{check, cpus, kernel_test, tick};
+use crate::{check, cpus, kernel_test, services, tick};
 
 kernel_test! {
     limit_ms = 60_000,
@@ -33,7 +33,7 @@ kernel_test! {
             LATEST.fetch_max(now, Ordering::AcqRel);
         }));
         let rounds = 40_000 / cpus::online_count();
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             for i in 0..rounds {
                 look();
                 if i % 512 == 0 {

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::platform::{TaskId, Wakeup};
 use hal::{CpuId, Native, Platform};
 
-use crate::machine::RESCHEDULES;
-use crate::{check, check_eq, cpus, kernel_test};
+use crate::sched::RESCHEDULES;
+use crate::{check, check_eq, cpus, kernel_test, services};
 
 kernel_test! {
     everywhere,
@@ -81,7 +81,7 @@ kernel_test! {
                 unsafe { Native::wake(partner) };
             }
         };
-        cpus::run_on_all(&|cpu| if cpu == me || cpu == other { play(cpu) });
+        services::run_on_all(&|cpu| if cpu == me || cpu == other { play(cpu) });
         check_eq!(TURN.load(Ordering::Relaxed), ROUNDS * 2);
         Ok(())
     }
@@ -121,7 +121,7 @@ kernel_test! {
                 Native::relax();
             }
         };
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             for round in 0..250 {
                 if cpu == me {
                     X.store(0, Ordering::Relaxed);

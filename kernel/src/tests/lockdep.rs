@@ -7,7 +7,7 @@ use sync::{IrqSpinLock, SpinLock};
 
 use crate::testing::irq::{self, Source};
 use crate::testing::{Outcome, expect_report};
-use crate::{boot, check, check_eq, cpus, kernel_test, lockdep, skip};
+use crate::{boot, check, check_eq, cpus, kernel_test, lockdep, services, skip};
 
 /// Runs `f`, and checks that it makes exactly one report.
 fn one_report(f: impl FnOnce()) -> Outcome {
@@ -50,7 +50,7 @@ kernel_test! {
         }
         expect_report("possible circular locking dependency detected");
         one_report(|| {
-            cpus::run_on(other, || {
+            services::run_on(other, || {
                 let _b = B.lock();
                 let _a = A.lock();
             });

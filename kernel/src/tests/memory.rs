@@ -12,7 +12,7 @@ use hal::{Native, Platform};
 use crate::memory::map::Kind;
 use crate::memory::stacks::{self, GuardedStack, Owner};
 use crate::memory::{self, shootdown};
-use crate::{check, check_eq, cpus, kernel_test, testing};
+use crate::{check, check_eq, cpus, kernel_test, services, testing};
 
 /// A generator of test values: a multiplicative congruential one, whose upper bits are good enough here.
 struct Random(u64);
@@ -145,7 +145,7 @@ kernel_test! {
             narrowed.store(false, Ordering::Relaxed);
             let changer = Native::cpu();
             let change = sync::IrqSpinLock::<Result<(), MapError>>::new(Ok(()));
-            cpus::run_on_all(&|cpu| {
+            services::run_on_all(&|cpu| {
                 // Each CPU has its own word, and writes it all the time, so that its TLB says "may be written".
                 let mine = page + (u64::from(cpu.as_u32()) % 512) * 8;
                 if cpu == changer {
@@ -218,7 +218,7 @@ kernel_test! {
     fn frames_are_handed_out_once_however_many_ask() {
         let before = memory::stats().frames;
         let wrong = AtomicU64::new(0);
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             let mut random = Random::new(cpu);
             let mut held = [None; 12];
             for _ in 0..600 {
@@ -292,7 +292,7 @@ kernel_test! {
         let last = stack.top() - 8;
         let read = |wanted: Option<u64>| {
             let wrong = AtomicU64::new(0);
-            cpus::run_on_all(&|_| _ = wrong.fetch_add((probe::read_u64(last) != wanted).into(), Ordering::Relaxed));
+            services::run_on_all(&|_| _ = wrong.fetch_add((probe::read_u64(last) != wanted).into(), Ordering::Relaxed));
             wrong.into_inner()
         };
         check_eq!(read(Some(0)), 0);

@@ -8,7 +8,7 @@ use hal::x86_64::apic;
 use hal::{Native, Platform};
 
 use crate::testing::nmi;
-use crate::{check, check_eq, cpus, kernel_test, log};
+use crate::{check, check_eq, cpus, kernel_test, log, services};
 
 /// The lines of the log that contain `word`, without what stands before it.
 fn lines_with(word: &str) -> Vec<String> {
@@ -60,7 +60,7 @@ kernel_test! {
     fn lines_of_all_cpus_are_whole_and_in_order() {
         let count = cpus::online_count();
         let each = (256 / count).max(2);
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             for number in 0..each {
                 ::log::info!("whole-line cpu {cpu} number {number} {:=<width$}|", "", width = number % 30);
             }

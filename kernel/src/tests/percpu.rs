@@ -9,7 +9,7 @@ use hal::x86_64::{apic, clock};
 use hal::{CpuId, Native, Platform};
 
 use crate::testing::nmi;
-use crate::{check, check_eq, cpus, kernel_test};
+use crate::{check, check_eq, cpus, kernel_test, services};
 
 hal::percpu! {
     static MARK: AtomicU64 = AtomicU64::new(0xfeed);
@@ -73,7 +73,7 @@ kernel_test! {
             for cpu in percpu::cpus() {
                 MARK.on(cpu).store(1, Ordering::Relaxed);
             }
-            cpus::run_on(target, || MARK.write(2));
+            services::run_on(target, || MARK.write(2));
             for cpu in percpu::cpus() {
                 check_eq!((cpu, MARK.on(cpu).load(Ordering::Relaxed)), (cpu, if cpu == target { 2 } else { 1 }));
             }
@@ -168,7 +168,7 @@ kernel_test! {
         let alone = cpus::online_count() == 1;
         let done = AtomicBool::new(false);
         let increments = AtomicU64::new(0);
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             if cpu == me {
                 let patience = Native::now_ns() + 20_000_000_000;
                 let mut count = 0;
@@ -221,7 +221,7 @@ kernel_test! {
             Ok(variable) => variable,
             Err(error) => crate::skip!("{error}"),
         };
-        cpus::run_on_all(&|_| {
+        services::run_on_all(&|_| {
             let here = sync::preempt::disable();
             variable.get(&here).fetch_add(1, Ordering::Relaxed);
         });

@@ -9,7 +9,7 @@ use hal::x86_64::{apic, vectors};
 use hal::{CpuId, MAX_CPUS, Native, Platform};
 use sync::IrqSpinLock;
 
-use crate::{boot, check, check_eq, cpus, kernel_test};
+use crate::{boot, check, check_eq, cpus, kernel_test, services};
 
 kernel_test! {
     fn smoke_every_present_cpu_is_online() {
@@ -36,7 +36,7 @@ kernel_test! {
     fn a_job_runs_once_on_each_cpu() {
         let ran: Vec<AtomicU32> = (0..MAX_CPUS).map(|_| AtomicU32::new(0)).collect();
         for round in 1..=20 {
-            cpus::run_on_all(&|cpu| {
+            services::run_on_all(&|cpu| {
                 ran[cpu.index()].fetch_add(1, Ordering::Relaxed);
             });
             for cpu in (0..MAX_CPUS as u32).filter_map(CpuId::new) {
@@ -93,7 +93,7 @@ kernel_test! {
     fn cpus_interrupt_each_other_at_once() {
         const EACH: u32 = 200;
         let failed = AtomicU32::new(0);
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             let others: Vec<_> = cpus::online().filter(|other| *other != cpu).collect();
             for i in 0..EACH {
                 let Some(target) = others.get(i as usize % others.len().max(1)) else { return };
@@ -116,7 +116,7 @@ kernel_test! {
         static COUNT: IrqSpinLock<u64> = IrqSpinLock::new(0);
         *COUNT.lock() = 0;
         let each = 20_000 / cpus::online_count() as u64;
-        cpus::run_on_all(&|_| {
+        services::run_on_all(&|_| {
             for _ in 0..each {
                 let mut count = COUNT.lock();
                 // A plain read and write: lost updates would show.

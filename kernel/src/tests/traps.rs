@@ -10,7 +10,7 @@ use hal::x86_64::{apic, clock, layout};
 use hal::{Native, Platform};
 
 use crate::testing::{nmi, watchdog};
-use crate::{check, check_eq, cpus, kernel_test, memory};
+use crate::{check, check_eq, cpus, kernel_test, memory, services};
 
 /// Loads every general register with a value of its own, executes a breakpoint, and tells which registers changed.
 fn registers_across_a_breakpoint() -> u64 {
@@ -236,7 +236,7 @@ kernel_test! {
         }));
         let others = cpus::online_count() as u64 - 1;
         let me = Native::cpu();
-        cpus::run_on_all(&|cpu| {
+        services::run_on_all(&|cpu| {
             let _quiet = sync::irq::disable();
             if cpu == me {
                 apic::send_nmi_all_but_self();

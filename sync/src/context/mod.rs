@@ -16,7 +16,7 @@ mod balance;
 mod entry;
 mod state;
 
-use hal::platform::{Report, Severity};
+use hal::platform::{Report, ReschedPoint, Severity};
 use hal::{Native, Platform};
 
 pub use balance::{Balance, expect_balanced};
@@ -137,6 +137,8 @@ functions! {
     fn might_sleep() -> () {
         if !Cpu::<P>::preemptible() {
             sleeping_in_atomic::<P>();
+        } else if P::context().resched_due() {
+            P::voluntary_resched(ReschedPoint::MaySleep);
         }
     }
 
@@ -156,10 +158,13 @@ functions! {
     /// ```
     #[track_caller]
     fn cond_resched() -> bool {
-        Cpu::<P>::might_sleep();
-        let due = P::context().resched_due() && Cpu::<P>::preemptible();
+        let preemptible = Cpu::<P>::preemptible();
+        if !preemptible {
+            sleeping_in_atomic::<P>();
+        }
+        let due = preemptible && P::context().resched_due();
         if due {
-            P::check_resched();
+            P::voluntary_resched(ReschedPoint::Asked);
         }
         due
     }

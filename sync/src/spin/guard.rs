@@ -95,6 +95,10 @@ impl<'a, T: ?Sized, F: Flavor> SpinLockWithGuard<'a, T, F> {
     pub(super) fn new(held: Held<'a, T, F>) -> SpinLockWithGuard<'a, T, F> {
         SpinLockWithGuard { held }
     }
+
+    pub(super) fn lock(&self) -> &'a SpinLock<T, F> {
+        self.held.lock
+    }
 }
 
 /// What both guards do alike: they are the data.

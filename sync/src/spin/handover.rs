@@ -14,14 +14,26 @@ use core::mem;
 use core::panic::Location;
 
 use super::raw::RawSpin;
-use super::{SpinLock, SpinLockGuard};
-use crate::flavor::{Entered, Flavor};
+use super::{SpinLock, SpinLockGuard, SpinLockWithGuard};
+use crate::flavor::{Entered, Flavor, Proves};
 
 impl<T: ?Sized, F: Flavor> SpinLockGuard<'_, T, F> {
     /// Leaves the lock held, for the next task of this CPU to [adopt](SpinLock::adopt_handover).
     ///
     /// For the dependency checker and the other diagnostics this task holds the lock no longer. Linux:
     /// `prepare_lock_switch`. Contexts: the scheduler. See [`SpinLock::adopt_handover`] for an example.
+    #[track_caller]
+    pub fn into_handover(self) {
+        let lock = self.lock();
+        lock.owner.disown();
+        lock.map.release::<F::Platform>(Location::caller());
+        mem::forget(self);
+    }
+}
+
+impl<T: ?Sized, F: Flavor> SpinLockWithGuard<'_, T, F> {
+    /// As [`SpinLockGuard::into_handover`], for a lock that was taken in a context that was there before: it is adopted
+    /// by [`adopt_handover_with`](SpinLock::adopt_handover_with).
     #[track_caller]
     pub fn into_handover(self) {
         let lock = self.lock();
@@ -66,5 +78,32 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
         // SAFETY: the guard that was handed over had entered the flavour on this CPU, and nothing has undone that.
         let entered = unsafe { Entered::adopted() };
         SpinLockGuard::new(self.held_now(Location::caller()), entered)
+    }
+
+    /// As [`adopt_handover`](SpinLock::adopt_handover), for a lock that was handed over by
+    /// [`SpinLockWithGuard::into_handover`]. What forbids interruptions is the context's, which `proof` shows; dropping
+    /// the guard releases the lock and nothing more.
+    ///
+    /// # Safety
+    /// As for [`adopt_handover`](SpinLock::adopt_handover).
+    ///
+    /// ```
+    /// use sync::{IrqSpinLock, irq};
+    ///
+    /// static RUN_QUEUE: IrqSpinLock<u32> = IrqSpinLock::new(0);
+    /// let quiet = irq::disable();
+    /// RUN_QUEUE.lock_with(&quiet).into_handover();
+    /// // SAFETY: handed over just now, and adopted once.
+    /// let queue = unsafe { RUN_QUEUE.adopt_handover_with(&quiet) };
+    /// assert_eq!(*queue, 0);
+    /// ```
+    #[track_caller]
+    pub unsafe fn adopt_handover_with<'a>(
+        &'a self,
+        _proof: &'a (impl Proves<F> + ?Sized),
+    ) -> SpinLockWithGuard<'a, T, F> {
+        debug_assert!(self.raw.is_locked(), "adopting a lock that nobody handed over");
+        self.owner.clear::<F::Platform>(Location::caller());
+        SpinLockWithGuard::new(self.held_now(Location::caller()))
     }
 }

@@ -9,7 +9,7 @@ use sync::bh;
 
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::{Outcome, nmi};
-use crate::{check, check_eq, cpus, softirq};
+use crate::{check, check_eq, cpus, services, softirq};
 
 /// Who wants the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,14 +118,14 @@ pub(super) fn hold(contest: &'static Contest) -> Outcome {
     nmi::set_hook(Some(|_| come(Party::Nmi)));
     // Release: pairs with the Acquire in `come`.
     CONTEST.store(ptr::from_ref(contest).cast_mut(), Ordering::Release);
-    cpus::run_on_all(&|cpu| take_part(cpu, contest));
+    services::run_on_all(&|cpu| take_part(cpu, contest));
     CONTEST.store(ptr::null_mut(), Ordering::Release);
     nmi::set_hook(None);
     set_hook(Source::Call, None);
     set_hook(Source::Timer, None);
     // Whoever was in an interrupt when the hooks went is out of it when its task runs. Enabling bottom halves serves
     // what was raised last.
-    cpus::run_on_all(&|_| drop(bh::disable()));
+    services::run_on_all(&|_| drop(bh::disable()));
     softirq::set_handler(VECTOR, None);
 
     check_eq!(all_visits(Visit::Disturbed), 0);

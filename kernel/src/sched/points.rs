@@ -1,0 +1,88 @@
+//! Preemption points.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use hal::percpu::IrqsOff;
+use hal::platform::ReschedPoint;
+use hal::{Native, Platform};
+
+use super::queue::{self, Quiet, RESCHEDULES, quietly, switch_to_next};
+use super::{IDLE, Preemption, wake};
+
+static MODE: AtomicU32 = AtomicU32::new(Preemption::Full as u32);
+
+/// The present mode.
+pub fn preemption() -> Preemption {
+    match MODE.load(Ordering::Relaxed) {
+        1 => Preemption::Voluntary,
+        2 => Preemption::None,
+        _ => Preemption::Full,
+    }
+}
+
+/// Changes the mode, at any time: it says what later points do. Linux: `preempt=`.
+pub fn set_preemption(mode: Preemption) {
+    MODE.store(mode as u32, Ordering::Relaxed);
+}
+
+/// Whether the running task is replaced at this point.
+fn counts(point: ReschedPoint) -> bool {
+    match preemption() {
+        Preemption::Full => true,
+        Preemption::Voluntary => point != ReschedPoint::Enable,
+        Preemption::None => point == ReschedPoint::Asked,
+    }
+}
+
+/// A point of a task, found to be due and allowed. An interrupt may have served it since.
+pub(crate) fn reschedule(point: ReschedPoint) {
+    quietly(|quiet| {
+        if Native::context().resched_due() && (counts(point) || !queue::is_started()) {
+            replace(quiet);
+        }
+    });
+}
+
+/// The way out of an interrupt that hit preemptible code; interrupts are off, counted by the interrupt's entry.
+pub(crate) fn interrupt_exit(due: bool) {
+    if due && (preemption() == Preemption::Full || IDLE.test(Native::cpu()) || !queue::is_started()) {
+        // SAFETY: as said above, until the interrupt returns.
+        replace(&unsafe { Quiet::assume() });
+    }
+}
+
+fn replace(quiet: &Quiet) {
+    RESCHEDULES.inc();
+    if queue::is_started() {
+        switch_to_next(quiet.lock(), quiet, Native::now_ns());
+    } else {
+        // Before there are tasks nobody else could run.
+        Native::clear_need_resched();
+    }
+}
+
+/// The running task goes behind those of its own standing.
+pub(crate) fn yield_now() {
+    quietly(|quiet| {
+        let now = Native::now_ns();
+        let mut queue = quiet.lock();
+        queue.ready.yield_current(now);
+        switch_to_next(queue, quiet, now);
+    });
+}
+
+/// The timer's interrupt: who waits for this moment becomes ready, and who has run for long enough is replaced. Returns
+/// for when the next one waits.
+pub(crate) fn on_timer(quiet: &impl IrqsOff) -> Option<u64> {
+    if !queue::is_started() {
+        return None;
+    }
+    let here = Native::cpu();
+    let now = Native::now_ns();
+    let mut queue = queue::queue_of(here).lock_with(quiet);
+    wake::wake_due(&mut queue, now);
+    if queue.ready.tick(now) {
+        Native::set_need_resched(here);
+    }
+    queue.sleepers.first()
+}

@@ -1,0 +1,134 @@
+//! The kernel's own tasks, started at boot: one that gives back what ended tasks leave, one that prints the log, and one on
+//! each CPU for what must run there.
+
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use alloc::vec::Vec;
+use hal::{CpuId, Native, Platform, percpu};
+use sync::{IrqSpinLock, TaskCx};
+
+use crate::sched::policy::Policy;
+use crate::task::{self, Builder, Task, TaskRef};
+use crate::{cpus, log};
+
+/// Starts them. On the boot CPU, when all CPUs are up.
+pub(crate) fn start() {
+    task::start_reaper();
+    keep(Builder::new("log").spawn(print_log), &LOG);
+    for cpu in cpus::online() {
+        // What is to happen on a CPU comes before what happens to be there.
+        let worker = Builder::named(format_args!("cpu/{cpu}")).on(cpu).policy(Policy::fifo(1)).stack_pages(8);
+        keep(worker.spawn(run_jobs), WORKER.on(cpu));
+    }
+}
+
+/// Remembers a task that never ends.
+fn keep(spawned: Result<task::JoinHandle<()>, task::SpawnError>, place: &AtomicUsize) {
+    match spawned {
+        // Release: pairs with the Acquire in `wake`.
+        Ok(handle) => place.store(core::ptr::from_ref::<Task>(handle.task()) as usize, Ordering::Release),
+        Err(error) => panic!("a task that the kernel needs: {error}"),
+    }
+}
+
+/// Wakes a task that `keep` has remembered, if it has.
+fn wake(place: &AtomicUsize) {
+    // Acquire: pairs with the Release in `keep`.
+    // SAFETY: null, or the record of a task that never ends.
+    if let Some(task) = unsafe { (place.load(Ordering::Acquire) as *const Task).as_ref() } {
+        task.unpark();
+    }
+}
+
+/// The task that prints the log.
+static LOG: AtomicUsize = AtomicUsize::new(0);
+
+/// There is something to print. Contexts: any but NMI.
+pub(crate) fn wake_log() {
+    wake(&LOG);
+}
+
+fn print_log(cx: &mut TaskCx) {
+    loop {
+        log::drain();
+        task::park(cx);
+    }
+}
+
+/// Something that every CPU runs once.
+struct Job<'a> {
+    work: &'a (dyn Fn(CpuId) + Sync),
+    left: AtomicU32,
+    /// Who waits for the last one.
+    waiting: TaskRef,
+}
+
+percpu! {
+    /// The job that this CPU has not run yet.
+    static JOB: AtomicPtr<Job<'static>> = AtomicPtr::new(core::ptr::null_mut());
+    /// The task that runs it.
+    static WORKER: AtomicUsize = AtomicUsize::new(0);
+}
+
+/// Runs `work` on every online CPU at about the same time, each in a task that stays there, and returns when all are done.
+///
+/// Contexts: task, one at a time. The caller blocks until the last one is done.
+pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
+    let cpus: Vec<CpuId> = cpus::online().collect();
+    let mut job = Job { work, left: AtomicU32::new(cpus.len() as u32), waiting: task::current() };
+    let shared: *mut Job<'_> = &mut job;
+    for cpu in &cpus {
+        Native::chaos_point();
+        // Release: pairs with the Acquire in `run_jobs`; the task sees the job's fields. The lifetime is extended only in
+        // the pointer's type: this function does not return before everybody has let go of it.
+        let before = JOB.on(*cpu).swap(shared.cast(), Ordering::AcqRel);
+        assert!(before.is_null(), "run_on_all is running already");
+        wake(WORKER.on(*cpu));
+    }
+    // SAFETY: `job` lives until the end of this function, and only shared references to it are made.
+    let left = unsafe { &(*shared).left };
+    // Acquire: pairs with the Release in `run_jobs`; what the others did is visible to our caller.
+    while left.load(Ordering::Acquire) != 0 {
+        Native::block(None);
+    }
+}
+
+/// Runs `work` on `cpu` and returns its result, under the conditions of [`run_on_all`].
+///
+/// # Panics
+/// If `cpu` is not online.
+pub fn run_on<R: Send>(cpu: CpuId, work: impl Fn() -> R + Sync) -> R {
+    let result: IrqSpinLock<Option<R>> = IrqSpinLock::new(None);
+    run_on_all(&|here| {
+        if here == cpu {
+            let value = work();
+            *result.lock() = Some(value);
+        }
+    });
+    match result.into_inner() {
+        Some(value) => value,
+        None => panic!("CPU {cpu} is not online"),
+    }
+}
+
+fn run_jobs(cx: &mut TaskCx) {
+    let here = Native::cpu();
+    let slot = JOB.on(here);
+    loop {
+        // Acquire: pairs with the Release in `run_on_all`.
+        let job = slot.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: null, or a job whose `run_on_all` waits until `left` is 0, which happens below, after the last use.
+        let Some(job) = (unsafe { job.as_ref() }) else {
+            task::park(cx);
+            continue;
+        };
+        Native::chaos_point();
+        (job.work)(here);
+        Native::chaos_point();
+        let waiting = job.waiting.clone();
+        // Release: pairs with the Acquire in `run_on_all`. Nothing of the job is touched after.
+        if job.left.fetch_sub(1, Ordering::Release) == 1 {
+            waiting.unpark();
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub mod power;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod smp;
 #[cfg(target_os = "none")]
-mod softirq;
+pub mod softirq;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod start;
 #[cfg(target_os = "none")]

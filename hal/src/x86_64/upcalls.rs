@@ -37,9 +37,9 @@ pub struct Upcalls {
     pub block: fn(Option<u64>) -> Wakeup,
     /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.
     pub wake: unsafe fn(TaskId) -> bool,
-    /// Serve the softirqs whose bits are set (bit n is vector n); they are no longer pending. In softirq context, with
-    /// interrupts on.
-    pub softirq: fn(u32),
+    /// Serve this CPU's pending softirqs. Interrupts are off and counted once, before and after; the handlers run with
+    /// interrupts on, and meanwhile the preempt word has one softirq unit more.
+    pub softirq: fn(),
     /// [`Platform::report`](crate::Platform::report).
     pub report: fn(&Report<'_>),
     /// Whether a CPU is online.

@@ -13,4 +13,5 @@ mod memory;
 mod messages;
 mod percpu;
 mod smp;
+mod softirq;
 mod traps;

@@ -7,6 +7,7 @@ use hal::x86_64::apic;
 use hal::{CpuId, Native, Platform};
 use sync::bh;
 
+use crate::softirq::{Handler, Vector};
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::{Outcome, nmi};
 use crate::{check, check_eq, cpus, services, softirq};
@@ -62,7 +63,7 @@ static ARRIVED: AtomicU64 = AtomicU64::new(0);
 static UNBALANCED: AtomicU32 = AtomicU32::new(0);
 
 /// The softirq vector that the contest uses.
-const VECTOR: u32 = 9;
+const VECTOR: Vector = Vector::Complete;
 /// Enough visits of all tasks together. Locks that serve in order of arrival take long for so many where CPUs outnumber
 /// the host's, so that [`LONG_ENOUGH_NS`] is enough too.
 const TASK_VISITS: u64 = 12_000;
@@ -97,10 +98,10 @@ fn come(party: Party) {
 
 static ON_TIMER: fn() = || {
     come(Party::Timer);
-    Native::raise_softirq(VECTOR);
+    softirq::raise(VECTOR);
 };
 static ON_CALL: fn() = || come(Party::Call);
-static ON_SOFTIRQ: fn() = || come(Party::Softirq);
+static ON_SOFTIRQ: Handler = |_| come(Party::Softirq);
 
 /// Holds a contest and judges it.
 pub(super) fn hold(contest: &'static Contest) -> Outcome {
@@ -159,7 +160,7 @@ fn take_part(cpu: CpuId, contest: &Contest) {
         come(Party::Task);
         match time % 16 {
             0 => send_call(neighbour),
-            4 => Native::raise_softirq(VECTOR),
+            4 => softirq::raise(VECTOR),
             // One NMI at a time is remembered; another that comes meanwhile is lost, which is no harm here.
             8 if contest.joined_by.contains(&Party::Nmi) => apic::send_nmi_to_cpu(neighbour),
             _ => {}

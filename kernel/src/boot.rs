@@ -35,7 +35,8 @@ use crate::memory::stacks::{GuardedStack, Owner};
 use crate::task::{Builder, Task};
 use crate::this_machine::ThisMachine;
 use crate::{
-    console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing, tick,
+    calls, console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing,
+    tick,
 };
 
 /// What firmware said, if it could be believed.
@@ -262,7 +263,10 @@ fn bring_up_this_cpu(cpu: CpuId) {
     #[cfg(any(feature = "lockdep", debug_assertions))]
     crate::lockdep::install_on_this_cpu(idle);
     sched::start_on_this_cpu(idle);
-    tick::start(&sync::irq::disable());
+    let quiet = sync::irq::disable();
+    tick::start(&quiet);
+    calls::open_here(&quiet);
+    drop(quiet);
     cpus::set_online(cpu);
     memory::shootdown::forget_on_arrival();
 }

@@ -25,6 +25,8 @@ pub mod serial;
 #[cfg(target_os = "none")]
 pub mod boot;
 #[cfg(target_os = "none")]
+pub mod calls;
+#[cfg(target_os = "none")]
 pub mod cpus;
 #[cfg(target_os = "none")]
 pub mod crash;

@@ -17,7 +17,7 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     exception: panic::on_exception,
     timer: tick::on_timer,
     kick: native::accept_resched_request,
-    call: crate::testing::irq::on_call,
+    call: crate::calls::on_interrupt,
     tlb: memory::shootdown::handle_shootdown_ipi,
     device,
     nmi,

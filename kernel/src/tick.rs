@@ -74,6 +74,7 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
         TICKS.add(schedule.advance(Native::now_ns()).0);
         arm(&quiet, schedule, next_deadline);
     }
+    crate::calls::on_tick(&quiet);
     if log::has_pending() {
         services::wake_log();
     }

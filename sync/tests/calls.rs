@@ -219,6 +219,9 @@ fn a_lazy_call_waits_for_the_tick() {
 fn two_cpus_that_wait_for_each_other_with_interrupts_off_are_reported_and_get_on() {
     calls!(CALLS);
     static READY: AtomicU32 = AtomicU32::new(0);
+    fn who_are_you() -> CpuId {
+        Native::cpu()
+    }
     with_cpus(&CALLS, 2, |me, cpus| {
         let capture = hosted::ReportCapture::new();
         let quiet = irq::disable();
@@ -227,7 +230,7 @@ fn two_cpus_that_wait_for_each_other_with_interrupts_off_are_reported_and_get_on
             std::thread::yield_now();
         }
         let line = line!() + 1;
-        let answer = CALLS.single(cpus[1 - me], Native::cpu);
+        let answer = CALLS.single(cpus[1 - me], who_are_you);
         drop(quiet);
         assert_eq!(answer, Ok(cpus[1 - me]));
         let reports = capture.take();

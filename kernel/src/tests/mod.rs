@@ -2,6 +2,7 @@
 //!
 //! One file a subject. Tests whose name contains `smoke` are quick on any number of CPUs.
 
+mod calls;
 mod clock;
 mod contexts;
 mod contract;

@@ -105,6 +105,8 @@ extern "C" fn on_own_stack() -> ! {
     // SAFETY: ring 0, this CPU's features, and no task has run.
     let fpu = unsafe { fpu::enable(&features) };
     info!("vector state: {} bytes by {:?}", fpu.area_size, fpu.method);
+    let constant = memory::check::remember_image();
+    info!("{constant} pages of the image are summed ({})", crate::vector::Width::best().name());
 
     let topology = read_firmware(&features);
     start_interrupt_controllers(&features, topology.as_ref());

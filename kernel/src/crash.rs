@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use hal::x86_64::fpu::FpuGuard;
 use hal::x86_64::{apic, layout};
 use hal::{Native, Platform};
 
@@ -45,6 +46,14 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "double-panic", help: "panic on all CPUs at once", run: double_panic },
     Kind { name: "panic-in-nmi", help: "panic inside an NMI handler", run: panic_in_nmi },
     Kind { name: "panic-with-console-busy", help: "panic while this CPU prints", run: panic_while_printing },
+    Kind {
+        name: "nested-vectors",
+        help: "open a vector section inside of another one",
+        run: || {
+            let _outer = FpuGuard::begin();
+            drop(FpuGuard::begin());
+        },
+    },
     Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
 ];
 

@@ -5,6 +5,7 @@
 
 use core::sync::atomic::AtomicU64;
 
+use hal::x86_64::fpu::FpuGuard;
 use hal::{Native, Platform, percpu};
 
 percpu! {
@@ -13,13 +14,14 @@ percpu! {
 
 /// Keeps the functions in the image.
 #[used]
-static FUNCTIONS: [extern "C" fn(); 6] = [
+static FUNCTIONS: [extern "C" fn(); 7] = [
     hot_percpu_increment,
     hot_preempt_disable,
     hot_preempt_enable,
     hot_preempt_guard,
     hot_bh_guard,
     hot_irq_guard,
+    hot_vector_section,
 ];
 
 #[unsafe(no_mangle)]
@@ -50,4 +52,9 @@ extern "C" fn hot_bh_guard() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_irq_guard() {
     drop(sync::irq::disable());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_vector_section() {
+    drop(FpuGuard::begin());
 }

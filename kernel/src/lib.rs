@@ -21,6 +21,8 @@ pub mod memory;
 pub mod sched;
 #[cfg(not(loom))]
 pub mod serial;
+#[cfg(not(loom))]
+pub mod vector;
 
 #[cfg(target_os = "none")]
 pub mod boot;

@@ -82,6 +82,10 @@ impl Machine for ThisMachine {
         }
     }
 
+    fn check_memory(&self, limit: u64) -> memory::check::Findings {
+        memory::check::check(limit)
+    }
+
     fn interrupts(&self) -> Vec<Interrupt> {
         let online: Vec<CpuId> = cpus::online().collect();
         (0..=u8::MAX)

@@ -31,6 +31,8 @@ pub struct Features {
     pub smep: bool,
     /// See `smep`.
     pub smap: bool,
+    /// AVX2: integer vectors of 32 bytes.
+    pub avx2: bool,
     /// Bits of a physical address.
     pub physical_bits: u8,
     /// Saving of extended state, or `None` if there is only `fxsave`.
@@ -137,6 +139,7 @@ impl Features {
             fsgsbase: structured.is_some_and(|f| f.has_fsgsbase()),
             smep: structured.is_some_and(|f| f.has_smep()),
             smap: structured.is_some_and(|f| f.has_smap()),
+            avx2: structured.is_some_and(|f| f.has_avx2()),
             physical_bits: cpuid
                 .get_processor_capacity_feature_info()
                 .map_or(36, |info| info.physical_address_bits()),
@@ -159,6 +162,7 @@ impl Features {
             ("TSC-deadline timer", self.tsc_deadline, other.tsc_deadline),
             ("1 GiB pages", self.gib_pages, other.gib_pages),
             ("no-execute pages", self.nx, other.nx),
+            ("AVX2", self.avx2, other.avx2),
             ("XSAVE", self.xsave.is_some(), other.xsave.is_some()),
         ];
         pairs.into_iter().find(|(_, mine, its)| *mine && !its).map(|(name, ..)| name)

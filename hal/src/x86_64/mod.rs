@@ -37,6 +37,8 @@ pub mod switch;
 pub mod tables;
 #[cfg(target_os = "none")]
 pub mod traps;
+#[cfg(all(target_os = "none", feature = "machine"))]
+pub mod unswitched;
 #[cfg(target_os = "none")]
 pub mod upcalls;
 

@@ -9,6 +9,7 @@
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hal::x86_64::fpu::FpuGuard;
 use hal::{Native, Platform, percpu};
 use sync::list::{self, List};
 use sync::llist::{self, LList};
@@ -89,6 +90,7 @@ operations! {
         list.push_back(&item);
         black_box(list.pop_front());
     };
+    "vector section begin, end": => drop(FpuGuard::begin());
     "llist push, take_all": item = Item::new(), list = LList::<&Item, InLList>::new() => {
         list.push(&item);
         black_box(list.take_all().next());

@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::memory::check::Findings;
+
 /// The machine, as commands see it.
 pub trait Machine: Sync {
     /// What is running, for the greeting.
@@ -35,6 +37,12 @@ pub trait Machine: Sync {
             out,
             "this kernel does not check lock dependencies; debug builds do, and the feature `lockdep`"
         )
+    }
+    /// Checks the memory that must not change, and at most `limit` bytes of what is free. A machine that cannot finds
+    /// nothing.
+    fn check_memory(&self, limit: u64) -> Findings {
+        let _ = limit;
+        Findings::default()
     }
     /// Prints what `cpu` is doing, or with `None` what all are.
     ///

@@ -110,6 +110,7 @@ fn every_command_answers() {
     prints("cpus", "0x0000000000000001");
     prints("mem", "usable");
     prints("mem map", "4.0 KiB  usable");
+    prints("mem check 3", "constant pages");
     prints("irq", "timer");
     prints("irq hash", "IRQHASH 0000000000000abc\n");
     prints("acpi", "  tables  none\n");
@@ -130,7 +131,7 @@ fn wrong_input_is_told_what_would_be_right() {
     fails("cpu", "there is no command `cpu`; did you mean cpus? `help` lists");
     fails("frobnicate", "there is no command `frobnicate`; `help` lists");
     fails("cpus 1", "cpus: `1` is one argument too many; usage: cpus");
-    fails("mem x", "usage: mem [map]");
+    fails("mem x", "usage: mem [map | check [MIB]]");
     fails("irq x", "usage: irq [hash]");
     fails("backtrace 7", "`7` is no CPU; they are 0 to 1; usage: backtrace [CPU]");
     fails("backtrace x", "they are 0 to 1");

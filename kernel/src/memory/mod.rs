@@ -7,10 +7,12 @@
 //! 4. [`heap`] serves `alloc` from frames, in the direct map.
 //! 5. [`stacks`] are mapped with nothing below them.
 //! 6. [`shootdown`] makes all CPUs forget what is no longer mapped.
+//! 7. [`check`] looks whether memory keeps what it should.
 //!
 //! Each of these is a plain value and is tested on the host. The machine's one of each is in `instance`, which exists on
 //! bare metal only, and whose functions are re-exported here.
 
+pub mod check;
 pub mod frames;
 pub mod heap;
 #[cfg(target_os = "none")]

@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hal::percpu::{IrqsOff, Pinned};
-use hal::x86_64::{native, switch};
+use hal::x86_64::{fpu, native, switch};
 use hal::{CpuId, Native, Platform, percpu};
 use sync::list::Owner;
 use sync::spin::SpinLockWithGuard;
@@ -151,6 +151,7 @@ pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64
     next.since.store(now, Ordering::Relaxed);
     next.switches.store(next.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     SWITCHES.inc();
+    fpu::switch_to(next.vectors.as_ref(), quiet);
     queue.last = Some(previous);
     queue.into_handover();
     previous.migration_disabled.store(enter(next), Ordering::Relaxed);

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hal::cpumask::AtomicCpuMask;
 use hal::platform::TaskId;
 use hal::x86_64::backtrace::Backtrace;
+use hal::x86_64::fpu::Area;
 use hal::x86_64::switch;
 use hal::{CpuId, Native, Platform};
 use sync::list::{Link, List, Owner};
@@ -144,6 +145,8 @@ pub struct Task {
     pub(super) name: Name,
     pub(super) done: Completion,
     pub(super) stack: IrqSpinLock<Option<GuardedStack>>,
+    /// Where its vector registers are while it does not run, if it has any.
+    pub(crate) vectors: Option<Area>,
     pub(super) all: Link,
     pub(super) dead: llist::Link,
     /// How to give back the memory that the record is a part of.
@@ -203,6 +206,7 @@ impl Task {
             name,
             done: Completion::new(),
             stack: IrqSpinLock::new(stack),
+            vectors: None,
             all: Link::new(),
             dead: llist::Link::new(),
             free,

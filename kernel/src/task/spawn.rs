@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use hal::cpumask::{AtomicCpuMask, CpuMask};
+use hal::x86_64::fpu::Area;
 use hal::x86_64::switch;
 use hal::{CpuId, Native, Platform, percpu};
 use sync::TaskCx;
@@ -63,6 +64,7 @@ pub struct Builder {
     policy: Policy,
     allowed: Option<CpuMask>,
     pages: usize,
+    vectors: bool,
 }
 
 /// Pages of a task's stack, unless it asks for others.
@@ -76,7 +78,13 @@ impl Builder {
 
     /// As [`new`](Builder::new), with `format_args!`.
     pub fn named(name: fmt::Arguments<'_>) -> Builder {
-        Builder { name: Name::new(name), policy: Policy::default(), allowed: None, pages: STACK_PAGES }
+        Builder {
+            name: Name::new(name),
+            policy: Policy::default(),
+            allowed: None,
+            pages: STACK_PAGES,
+            vectors: false,
+        }
     }
 
     /// It runs on `cpu` and nowhere else. Linux: `kthread_bind`.
@@ -99,6 +107,13 @@ impl Builder {
         Builder { pages, ..self }
     }
 
+    /// Whether it has vector registers of its own, which survive its being preempted and moved. Others reach them in
+    /// sections ([`FpuGuard`](hal::x86_64::fpu::FpuGuard)) only. They begin as zero. Costs an [`Area`] of memory, and
+    /// saving and loading at its switches.
+    pub fn vector_state(self, vectors: bool) -> Builder {
+        Builder { vectors, ..self }
+    }
+
     /// Makes the task, which runs at once.
     ///
     /// Contexts: task.
@@ -116,6 +131,7 @@ impl Builder {
             None => percpu::cpus().for_each(|cpu| _ = allowed.set(cpu)),
         }
         let cpu = sched::first_cpu(&allowed).ok_or(SpawnError::NoCpu)?;
+        let vectors = self.vectors.then(Area::new).transpose().map_err(|_| SpawnError::OutOfMemory)?;
         let number = next_number();
         // SAFETY: the layout is not of size 0.
         let memory = unsafe { alloc::alloc::alloc(Whole::<F, R>::LAYOUT) };
@@ -129,7 +145,7 @@ impl Builder {
         let stack = stack.map_err(SpawnError::Stack)?;
         // SAFETY: the top of a fresh stack, which has more than a page.
         let saved = unsafe { switch::prepare(stack.top(), first_steps::<F, R>, whole.as_ptr() as usize) };
-        let task = Task::new(Origin {
+        let mut task = Task::new(Origin {
             number,
             name: self.name,
             policy: self.policy,
@@ -139,6 +155,7 @@ impl Builder {
             saved,
             free: free::<F, R>,
         });
+        task.vectors = vectors;
         let parts =
             Whole { task, body: UnsafeCell::new(ManuallyDrop::new(body)), result: UnsafeCell::new(None) };
         // SAFETY: fresh memory of the type's layout.

@@ -6,6 +6,7 @@ mod calls;
 mod clock;
 mod contexts;
 mod contract;
+mod fpu;
 mod interrupts;
 #[cfg(any(feature = "lockdep", debug_assertions))]
 mod lockdep;

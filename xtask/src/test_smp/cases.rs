@@ -213,6 +213,14 @@ const CRASHES: &[Crash] = &[
     ),
     ("panic-in-nmi", 2, &["crash requested in an NMI", "backtrace of CPU#"]),
     ("panic-with-console-busy", 2, &["crash requested while printing", "backtrace of CPU#"]),
+    (
+        "nested-vectors",
+        2,
+        &[
+            "BUG: a vector section inside of another one; pass the outer one's guard on at kernel/src/crash.rs:",
+            "backtrace of CPU#",
+        ],
+    ),
     ("hang", 2, &["exceeded its time limit", "backtrace of CPU#", "CPU#0", "CPU#1"]),
 ];
 

@@ -16,7 +16,7 @@ struct HotPath {
     promise: &'static [Mnemonic],
 }
 
-const HOT_PATHS: [HotPath; 6] = [
+const HOT_PATHS: [HotPath; 7] = [
     HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
@@ -49,6 +49,41 @@ const HOT_PATHS: [HotPath; 6] = [
             Mnemonic::Je,
         ],
     },
+    // Beginning a section and ending it, in a task without vector state.
+    HotPath {
+        function: "hot_vector_section",
+        promise: &[
+            Mnemonic::Inc,
+            Mnemonic::Mov,
+            Mnemonic::Mov,
+            Mnemonic::Mov,
+            Mnemonic::And,
+            Mnemonic::Or,
+            Mnemonic::Jne,
+            Mnemonic::And,
+            Mnemonic::Mov,
+            Mnemonic::Mov,
+            Mnemonic::Test,
+            Mnemonic::Jne,
+            Mnemonic::Ldmxcsr,
+            Mnemonic::Mov,
+            Mnemonic::Test,
+            Mnemonic::Jne,
+            Mnemonic::Xor,
+            Mnemonic::Mov,
+            Mnemonic::Dec,
+            Mnemonic::Je,
+        ],
+    },
+];
+
+/// Loops over pages, the registers that each must use, and how many of its instructions do. The compiler that builds the
+/// kernel has no vector registers: had it written the loops, they would be scalar.
+const VECTOR_LOOPS: [(&str, Register, usize); 4] = [
+    ("vector_sum_sse2", Register::XMM0, 14),
+    ("vector_sum_avx2", Register::YMM0, 4),
+    ("vector_difference_sse2", Register::XMM0, 10),
+    ("vector_difference_avx2", Register::YMM0, 4),
 ];
 
 /// Checks the hot paths of a kernel image with symbols. Returns a line for each.
@@ -57,7 +92,29 @@ const HOT_PATHS: [HotPath; 6] = [
 /// Which function is longer than promised, with its instructions; or that the image cannot be read.
 pub(super) fn check(image: &[u8]) -> Result<Vec<String>> {
     let file = object::File::parse(image).context("the kernel image is not an ELF file")?;
-    HOT_PATHS.iter().map(|path| path.check(&file)).collect()
+    let hot_paths = HOT_PATHS.iter().map(|path| path.check(&file));
+    hot_paths.chain(VECTOR_LOOPS.iter().map(|wanted| check_vector_loop(&file, wanted))).collect()
+}
+
+fn check_vector_loop(
+    file: &object::File<'_>,
+    &(function, register, least): &(&str, Register, usize),
+) -> Result<String> {
+    let found = body(file, function)?;
+    let uses = |i: &&Instruction| {
+        (0..i.op_count()).any(|operand| {
+            i.op_kind(operand) == OpKind::Register
+                && i.op_register(operand).size() == register.size()
+                && i.op_register(operand).is_vector_register()
+        })
+    };
+    let count = found.iter().filter(uses).count();
+    ensure!(
+        count >= least && found.iter().any(|i| matches!(i.mnemonic(), Mnemonic::Jne)),
+        "`{function}` should be a loop with {least} instructions on registers of {} bytes, and has {count}",
+        register.size()
+    );
+    Ok(format!("{function}: {count} instructions on registers of {} bytes", register.size()))
 }
 
 impl HotPath {
@@ -72,9 +129,11 @@ impl HotPath {
             self.promise.len(),
             text.join("; ")
         );
-        // Those that touch memory go through GS, or it is not per-CPU.
-        let touches_memory =
-            |i: &Instruction| (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory);
+        // Those that touch memory go through GS, or it is not per-CPU. What MXCSR is loaded from is a constant.
+        let touches_memory = |i: &Instruction| {
+            i.mnemonic() != Mnemonic::Ldmxcsr
+                && (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory)
+        };
         for (instruction, text) in
             found.iter().zip(&text).filter(|(instruction, _)| touches_memory(instruction))
         {

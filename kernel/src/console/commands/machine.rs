@@ -6,23 +6,56 @@ use core::fmt::{self, Write};
 use super::{Size, write_facts};
 use crate::console::machine::{Fact, Interrupt, Memory};
 use crate::console::registry::{Command, CommandResult, Context, Failure, at_most, no_completion};
+use crate::memory::check::Findings;
 
 pub(super) static MEM: Command = Command {
     name: "mem",
-    usage: "[map]",
-    help: "shows who uses memory; `mem map`: what firmware says",
-    complete: |_, before| if before.is_empty() { alloc::vec!["map".into()] } else { alloc::vec![] },
+    usage: "[map | check [MIB]]",
+    help: "shows who uses memory; `mem map`: what firmware says\n\
+           `mem check` sums the constant pages of the image again and compares with the sums of the boot. Then it\n\
+           fills MIB of free memory (16 if not said otherwise, half of it at most) with patterns and compares.",
+    complete: |_, before| {
+        if before.is_empty() { alloc::vec!["map".into(), "check".into()] } else { alloc::vec![] }
+    },
     run: mem,
 };
 
 fn mem(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
-    at_most(arguments, 1)?;
-    let memory = cx.machine.memory();
-    match arguments.first() {
-        None => Ok(write_memory(cx.out, &memory)?),
-        Some(&"map") => Ok(write_map(cx.out, &memory)?),
-        Some(other) => Err(Failure::Usage(alloc::format!("`{other}` is not `map`"))),
+    at_most(arguments, 2)?;
+    match arguments {
+        [] => Ok(write_memory(cx.out, &cx.machine.memory())?),
+        ["map"] => Ok(write_map(cx.out, &cx.machine.memory())?),
+        ["check"] => check(cx, 16),
+        ["check", mib] => match mib.parse() {
+            Ok(mib @ 0..=0xffff_ffff) => check(cx, mib),
+            _ => Err(Failure::Usage(alloc::format!("`{mib}` is not a number of MiB"))),
+        },
+        ["map", extra] => Err(Failure::Usage(alloc::format!("`{extra}` is one argument too many"))),
+        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `map` or `check`"))),
     }
+}
+
+fn check(cx: &mut Context<'_>, mib: u64) -> CommandResult {
+    let findings = cx.machine.check_memory(mib << 20);
+    write_findings(cx.out, &findings)?;
+    match findings.is_clean() {
+        true => Ok(()),
+        false => Err(Failure::Failed("memory is not as it should be".into())),
+    }
+}
+
+/// The most damaged pages that are listed.
+const SHOWN_PAGES: usize = 8;
+
+fn write_findings(out: &mut dyn Write, findings: &Findings) -> fmt::Result {
+    let Findings { constant_pages, changed, frames, bad, method, ns } = findings;
+    writeln!(out, "  constant pages {constant_pages:>8}, changed: {}", changed.len())?;
+    changed.iter().take(SHOWN_PAGES).try_for_each(|page| writeln!(out, "    {page:#018x}"))?;
+    writeln!(out, "  free frames    {frames:>8}, that do not keep what is written: {}", bad.len())?;
+    bad.iter()
+        .take(SHOWN_PAGES)
+        .try_for_each(|(at, bits)| writeln!(out, "    {at:#014x}: bits {bits:#x}"))?;
+    writeln!(out, "  in {}.{} ms, {method}", ns / 1_000_000, ns / 100_000 % 10)
 }
 
 fn write_memory(out: &mut dyn Write, memory: &Memory) -> fmt::Result {
@@ -129,6 +162,31 @@ mod tests {
         out.clear();
         write_map(&mut out, &memory).unwrap();
         assert_eq!(out, "  0x000000100000 .. 0x000008000000   127.0 MiB  usable\n");
+    }
+
+    #[test]
+    fn damage_is_listed() {
+        let mut findings = Findings {
+            constant_pages: 200,
+            frames: 4096,
+            method: "AVX2",
+            ns: 1_250_000,
+            ..Findings::default()
+        };
+        let mut out = String::new();
+        write_findings(&mut out, &findings).unwrap();
+        assert_eq!(
+            out,
+            "  constant pages      200, changed: 0\n  free frames        4096, that do not keep what is written: 0\n  in 1.2 ms, AVX2\n"
+        );
+        findings.changed = vec![0xffff_ffff_8020_0000];
+        findings.bad = (0..20).map(|frame| (frame << 12, 0x10)).collect();
+        out.clear();
+        write_findings(&mut out, &findings).unwrap();
+        assert!(out.contains("changed: 1\n    0xffffffff80200000\n"), "{out}");
+        assert!(out.contains("written: 20\n    0x000000000000: bits 0x10\n"), "{out}");
+        assert_eq!(out.matches("bits").count(), SHOWN_PAGES);
+        assert!(!findings.is_clean());
     }
 
     #[test]

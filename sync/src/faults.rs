@@ -13,6 +13,14 @@ pub(crate) enum Fault {
     ScheduleBlindly,
     /// The end of a tasklet's run does not look whether it was scheduled meanwhile.
     ForgetReschedule,
+    /// A worker takes an item without a look whether another one calls it.
+    CallTwice,
+    /// Who cancels an item does not wait for its call.
+    CancelAndGo,
+    /// A worker that arrives is still counted as on its way.
+    StayCalled,
+    /// A flush waits for the lane that inherits before those that it inherits from.
+    FlushHeirFirst,
     /// A waiter is told after the lock was let go: it may be gone by then.
     SignalWithoutLock,
     /// A task tests its condition, then stands in line, then blocks.

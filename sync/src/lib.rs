@@ -75,6 +75,7 @@ pub mod softirq;
 pub mod spin;
 mod task_cx;
 pub mod wait;
+pub mod work;
 
 pub use bh::BhGuard;
 pub use bit_lock::BitSpinLock;

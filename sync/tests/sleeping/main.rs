@@ -10,6 +10,7 @@ mod queue;
 mod rwsem;
 mod semaphore;
 mod tasklets;
+mod work;
 
 use hal::{Native, Platform, hosted};
 use sync::TaskCx;

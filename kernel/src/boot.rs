@@ -28,7 +28,7 @@ use hal::x86_64::{clock, fpu, native, smp, start, tables, traps, upcalls, vector
 use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use log::{error, info, warn};
 use spin::Once;
-use sync::IrqSpinLock;
+use sync::{IrqSpinLock, TaskCx};
 
 use crate::cmdline::{Options, TestFilter};
 use crate::memory::stacks::{GuardedStack, Owner};
@@ -131,7 +131,7 @@ extern "C" fn on_own_stack() -> ! {
     sched::set_preemption(options().preempt);
     services::start();
     // What follows is for one person at a time, and the boot CPU is as good as any.
-    let main = Builder::new("main").on(CpuId::BOOT).stack_pages(MAIN_STACK).spawn(|_cx| run());
+    let main = Builder::new("main").on(CpuId::BOOT).stack_pages(MAIN_STACK).spawn(run);
     match main {
         Ok(task) => MAIN.store(core::ptr::from_ref::<Task>(task.task()) as usize, Ordering::Release),
         Err(error) => panic!("no task for the console: {error}"),
@@ -155,7 +155,7 @@ pub(crate) fn wake_console() {
 }
 
 /// What the command line asks for.
-fn run() -> ! {
+fn run(cx: &mut TaskCx) {
     let options = options();
     let finish = |good| {
         crate::log::drain();
@@ -172,7 +172,7 @@ fn run() -> ! {
             TestFilter::All => "",
             TestFilter::Matching(part) => part,
         };
-        finish(testing::run_all(filter))
+        finish(testing::run_all(filter, cx))
     }
     if let Some(commands) = options.exec {
         finish(console::execute(&ThisMachine, &alloc::format!("{commands}")))

@@ -51,6 +51,12 @@ pub fn set_cpu_count(count: u32) {
     CPU_COUNT.call_once(|| count);
 }
 
+/// How many parties keep the running task on the executing CPU.
+#[inline(always)]
+pub fn migration_disabled() -> u32 {
+    MIGRATION_DISABLED.read()
+}
+
 /// Takes over a reschedule that another CPU asked for; for the kick's handler.
 pub fn accept_resched_request() {
     // Acquire: pairs with the Release in `request_resched`; who reschedules sees why it was asked to.

@@ -9,7 +9,7 @@
 use core::fmt;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use hal::CpuId;
 use hal::x86_64::layout::{DYNAMIC, PAGE_SIZE};
@@ -103,6 +103,8 @@ pub type Records = [AtomicU64; PER_FRAME];
 #[derive(Debug)]
 pub struct SlotTable {
     records: [AtomicPtr<Records>; SLOTS / PER_FRAME],
+    /// Below this slot all are taken, as far as is known.
+    full_below: AtomicUsize,
 }
 
 /// Why there is no slot.
@@ -117,7 +119,10 @@ pub enum SlotError {
 impl SlotTable {
     /// A table without stacks.
     pub const fn new() -> SlotTable {
-        SlotTable { records: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS / PER_FRAME] }
+        SlotTable {
+            records: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS / PER_FRAME],
+            full_below: AtomicUsize::new(0),
+        }
     }
 
     /// Takes the lowest free slot for a stack of `pages`, and returns the addresses of the stack. Callers take turns
@@ -136,7 +141,8 @@ impl SlotTable {
     ) -> Result<Range<u64>, SlotError> {
         assert!((1..=MAX_PAGES).contains(&pages), "a stack has 1 to {MAX_PAGES} pages, not {pages}");
         let mut frame = Some(frame);
-        for (index, place) in self.records.iter().enumerate() {
+        let full_below = self.full_below.load(Ordering::Relaxed);
+        for (index, place) in self.records.iter().enumerate().skip(full_below / PER_FRAME) {
             let records = match NonNull::new(place.load(Ordering::Acquire)) {
                 Some(records) => records,
                 None => {
@@ -150,20 +156,34 @@ impl SlotTable {
             };
             // SAFETY: by the invariant.
             let records = unsafe { records.as_ref() };
-            if let Some(free) = records.iter().position(|record| record.load(Ordering::Relaxed) == 0) {
+            let first = full_below.saturating_sub(index * PER_FRAME);
+            let is_free = |slot: &usize| records[*slot].load(Ordering::Relaxed) == 0;
+            if let Some(free) = (first..PER_FRAME).find(is_free) {
+                // Unless one below was given back meanwhile.
+                let (seen, now) = (full_below, index * PER_FRAME + free + 1);
+                let _ = self.full_below.compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed);
                 // Relaxed: a record is complete in itself; who runs on the stack was handed it in some ordered way.
                 records[free].store(encode(owner, pages), Ordering::Relaxed);
                 let top = REGION.start + SLOT * (index * PER_FRAME + free + 1) as u64;
                 return Ok(top - pages as u64 * PAGE_SIZE..top);
             }
         }
-        Err(SlotError::Full)
+        // One that was given back just behind the search was missed.
+        match frame {
+            Some(frame) if full_below != 0 => {
+                self.full_below.store(0, Ordering::Relaxed);
+                self.take(owner, pages, frame)
+            }
+            _ => Err(SlotError::Full),
+        }
     }
 
     /// Gives back the slot of a stack that is no longer mapped anywhere.
     pub fn release(&self, stack: &Range<u64>) {
         if let Some(record) = self.record(stack.end - 1) {
             record.store(0, Ordering::Relaxed);
+            let slot = ((stack.end - 1 - REGION.start) / SLOT) as usize;
+            self.full_below.fetch_min(slot, Ordering::Relaxed);
         }
     }
 
@@ -208,6 +228,8 @@ impl Default for SlotTable {
 
 #[cfg(target_os = "none")]
 mod guarded;
+#[cfg(target_os = "none")]
+pub(crate) use guarded::{BATCH, release};
 #[cfg(target_os = "none")]
 pub use guarded::{GuardedStack, StackError, guard_owner, stack_at, stacks};
 

@@ -3,6 +3,7 @@
 use hal::x86_64::native;
 use hal::{Native, Platform};
 
+use super::placement::pull;
 use super::queue::{quietly, switch_to_next};
 
 /// The idle task's body, on the stack that its CPU started on.
@@ -22,7 +23,7 @@ pub(crate) fn idle() -> ! {
             }
             due
         });
-        if !due {
+        if !due && !pull() {
             Native::irq_disable();
             native::halt_unless_roused();
         }

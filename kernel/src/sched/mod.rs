@@ -17,6 +17,8 @@ pub use preemption::Preemption;
 #[cfg(target_os = "none")]
 mod idle;
 #[cfg(target_os = "none")]
+mod placement;
+#[cfg(target_os = "none")]
 mod points;
 #[cfg(target_os = "none")]
 mod queue;
@@ -33,10 +35,11 @@ mod live {
     use hal::cpumask::AtomicCpuMask;
 
     pub(crate) use super::idle::idle;
+    pub(crate) use super::placement::{affinity, first_cpu, join, leave, set_affinity, set_policy};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
     pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, start_on_this_cpu};
-    pub(crate) use super::wake::{admit, block, end, first_cpu, wake};
+    pub(crate) use super::wake::{admit, block, end, wake};
 
     /// The CPUs that run their idle task.
     pub(crate) static IDLE: AtomicCpuMask = AtomicCpuMask::new();

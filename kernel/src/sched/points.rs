@@ -4,8 +4,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use hal::percpu::IrqsOff;
 use hal::platform::ReschedPoint;
-use hal::{Native, Platform};
+use hal::{Native, Platform, percpu};
 
+use super::placement::pull;
 use super::queue::{self, Quiet, RESCHEDULES, quietly, switch_to_next};
 use super::{IDLE, Preemption, wake};
 
@@ -32,6 +33,13 @@ fn counts(point: ReschedPoint) -> bool {
         Preemption::Voluntary => point != ReschedPoint::Enable,
         Preemption::None => point == ReschedPoint::Asked,
     }
+}
+
+/// How many timer interrupts pass between two looks of a busy CPU for more to do.
+const BALANCE_TICKS: u32 = 16;
+
+percpu! {
+    static TICKS: AtomicU32 = AtomicU32::new(0);
 }
 
 /// A point of a task, found to be due and allowed. An interrupt may have served it since.
@@ -84,5 +92,12 @@ pub(crate) fn on_timer(quiet: &impl IrqsOff) -> Option<u64> {
     if queue.ready.tick(now) {
         Native::set_need_resched(here);
     }
-    queue.sleepers.first()
+    let next_deadline = queue.sleepers.first();
+    drop(queue);
+    // Each CPU looks for work now and then even if it has some, at a moment of its own.
+    TICKS.inc();
+    if TICKS.read() % BALANCE_TICKS == here.as_u32() % BALANCE_TICKS {
+        pull();
+    }
+    next_deadline
 }

@@ -18,6 +18,7 @@ use sync::spin::SpinLockWithGuard;
 use sync::{Irq, IrqSpinLock};
 
 use super::IDLE;
+use super::placement::{find_home, leave_for_good, publish};
 use super::policy::RunQueue;
 use super::sleepers::Sleepers;
 use crate::task::{self, Task, TaskRef, state};
@@ -32,6 +33,10 @@ pub(crate) struct CpuQueue {
     idle: Option<&'static Task>,
     /// From just before a switch to just after it: the task that went.
     last: Option<&'static Task>,
+    /// That one may not stay here, and is in no queue.
+    homeless: bool,
+    /// The CPU is off line: nobody comes.
+    pub(crate) closed: bool,
 }
 
 // SAFETY: the queues refer to entities and sleepers of tasks, which are reached under this queue's lock only.
@@ -46,6 +51,8 @@ percpu! {
         sleepers: Sleepers::new(),
         idle: None,
         last: None,
+        homeless: false,
+        closed: false,
     });
     /// Preemption points at which this CPU was asked to reschedule, and did.
     pub(crate) static RESCHEDULES: AtomicU32 = AtomicU32::new(0);
@@ -130,21 +137,24 @@ fn enter(next: &'static Task) -> u32 {
 /// has said in the queue what becomes of it.
 pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64) {
     Native::clear_need_resched();
+    let here = Native::cpu();
     let previous = Task::current();
+    let homeless = previous.must_move.load(Ordering::Relaxed) && leave_for_good(&mut queue, previous, now);
     let next: &'static Task = match queue.ready.pick(now) {
         // SAFETY: tasks' entities, and nothing else, are in run queues.
         Some(entity) => unsafe { Task::from_entity(entity) },
         None => queue.idle.expect("CPUs with tasks have an idle one"),
     };
+    publish(&queue, here);
     if core::ptr::eq(previous, next) {
         return;
     }
     let idle = queue.idle;
     let is_idle = |task: &Task| idle.is_some_and(|idle| core::ptr::eq(task, idle));
     if is_idle(previous) {
-        IDLE.clear(next.cpu());
+        IDLE.clear(here);
     } else if is_idle(next) {
-        IDLE.set(next.cpu());
+        IDLE.set(here);
     }
     let ran = now.saturating_sub(previous.since.load(Ordering::Relaxed));
     previous.run_time.store(previous.run_time.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
@@ -153,6 +163,7 @@ pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64
     SWITCHES.inc();
     fpu::switch_to(next.vectors.as_ref(), quiet);
     queue.last = Some(previous);
+    queue.homeless = homeless;
     queue.into_handover();
     previous.migration_disabled.store(enter(next), Ordering::Relaxed);
     Native::chaos_point();
@@ -169,6 +180,10 @@ fn finish(quiet: &Quiet) {
     let last = queue.last.take().expect("a switch says who went");
     // Before the lock goes: then others may run the task, and end it.
     let ended = last.state.load(Ordering::Relaxed) == state::ENDED;
+    if core::mem::take(&mut queue.homeless) {
+        find_home(last, queue, quiet);
+        return;
+    }
     drop(queue);
     if ended {
         // SAFETY: by T4 the scheduler has a reference, and gives it up with the task.

@@ -45,6 +45,23 @@ impl Sleepers {
         self.0.pop_first().map(|task| unsafe { task.as_ref() })
     }
 
+    /// Takes out one for which `wanted` says so, and returns its deadline with it. O(n).
+    pub(crate) fn take_if(&mut self, wanted: impl Fn(&Task) -> bool) -> Option<(&'static Task, u64)> {
+        let mut next = self.0.first();
+        while let Some(place) = next {
+            // SAFETY: by the invariant; see `take_due`.
+            let task: &'static Task = unsafe { place.as_ref() };
+            if wanted(task) {
+                let deadline = task.sleeper.key();
+                self.remove(task);
+                return Some((task, deadline));
+            }
+            // SAFETY: it is in the tree.
+            next = unsafe { self.0.next(place) };
+        }
+        None
+    }
+
     /// When the next one's time comes.
     pub(crate) fn first(&self) -> Option<u64> {
         self.0.first_key()

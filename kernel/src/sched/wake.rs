@@ -9,16 +9,14 @@
 
 use core::sync::atomic::Ordering;
 
-use hal::cpumask::AtomicCpuMask;
 use hal::platform::Wakeup;
-use hal::x86_64::native;
-use hal::{CpuId, Native, Platform};
+use hal::{Native, Platform};
 
-use super::IDLE;
+use super::placement::{choose, enter, lock_home, notify, publish};
 use super::policy::{Departure, Why};
-use super::queue::{LockedQueue, queue_of, quietly, switch_to_next};
+use super::queue::{LockedQueue, quietly, switch_to_next};
 use crate::task::{Task, state};
-use crate::{cpus, tick};
+use crate::tick;
 
 /// [`Platform::block`].
 #[track_caller]
@@ -100,67 +98,18 @@ pub(crate) fn wake(task: &Task) -> bool {
 /// Puts a task that the caller has woken into a queue.
 fn ready_again(task: &Task) {
     let quiet = sync::irq::disable();
-    let here = quiet.cpu();
-    let last = task.cpu();
     // When we have it the task is off its CPU.
-    let mut queue = queue_of(last).lock_with(&quiet);
+    let (last, mut queue) = lock_home(task, &quiet);
     queue.sleepers.remove(task);
-    let target = choose(task, last, here);
-    if target != last {
-        drop(queue);
-        // T2: in no queue, and not blocked.
-        task.cpu.store(target.as_u32(), Ordering::Relaxed);
-        queue = queue_of(target).lock_with(&quiet);
-    }
-    // SAFETY: a task that is in no queue, and that only we may put into one.
-    unsafe { queue.ready.enqueue(task.entity(), Why::Woken, Native::now_ns()) };
-    notify(&queue, task, target, here);
-}
-
-/// A task has been put into the queue of `cpu`: has it run at once if it is to. Interrupts the CPU only if it must.
-fn notify(queue: &LockedQueue<'_>, task: &Task, cpu: CpuId, here: CpuId) {
-    if cpu == here {
-        // SAFETY: queued just now, and the lock is held.
-        if queue.ready.current().is_none() || unsafe { queue.ready.should_preempt(task.entity()) } {
-            Native::set_need_resched(cpu);
-        }
-    } else if queue.ready.current().is_none() {
-        native::rouse(cpu);
-    // SAFETY: as above.
-    } else if unsafe { queue.ready.should_preempt(task.entity()) } {
-        Native::set_need_resched(cpu);
-    }
-}
-
-/// Where a woken task runs: where it ran, unless that CPU is busy and another one is not.
-fn choose(task: &Task, last: CpuId, here: CpuId) -> CpuId {
-    let may = |cpu: CpuId| task.is_allowed_on(cpu) && cpus::is_online(cpu);
-    if task.migration_disabled.load(Ordering::Relaxed) != 0 || (IDLE.test(last) && may(last)) {
-        return last;
-    }
-    if here != last && IDLE.test(here) && may(here) {
-        return here;
-    }
-    IDLE.iter().find(|cpu| may(*cpu)).or_else(|| may(last).then_some(last)).unwrap_or_else(|| {
-        // Its CPU has gone: any other that it may use.
-        first_cpu(&task.allowed).unwrap_or(last)
-    })
-}
-
-/// Where a new task starts: on the CPU with the fewest of those that it may use.
-pub(crate) fn first_cpu(allowed: &AtomicCpuMask) -> Option<CpuId> {
-    let may = |cpu: &CpuId| cpus::is_online(*cpu);
-    allowed.iter().filter(may).min_by_key(|cpu| queue_of(*cpu).lock().ready.len())
+    let target = choose(task, &queue, last, quiet.cpu());
+    enter(task, last, queue, target, Why::Woken, &quiet);
 }
 
 /// Lets a new task run.
 pub(crate) fn admit(task: &'static Task) {
     let quiet = sync::irq::disable();
-    let cpu = task.cpu();
-    let mut queue = queue_of(cpu).lock_with(&quiet);
-    // SAFETY: a new task is in no queue.
-    unsafe { queue.ready.enqueue(task.entity(), Why::New, Native::now_ns()) };
-    notify(&queue, task, cpu, quiet.cpu());
+    let (cpu, queue) = lock_home(task, &quiet);
+    enter(task, cpu, queue, cpu, Why::New, &quiet);
 }
 
 /// The running task has ended: its last act.
@@ -191,5 +140,6 @@ pub(super) fn wake_due(queue: &mut LockedQueue<'_>, now: u64) {
         unsafe { queue.ready.enqueue(task.entity(), Why::Woken, now) };
         let here = Native::cpu();
         notify(queue, task, here, here);
+        publish(queue, here);
     }
 }

@@ -20,8 +20,8 @@ use sync::TaskCx;
 
 pub use handle::JoinHandle;
 pub(crate) use reaper::{bury, start as start_reaper};
+pub(crate) use record::{MOVING, state, table};
 pub use record::{Name, State, Task, TaskRef};
-pub(crate) use record::{state, table};
 pub(crate) use spawn::adopt_boot_context;
 pub use spawn::{Builder, SpawnError, spawn};
 

@@ -10,6 +10,7 @@ use sync::llist::LList;
 
 use super::record::{DeadTasks, table};
 use super::{Task, TaskRef, spawn};
+use crate::memory::stacks::{self, BATCH};
 
 static DEAD: LList<TaskRef, DeadTasks> = LList::new();
 /// The reaper's address, once there is one.
@@ -39,12 +40,14 @@ pub(crate) fn bury(task: TaskRef) {
 
 fn reap(cx: &mut TaskCx) {
     loop {
-        for task in DEAD.take_fifo() {
-            // SAFETY: this list alone has the task by this link, from its start to here.
-            let listed = unsafe { table().lock().remove(&task) };
-            drop(listed);
-            let stack = task.stack.lock().take();
-            drop(stack);
+        let mut dead = DEAD.take_fifo().into_iter().peekable();
+        while dead.peek().is_some() {
+            stacks::release(dead.by_ref().take(BATCH).filter_map(|task| {
+                // SAFETY: this list alone has the task by this link, from its start to here.
+                let listed = unsafe { table().lock().remove(&task) };
+                drop(listed);
+                task.stack.lock().take()
+            }));
         }
         super::park(cx);
     }

@@ -8,7 +8,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use hal::cpumask::AtomicCpuMask;
+use hal::cpumask::CpuMask;
 use hal::platform::TaskId;
 use hal::x86_64::backtrace::Backtrace;
 use hal::x86_64::fpu::Area;
@@ -34,6 +34,9 @@ pub(crate) mod state {
     /// Has ended.
     pub(crate) const ENDED: u32 = 3;
 }
+
+/// In the place of a CPU: the task is on its way from one to another.
+pub(crate) const MOVING: u32 = u32::MAX;
 
 /// What a task does, for people.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,7 +119,9 @@ impl fmt::Debug for Name {
 /// # Invariants
 /// * **T1**: while the task does not run, `saved` is where its registers are; it is written by the switch away from it
 ///   and read by the switch to it, both under the lock of the run queue of `cpu`.
-/// * **T2**: `cpu` changes under the lock of that CPU's run queue, or while the task is in no queue and not blocked.
+/// * **T2**: who holds the lock of the run queue of a CPU and finds that CPU in `cpu` has the task's entity and sleeper for
+///   itself. So `cpu` leaves a CPU under the lock of that one's queue, to [`MOVING`], and goes from there to another CPU
+///   under the lock of its queue.
 /// * **T3**: a task that is [`state::BLOCKED`] becomes runnable by one exchange of the state word, and who made that
 ///   exchange puts it into a queue.
 /// * **T4**: the scheduler holds one reference of every task that has not been reaped.
@@ -134,12 +139,15 @@ pub struct Task {
     pub(crate) cancelled: AtomicBool,
     /// How many parties keep it on its CPU, while it does not run.
     pub(crate) migration_disabled: AtomicU32,
+    /// It may not stay where it runs: the next switch away from it finds it another CPU.
+    pub(crate) must_move: AtomicBool,
     /// Nanoseconds that it has run, up to the last switch, and when it was switched to.
     pub(crate) run_time: AtomicU64,
     pub(crate) since: AtomicU64,
     /// How often it was switched to.
     pub(crate) switches: AtomicU64,
-    pub(crate) allowed: AtomicCpuMask,
+    /// Where it may run. Belongs to whoever has the task by T2.
+    pub(crate) allowed: UnsafeCell<CpuMask>,
     pub(super) references: RefCount,
     pub(super) number: u32,
     pub(super) name: Name,
@@ -155,8 +163,7 @@ pub struct Task {
     pub(crate) held: HeldStack,
 }
 
-// SAFETY: `saved` is accessed as T1 says; the entity and the sleeper belong to the run queue of `cpu` and are accessed
-// under its lock. Everything else is atomic, locked, or constant.
+// SAFETY: `saved` is accessed as T1 says; the entity, the sleeper and the allowed CPUs as T2 says. Everything else is atomic, locked, or constant.
 unsafe impl Sync for Task {}
 // SAFETY: nothing in it belongs to the thread that made it.
 unsafe impl Send for Task {}
@@ -177,7 +184,7 @@ pub(super) struct Origin {
     pub(super) number: u32,
     pub(super) name: Name,
     pub(super) policy: Policy,
-    pub(super) allowed: AtomicCpuMask,
+    pub(super) allowed: CpuMask,
     pub(super) cpu: CpuId,
     pub(super) stack: Option<GuardedStack>,
     pub(super) saved: u64,
@@ -197,10 +204,11 @@ impl Task {
             timed_out: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             migration_disabled: AtomicU32::new(0),
+            must_move: AtomicBool::new(false),
             run_time: AtomicU64::new(0),
             since: AtomicU64::new(0),
             switches: AtomicU64::new(0),
-            allowed,
+            allowed: UnsafeCell::new(allowed),
             references: RefCount::new(),
             number,
             name,
@@ -289,6 +297,20 @@ impl Task {
         self.entity.policy()
     }
 
+    /// Changes how it is scheduled, from now on. Linux: `sched_setattr_nocheck`, `set_user_nice`. Contexts: any but NMI.
+    pub fn set_policy(&self, policy: Policy) {
+        crate::sched::set_policy(self, policy);
+    }
+
+    /// Changes where it may run. If it runs elsewhere it moves, at the latest at its next preemption point; if it does not
+    /// run it is not on another CPU again. Linux: `set_cpus_allowed_ptr`. Contexts: task.
+    ///
+    /// # Errors
+    /// [`SpawnError::NoCpu`](super::SpawnError::NoCpu) if none of these CPUs is online. Then nothing changes.
+    pub fn set_affinity(&self, cpus: &CpuMask) -> Result<(), super::SpawnError> {
+        crate::sched::set_affinity(self, cpus)
+    }
+
     /// How long it has run, in nanoseconds, the present turn included.
     pub fn run_time_ns(&self) -> u64 {
         let turn = match self.state() {
@@ -303,9 +325,9 @@ impl Task {
         self.switches.load(Ordering::Relaxed)
     }
 
-    /// Whether it may run on `cpu`.
-    pub fn is_allowed_on(&self, cpu: CpuId) -> bool {
-        self.allowed.test(cpu)
+    /// Where it may run. Contexts: task.
+    pub fn affinity(&self) -> CpuMask {
+        crate::sched::affinity(self)
     }
 
     /// Wakes it from [`park`](super::park), or lets its next `park` return at once. Contexts: any but NMI.

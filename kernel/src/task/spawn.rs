@@ -7,7 +7,7 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use hal::cpumask::{AtomicCpuMask, CpuMask};
+use hal::cpumask::CpuMask;
 use hal::x86_64::fpu::Area;
 use hal::x86_64::switch;
 use hal::{CpuId, Native, Platform, percpu};
@@ -125,12 +125,8 @@ impl Builder {
         R: Send + 'static,
         F: FnOnce(&mut TaskCx) -> R + Send + 'static,
     {
-        let allowed = AtomicCpuMask::new();
-        match &self.allowed {
-            Some(mask) => mask.iter().for_each(|cpu| _ = allowed.set(cpu)),
-            None => percpu::cpus().for_each(|cpu| _ = allowed.set(cpu)),
-        }
-        let cpu = sched::first_cpu(&allowed).ok_or(SpawnError::NoCpu)?;
+        let allowed = self.allowed.unwrap_or_else(|| percpu::cpus().collect());
+        let cpu = sched::first_cpu(self.policy, &allowed).ok_or(SpawnError::NoCpu)?;
         let vectors = self.vectors.then(Area::new).transpose().map_err(|_| SpawnError::OutOfMemory)?;
         let number = next_number();
         // SAFETY: the layout is not of size 0.
@@ -230,13 +226,11 @@ where
 /// If there is no memory.
 pub(crate) fn adopt_boot_context() -> &'static Task {
     let cpu = Native::cpu();
-    let allowed = AtomicCpuMask::new();
-    allowed.set(cpu);
     let task = Task::new(Origin {
         number: next_number(),
         name: Name::new(format_args!("idle/{cpu}")),
         policy: Policy::default(),
-        allowed,
+        allowed: CpuMask::of(cpu),
         cpu,
         stack: None,
         saved: 0,

@@ -22,6 +22,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 use hal::{CpuId, Native, Platform};
+use sync::TaskCx;
 
 use crate::{log, services};
 
@@ -49,32 +50,32 @@ pub fn skipped(why: fmt::Arguments<'_>) -> Verdict {
     Verdict::Skipped(why.to_string())
 }
 
-/// Where a test runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// Once, on the boot CPU.
-    Boot,
-    /// On all CPUs at the same time; it fails if it fails on one.
-    Everywhere,
+/// A test, and where it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Body {
+    /// Once, on the boot CPU, which it is given.
+    Boot(fn(CpuId) -> Outcome),
+    /// On all CPUs at the same time, each of which it is given; it fails if it fails on one.
+    Everywhere(fn(CpuId) -> Outcome),
+    /// Once, on the boot CPU, with a task's right to sleep.
+    Task(fn(&mut TaskCx) -> Outcome),
 }
 
 /// A registered test.
 pub struct KernelTest {
     /// Its name, with the module it is in.
     pub name: &'static str,
-    /// Where it runs.
-    pub place: Place,
     /// How long it may take, in milliseconds of the guest's time.
     pub limit_ms: u64,
-    /// The test. It is given the CPU that it runs on.
-    pub run: fn(CpuId) -> Outcome,
+    /// The test, and where it runs.
+    pub body: Body,
 }
 
 /// How long a test may take unless it says otherwise. It is long because many virtual CPUs may share few.
 pub const DEFAULT_LIMIT_MS: u64 = 20_000;
 
-/// Registers a test: `kernel_test! { fn name() { .. Ok(()) } }`, or with the CPU as its argument, and with
-/// `everywhere` and `limit_ms = N` in front of `fn` where needed:
+/// Registers a test: `kernel_test! { fn name() { .. Ok(()) } }`; with `everywhere` in front it has the CPU as its argument,
+/// with `task` the token of its right to sleep; `limit_ms = N` comes behind these where it is needed:
 ///
 /// ```ignore
 /// kernel_test! { everywhere, limit_ms = 60_000, fn counts_are_exact(cpu) { check!(cpu.index() < 512); Ok(()) } }
@@ -82,28 +83,33 @@ pub const DEFAULT_LIMIT_MS: u64 = 20_000;
 #[macro_export]
 macro_rules! kernel_test {
     (everywhere, limit_ms = $limit:expr, fn $name:ident($cpu:pat) $body:block) => {
-        $crate::kernel_test!(@register $name, $cpu, $crate::testing::Place::Everywhere, $limit, $body);
+        $crate::kernel_test!(@register $name, $cpu, ::hal::CpuId, Everywhere, $limit, $body);
     };
     (everywhere, fn $name:ident($cpu:pat) $body:block) => {
-        $crate::kernel_test!(@register $name, $cpu, $crate::testing::Place::Everywhere, $crate::testing::DEFAULT_LIMIT_MS, $body);
+        $crate::kernel_test!(everywhere, limit_ms = $crate::testing::DEFAULT_LIMIT_MS, fn $name($cpu) $body);
+    };
+    (task, limit_ms = $limit:expr, fn $name:ident($cx:ident) $body:block) => {
+        $crate::kernel_test!(@register $name, $cx, &mut ::sync::TaskCx, Task, $limit, $body);
+    };
+    (task, fn $name:ident($cx:ident) $body:block) => {
+        $crate::kernel_test!(task, limit_ms = $crate::testing::DEFAULT_LIMIT_MS, fn $name($cx) $body);
     };
     (limit_ms = $limit:expr, fn $name:ident() $body:block) => {
-        $crate::kernel_test!(@register $name, _, $crate::testing::Place::Boot, $limit, $body);
+        $crate::kernel_test!(@register $name, _, ::hal::CpuId, Boot, $limit, $body);
     };
     (fn $name:ident() $body:block) => {
-        $crate::kernel_test!(@register $name, _, $crate::testing::Place::Boot, $crate::testing::DEFAULT_LIMIT_MS, $body);
+        $crate::kernel_test!(limit_ms = $crate::testing::DEFAULT_LIMIT_MS, fn $name() $body);
     };
-    (@register $name:ident, $cpu:pat, $place:expr, $limit:expr, $body:block) => {
-        fn $name($cpu: ::hal::CpuId) -> $crate::testing::Outcome $body
+    (@register $name:ident, $argument:pat, $Argument:ty, $Body:ident, $limit:expr, $body:block) => {
+        fn $name($argument: $Argument) -> $crate::testing::Outcome $body
 
         const _: () = {
             #[used]
             #[unsafe(link_section = "kernel_tests")]
             static TEST: $crate::testing::KernelTest = $crate::testing::KernelTest {
                 name: concat!(module_path!(), "::", stringify!($name)),
-                place: $place,
                 limit_ms: $limit,
-                run: $name,
+                body: $crate::testing::Body::$Body($name),
             };
         };
     };
@@ -178,7 +184,9 @@ pub fn expect_report(text: &str) {
 
 /// Runs all tests whose name contains `filter` (`smoke` selects the quick ones, those named so). Returns whether none
 /// failed.
-pub fn run_all(filter: &str) -> bool {
+///
+/// Task context.
+pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
     let mut selected: alloc::vec::Vec<_> =
         all().iter().filter(|test| short_name(test).contains(filter)).collect();
     selected.sort_by_key(|test| short_name(test));
@@ -189,7 +197,7 @@ pub fn run_all(filter: &str) -> bool {
         log::raw_line(format_args!("TEST start {name}"));
         let begun = Native::now_ns();
         watchdog::arm(name, test.limit_ms);
-        let outcome = run(test);
+        let outcome = run(test, cx);
         watchdog::disarm();
         let took = (Native::now_ns() - begun) / 1_000;
         log::drain();
@@ -212,13 +220,14 @@ pub fn run_all(filter: &str) -> bool {
     failed == 0
 }
 
-fn run(test: &KernelTest) -> Outcome {
-    match test.place {
-        Place::Boot => (test.run)(Native::cpu()),
-        Place::Everywhere => {
+fn run(test: &KernelTest, cx: &mut TaskCx) -> Outcome {
+    match test.body {
+        Body::Boot(run) => run(Native::cpu()),
+        Body::Task(run) => run(cx),
+        Body::Everywhere(run) => {
             let first = sync::IrqSpinLock::new(Ok(()));
             services::run_on_all(&|cpu| {
-                if let Err(verdict) = (test.run)(cpu) {
+                if let Err(verdict) = run(cpu) {
                     let verdict = match verdict {
                         Verdict::Failed(why) => Verdict::Failed(alloc::format!("CPU {cpu}: {why}")),
                         skipped => skipped,

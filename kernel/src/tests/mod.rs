@@ -14,6 +14,8 @@ mod locks;
 mod memory;
 mod messages;
 mod percpu;
+mod sched;
 mod smp;
+mod tasks;
 mod softirq;
 mod traps;

@@ -1,7 +1,7 @@
 //! Lock classes: which locks the checker takes for one.
 //!
 //! Orders are kept by classes of locks, not by single locks: all inode locks follow one rule, and a rule that two of them
-//! broke is broken for all. Locks that one place in the source creates are a class. Where that is too coarse (an array of
+//! broke is broken for all. Locks of one kind that one place in the source creates are a class. Where that is too coarse (an array of
 //! locks taken by rising index) a key tells them apart, or, at a single acquisition, a subclass.
 
 use core::fmt;
@@ -24,7 +24,9 @@ impl Identity {
     /// crate that a generic function is compiled in has its own.
     pub(super) fn same(&self, other: &Identity) -> bool {
         let at = |l: &'static Location<'static>| (l.line(), l.column(), l.file());
-        self.key == other.key && at(self.site) == at(other.site)
+        // What waits in another way, or in other contexts, is another lock, which the one that the user made has inside.
+        let kind = |of: &Identity| (of.key, of.wait, of.level);
+        kind(self) == kind(other) && at(self.site) == at(other.site)
     }
 }
 

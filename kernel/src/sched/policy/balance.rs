@@ -111,6 +111,9 @@ pub struct Pull {
 /// At most so many tasks move at once: both queues are locked meanwhile.
 const MOST_TASKS: u32 = 32;
 
+/// Two loads that differ by less than so many halvings of the greater one are the same: 3 %.
+const WORTH_MOVING: u32 = 5;
+
 impl Pull {
     /// Whether a task of that load ([`Entity::load`](super::Entity::load)) is to be taken too; if so, it counts as taken.
     pub fn take(&mut self, load: u64) -> bool {
@@ -144,6 +147,9 @@ pub fn find_busiest(
             (busiest, most) = (Some(cpu), there.load);
         }
     }
-    let load = most.checked_sub(mine.load)? / 2;
-    busiest.filter(|_| load != 0).map(|from| Pull { from, load, tasks: MOST_TASKS })
+    // What a CPU without tasks usually has is not what it could have now.
+    let mine = if mine.is_idle() { 0 } else { mine.load };
+    let more = most.checked_sub(mine)?;
+    let load = more / 2;
+    busiest.filter(|_| more > most >> WORTH_MOVING).map(|from| Pull { from, load, tasks: MOST_TASKS })
 }

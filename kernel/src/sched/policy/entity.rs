@@ -38,8 +38,8 @@ pub struct Entity {
     pub(super) lag: Cell<i64>,
     /// How far its deadline was when it was taken out of a queue to be moved.
     pub(super) ahead: Cell<i64>,
-    /// The queue that it slept away from, and the clock there.
-    pub(super) left: Cell<(usize, VirtualTime)>,
+    /// The queue in which it went to sleep in debt, and with which of those who are absent there; 0: with nobody.
+    pub(super) left: Cell<(usize, u64)>,
     /// The real time that it requests at once.
     pub(super) slice_ns: Cell<u64>,
     /// What is left of its turn among its equals; no end to it for [`Policy::Fifo`].
@@ -83,7 +83,7 @@ impl Entity {
             deadline: Cell::new(VirtualTime::START),
             lag: Cell::new(0),
             ahead: Cell::new(0),
-            left: Cell::new((0, VirtualTime::START)),
+            left: Cell::new((0, 0)),
             slice_ns: Cell::new(SLICE_NS),
             turn_ns: Cell::new(turn_of(policy)),
             policy: AtomicU16::new(policy.encode()),
@@ -111,6 +111,12 @@ impl Entity {
             Policy::Fair(nice) => u64::from(nice.weight()),
             _ => 0,
         }
+    }
+
+    /// Whether it waits in a queue. For whoever may use that queue.
+    #[inline]
+    pub fn is_queued(&self) -> bool {
+        self.place.get() == Place::Queued
     }
 
     pub(super) fn adopt_policy(&self, policy: Policy) {
@@ -150,7 +156,11 @@ const fn weight_of(policy: Policy) -> Weight {
 
 impl Drop for Entity {
     fn drop(&mut self) {
-        assert!(self.place.get() == Place::Away, "sched: a task ended while it is in a run queue");
+        if self.place.get() != Place::Away {
+            // One report is enough.
+            self.node.abandon();
+            panic!("sched: a task ended while it is in a run queue");
+        }
     }
 }
 

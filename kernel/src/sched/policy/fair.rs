@@ -9,12 +9,15 @@
 //!    preempts it, nobody else does. A task that requests less at once has earlier deadlines: it gets no more than its
 //!    share, but sooner.
 //! 4. Who leaves takes the lag along, and is put at that distance from the average when it comes back, here or on another
-//!    CPU. Sleeping earns nothing: a credit is kept and does not grow, a debt is worked off at the pace of the average.
+//!    CPU. Sleeping earns nothing: a credit is kept and does not grow.
+//! 5. Who goes to sleep in debt is worked off: for the average it stays, until the average has reached it. So a debt
+//!    costs those who stay nothing at once, and they all pay the same, however long they stay. Of those who are absent
+//!    only the sum is known, which needs no links to somebody who sleeps, wakes elsewhere, or has ended.
 //!
 //! The average is never stored. What is, is the sum of weights times distances from a nearby moment `zero`, so that
 //! "is this one eligible" is a multiplication, and only coming and leaving divide.
 
-use super::Why;
+use super::{Departure, Why};
 use super::entity::{ByDeadline, Entity, Handle};
 use super::virtual_time::VirtualTime;
 use crate::sched::tree::Tree;
@@ -31,10 +34,27 @@ pub(super) struct Fair {
     sum: i128,
     /// Weights of those who wait.
     weight: i64,
+    absent: Absent,
     /// The current one had its slice.
     pub(super) done: bool,
     /// The current one let the others go first.
     pub(super) yielded: bool,
+    /// Since the current one was picked somebody came who might go before it.
+    pub(super) challenged: bool,
+}
+
+/// Those who left in debt, as one.
+#[derive(Debug)]
+struct Absent {
+    sum: i128,
+    weight: i64,
+    /// Counts how often they were let go.
+    round: u64,
+}
+
+#[inline(always)]
+pub(super) fn weight_of(entity: Handle) -> i64 {
+    i64::from(entity.weight.get().value)
 }
 
 /// Where the average is, as a fraction: `sum / weight` after `zero`.
@@ -60,8 +80,10 @@ impl Fair {
             zero: VirtualTime::START,
             sum: 0,
             weight: 0,
+            absent: Absent { sum: 0, weight: 0, round: 1 },
             done: false,
             yielded: false,
+            challenged: false,
         }
     }
 
@@ -79,9 +101,13 @@ impl Fair {
 
     #[inline(always)]
     fn average(&self, current: Option<Handle>) -> Average {
-        let mut average = Average { zero: self.zero, sum: self.sum, weight: self.weight };
+        let mut average = Average {
+            zero: self.zero,
+            sum: self.sum + self.absent.sum,
+            weight: self.weight + self.absent.weight,
+        };
         if let Some(current) = current {
-            let weight = i64::from(current.weight.get().value);
+            let weight = weight_of(current);
             average.sum += i128::from(current.had.get().since(self.zero)) * i128::from(weight);
             average.weight += weight;
         }
@@ -92,7 +118,7 @@ impl Fair {
     fn settle(&mut self, current: Option<Handle>) -> VirtualTime {
         let distance = match current {
             // The mean of one.
-            Some(current) if self.weight == 0 => current.had.get().since(self.zero),
+            Some(current) if self.weight + self.absent.weight == 0 => current.had.get().since(self.zero),
             _ => {
                 let Average { sum, weight, .. } = self.average(current);
                 match i64::try_from(sum) {
@@ -105,14 +131,32 @@ impl Fair {
         };
         self.zero = self.zero.plus(distance);
         self.sum -= i128::from(distance) * i128::from(self.weight);
+        self.absent.sum -= i128::from(distance) * i128::from(self.absent.weight);
         self.zero
+    }
+
+    /// Lets those go who are absent, if the average has reached them: without them it is the same.
+    #[inline(always)]
+    pub(super) fn let_go(&mut self, current: Option<Handle>) {
+        if self.absent.weight != 0 {
+            self.let_go_if_reached(current);
+        }
+    }
+
+    fn let_go_if_reached(&mut self, current: Option<Handle>) {
+        let Average { sum, weight, .. } = self.average(current);
+        let present = weight - self.absent.weight;
+        // Their mean is not after the mean of all; with nobody present there is nobody to whom they owe.
+        if present == 0 || self.absent.sum * i128::from(weight) <= sum * i128::from(self.absent.weight) {
+            self.absent = Absent { sum: 0, weight: 0, round: self.absent.round + 1 };
+        }
     }
 
     /// Puts somebody among those who wait, at the place in time that it has.
     #[inline(always)]
     pub(super) fn put(&mut self, entity: Handle) {
         let had = entity.had.get();
-        let weight = i64::from(entity.weight.get().value);
+        let weight = weight_of(entity);
         self.sum += i128::from(had.since(self.zero)) * i128::from(weight);
         self.weight += weight;
         // SAFETY: E1 and E2 hold for a handle, and an entity that is put was in no tree.
@@ -122,7 +166,7 @@ impl Fair {
     /// Takes somebody from those who wait.
     #[inline(always)]
     pub(super) fn take(&mut self, entity: Handle) {
-        let weight = i64::from(entity.weight.get().value);
+        let weight = weight_of(entity);
         self.sum -= i128::from(entity.had.get().since(self.zero)) * i128::from(weight);
         self.weight -= weight;
         // SAFETY: it is one of those who wait, so it is in the tree.
@@ -131,52 +175,67 @@ impl Fair {
 
     /// Somebody comes: gives it a place in time and puts it there.
     pub(super) fn enter(&mut self, entity: Handle, current: Option<Handle>, why: Why) {
-        let average = self.settle(current);
-        let mut lag = match why {
+        self.let_go(current);
+        let lag = match why {
             Why::New => 0,
-            Why::Woken => self.lag_after_sleep(entity, average),
-            Why::Moved => entity.lag.get(),
+            Why::Woken if entity.lag.get() < 0 => self.debt_after_sleep(entity, current),
+            Why::Woken | Why::Moved => entity.lag.get(),
         };
-        let weight = i64::from(entity.weight.get().value);
-        let others = self.weight + current.map_or(0, |current| i64::from(current.weight.get().value));
-        if others == 0 {
-            lag = 0;
-        } else if lag != 0 {
-            // Its coming moves the average towards it; so much further away makes the lag what it was.
-            lag += lag * weight / others;
-        }
-        entity.had.set(average.plus(-lag));
+        let average = self.settle(current);
+        let others = self.weight + self.absent.weight + current.map_or(0, weight_of);
+        // Its coming moves the average towards it; so much further away makes the lag what it was.
+        let distance = if others == 0 { 0 } else { lag + lag * weight_of(entity) / others };
+        entity.had.set(average.plus(-distance));
         let ahead = match why {
             // A start among equals: not behind all of those who are in the middle of their slices.
             Why::New => entity.request() / 2,
             Why::Woken => entity.request(),
             Why::Moved => entity.ahead.get(),
         };
-        entity.deadline.set(entity.had.get().plus(ahead));
+        let deadline = entity.had.get().plus(ahead);
+        entity.deadline.set(deadline);
+        self.challenged |= current.is_some_and(|current| deadline < current.deadline.get());
         self.put(entity);
     }
 
-    /// The lag with which somebody wakes.
-    fn lag_after_sleep(&self, entity: Handle, average: VirtualTime) -> i64 {
-        let lag = entity.lag.get();
-        let (home, then) = entity.left.get();
-        if lag < 0 && home == self.home() {
-            // Others had their share meanwhile, which is what it owed them.
-            lag.saturating_add(average.since(then).max(0)).min(0)
-        } else {
-            lag
+    /// What is left of the debt with which somebody went to sleep. If it is among the absent it is no longer.
+    #[inline(never)]
+    fn debt_after_sleep(&mut self, entity: Handle, current: Option<Handle>) -> i64 {
+        let (home, round) = entity.left.get();
+        if home != self.home() {
+            return entity.lag.get();
         }
-    }
-
-    /// Somebody leaves, who is the current one or waits: notes what it takes along. It is the caller who then takes it
-    /// out.
-    pub(super) fn note_leaving(&mut self, entity: Handle, current: Option<Handle>) {
         let average = self.settle(current);
         let had = entity.had.get();
+        if round == self.absent.round {
+            let weight = weight_of(entity);
+            self.absent.sum -= i128::from(had.since(self.zero)) * i128::from(weight);
+            self.absent.weight -= weight;
+        }
+        // Others had their share meanwhile, which is what it owed them.
+        average.since(had).min(0)
+    }
+
+    /// Somebody leaves, who is the current one or waits, and takes its lag along.
+    pub(super) fn leave(&mut self, entity: Handle, current: Option<Handle>, why: Departure) {
+        let average = self.settle(current);
+        if entity.node.is_linked() {
+            self.take(entity);
+        }
         let most = MOST_LAG * entity.request();
-        entity.lag.set(average.since(had).clamp(-most, most));
-        entity.ahead.set(entity.deadline.get().since(had));
-        entity.left.set((self.home(), average));
+        let lag = average.since(entity.had.get()).clamp(-most, most);
+        entity.lag.set(lag);
+        entity.ahead.set(entity.deadline.get().since(entity.had.get()));
+        entity.had.set(average.plus(-lag));
+        let mut round = 0;
+        if lag < 0 && why != Departure::Moved {
+            // For the average it stays. `average` is `zero`.
+            let weight = weight_of(entity);
+            self.absent.sum += i128::from(-lag) * i128::from(weight);
+            self.absent.weight += weight;
+            round = self.absent.round;
+        }
+        entity.left.set((self.home(), round));
     }
 
     /// A name for this queue, to be compared only.
@@ -206,7 +265,7 @@ impl Fair {
     /// Who should run instead of the current one, if anybody; without a current one, the next.
     #[inline(always)]
     pub(super) fn better_than(&self, current: Option<Handle>) -> Option<Handle> {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() || (current.is_some() && !self.done && !self.challenged) {
             return None;
         }
         let average = self.average(current);
@@ -214,7 +273,7 @@ impl Fair {
         // SAFETY: what is in the tree is this queue's.
         let found = found.map(|entity| unsafe { Handle::new(entity) });
         let Some(current) = current else {
-            debug_assert!(found.is_some(), "of several virtual times one is not after their mean");
+            debug_assert!(found.is_some(), "of those present one is not after a mean that the absent draw forward");
             return found;
         };
         let stays = !self.yielded && (!self.done || average.reaches(current.had.get()));
@@ -236,9 +295,9 @@ impl Fair {
         if queued {
             self.take(entity);
         }
-        let (old, request) = (i64::from(entity.weight.get().value), entity.request());
+        let (old, request) = (weight_of(entity), entity.request());
         change(&entity);
-        let new = i64::from(entity.weight.get().value);
+        let new = weight_of(entity);
         let scale = |units: i64| (i128::from(units) * i128::from(old) / i128::from(new)) as i64;
         if here {
             let had = average.plus(-scale(average.since(entity.had.get())));
@@ -252,6 +311,7 @@ impl Fair {
         if queued {
             self.put(entity);
         }
+        self.challenged = true;
     }
 
     /// Those who wait, by deadline.

@@ -35,3 +35,12 @@ pub const PATIENCE_NS: u64 = 95_000_000;
 /// How long the fair class then runs, in nanoseconds: 5 % of the time, if real-time tasks want all of it. Linux:
 /// `sched_rt_period_us`, `sched_rt_runtime_us`, and since 6.12 the fair server.
 pub const FAIR_TURN_NS: u64 = 5_000_000;
+
+#[cfg(test)]
+mod promise_tests;
+#[cfg(test)]
+mod queue_tests;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod simulation_tests;

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::class::{Level, Policy};
 use super::entity::{Entity, Handle, Place, turn_of};
-use super::fair::Fair;
+use super::fair::{Fair, weight_of};
 use super::real_time::{End, RealTime};
 use super::{FAIR_TURN_NS, PATIENCE_NS};
 
@@ -83,10 +83,42 @@ pub struct RunQueue {
     kept_waiting_ns: u64,
     fair: Fair,
     real_time: RealTime,
+    usual: UsualLoad,
 }
 
 // SAFETY: it refers to entities; whoever has the queue alone is the one who may use them (Q1).
 unsafe impl Send for RunQueue {}
+
+/// The load over the last second or so.
+///
+/// What sleeps and wakes moves the load up and down all the time. A balancer that follows it moves tasks to and fro.
+/// Who comes for good or goes for good counts at once.
+#[derive(Debug)]
+struct UsualLoad {
+    /// In units of 1/1,024 of a weight.
+    scaled: i64,
+    sampled: u64,
+}
+
+impl UsualLoad {
+    /// How fast what was is forgotten, as a binary logarithm of nanoseconds: 1.07 s.
+    const MEMORY: u32 = 30;
+
+    fn sample(&mut self, load: u64, now: u64) {
+        let ns = now.saturating_sub(self.sampled).min(1 << Self::MEMORY);
+        self.sampled = self.sampled.max(now);
+        let away = (load << 10).cast_signed() - self.scaled;
+        self.scaled += ((i128::from(away) * i128::from(ns)) >> Self::MEMORY) as i64;
+    }
+
+    fn grow(&mut self, weight: i64) {
+        self.scaled = (self.scaled + (weight << 10)).max(0);
+    }
+
+    fn get(&self) -> u64 {
+        self.scaled.cast_unsigned() >> 10
+    }
+}
 
 /// What [`RunQueue::pick`] decided.
 enum Next {
@@ -105,6 +137,7 @@ impl RunQueue {
             kept_waiting_ns: 0,
             fair: Fair::new(),
             real_time: RealTime::new(),
+            usual: UsualLoad { scaled: 0, sampled: 0 },
         }
     }
 
@@ -127,6 +160,9 @@ impl RunQueue {
         entity.place.set(Place::Queued);
         if entity.level.get() == Level::FAIR {
             self.fair.enter(entity, self.current_fair(), why);
+            if why != Why::Woken {
+                self.usual.grow(weight_of(entity));
+            }
         } else {
             // SAFETY: the contract keeps the queue in place; the entity was away.
             unsafe { self.real_time.put(entity, End::Back) };
@@ -148,14 +184,17 @@ impl RunQueue {
         let entity = unsafe { Handle::new(entity) };
         debug_assert_ne!(entity.place.get(), Place::Away, "sched: a task was dequeued that is in no queue");
         self.account(now);
-        if entity.level.get() == Level::FAIR && why != Departure::Ended {
-            self.fair.note_leaving(entity, self.current_fair());
+        if entity.level.get() == Level::FAIR {
+            self.fair.leave(entity, self.current_fair(), why);
+            if why != Departure::Blocked {
+                self.usual.grow(-weight_of(entity));
+            }
+        } else if entity.place.get() == Place::Queued {
+            self.real_time.take(entity);
         }
         if entity.place.get() == Place::Running {
             self.current = None;
             self.forget_current();
-        } else {
-            self.take(entity);
         }
         entity.place.set(Place::Away);
     }
@@ -187,13 +226,7 @@ impl RunQueue {
     /// has come. To be called at each tick, and at the moment that [`next_event`](RunQueue::next_event) told.
     pub fn tick(&mut self, now: u64) -> bool {
         self.account(now);
-        if let Some(current) = self.current
-            && current.level.get() == Level::FAIR
-            && !self.fair.done
-            && self.real_time.top() <= Level::FAIR
-        {
-            return false;
-        }
+        self.usual.sample(self.load(), now);
         matches!(self.choose(), Next::Take(_))
     }
 
@@ -281,6 +314,22 @@ impl RunQueue {
         let found = {
             let mut candidates = self.real_time.iter().chain(self.fair.iter()).take(LOOKS);
             candidates.find(|candidate| allowed(candidate.pointer()))?
+        };
+        // SAFETY: it waits in this queue.
+        unsafe { self.dequeue(found.pointer(), Departure::Moved, now) };
+        Some(found.pointer())
+    }
+
+    /// Takes out the first task that waits and is `wanted`, however many there are, for another queue, which gets it by
+    /// [`Why::Moved`]. O(n); for a CPU that goes.
+    pub fn evict(
+        &mut self,
+        now: u64,
+        wanted: &mut dyn FnMut(NonNull<Entity>) -> bool,
+    ) -> Option<NonNull<Entity>> {
+        let found = {
+            let mut candidates = self.real_time.iter().chain(self.fair.iter());
+            candidates.find(|candidate| wanted(candidate.pointer()))?
         };
         // SAFETY: it waits in this queue.
         unsafe { self.dequeue(found.pointer(), Departure::Moved, now) };
@@ -399,7 +448,7 @@ impl RunQueue {
 
     /// Who should run.
     #[inline]
-    fn choose(&self) -> Next {
+    fn choose(&mut self) -> Next {
         let running = self.current_level();
         let waiting = self.real_time.top();
         let urgent = running.max(waiting);
@@ -408,6 +457,7 @@ impl RunQueue {
             let stays = running > waiting || (running == waiting && !self.turn_over);
             return if stays { Next::Stay } else { Next::Take(self.real_time.first(waiting)) };
         }
+        self.fair.let_go(self.current_fair());
         match self.fair.better_than(self.current_fair()) {
             Some(better) => Next::Take(better),
             None => Next::Stay,
@@ -419,6 +469,7 @@ impl RunQueue {
     fn forget_current(&mut self) {
         self.fair.done = false;
         self.fair.yielded = false;
+        self.fair.challenged = false;
         if self.turn_over {
             self.turn_over = false;
             if let Some(current) = self.current {
@@ -475,7 +526,7 @@ impl Default for RunQueue {
 pub struct Summary {
     /// How urgent the most urgent task there is.
     pub level: Level,
-    /// The weights of its fair tasks.
+    /// The weights of its fair tasks, over the last second or so.
     pub load: u64,
     /// How many those are.
     pub fair: u32,
@@ -488,6 +539,26 @@ impl Summary {
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.level == Level::IDLE
+    }
+
+    /// The summary in one word, so that it can be told by one store. What is too large for its field is told as the
+    /// largest that is not.
+    #[inline]
+    pub fn encode(&self) -> u64 {
+        let (fair, urgent) = (self.fair.min(0xffff), self.urgent.min(0xff));
+        let load = self.load.min(0xffff_ffff);
+        u64::from(self.level.0) << 56 | u64::from(urgent) << 48 | u64::from(fair) << 32 | load
+    }
+
+    /// Reads what [`encode`](Summary::encode) wrote.
+    #[inline]
+    pub fn decode(word: u64) -> Summary {
+        Summary {
+            level: Level((word >> 56) as u8),
+            urgent: (word >> 48 & 0xff) as u32,
+            fair: (word >> 32 & 0xffff) as u32,
+            load: word & 0xffff_ffff,
+        }
     }
 }
 

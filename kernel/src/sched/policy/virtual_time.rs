@@ -13,14 +13,15 @@ pub(super) const PER_NS: u64 = 256;
 /// Units times weight a nanosecond, whatever the weight.
 const SERVICE_PER_NS: u64 = PER_NS * WEIGHT_OF_NICE_0 as u64;
 /// Binary places of [`Weight::inverse`].
-const INVERSE_PLACES: u32 = 16;
-/// The longest stretch of real time that is counted at once, 2^33 - 1 ns; what is longer was not a task's doing. With it
-/// no product of a stretch and an inverse exceeds 64 bits.
+const INVERSE_PLACES: u32 = 32;
+/// The longest stretch of real time that is counted at once, 8.6 s. What is longer was not a task's doing, and comparing
+/// moments could not stand it.
 pub(super) const LONGEST_NS: u64 = (1 << 33) - 1;
 
 /// A moment in virtual time.
 ///
-/// Moments that are compared must be less than 2^63 units apart, which is 4 hours of one CPU at the least weight.
+/// Moments that are compared must be less than 2^63 units apart, which takes a task of the least weight 6 days of running
+/// without a break.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct VirtualTime(u64);
 
@@ -58,21 +59,22 @@ impl PartialOrd for VirtualTime {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Weight {
     pub(super) value: u32,
-    /// Virtual units a nanosecond, with [`INVERSE_PLACES`] binary places. Below 2^31.
-    inverse: u32,
+    /// Virtual units a nanosecond, with [`INVERSE_PLACES`] binary places.
+    inverse: u64,
 }
 
 impl Weight {
     pub(super) const fn new(value: u32) -> Weight {
         let inverse = ((SERVICE_PER_NS << INVERSE_PLACES) + value as u64 / 2) / value as u64;
-        Weight { value, inverse: inverse as u32 }
+        Weight { value, inverse }
     }
 
     /// How far virtual time goes in `ns` of running.
     #[inline(always)]
     pub(super) const fn virtual_units(self, ns: u64) -> i64 {
         let ns = if ns > LONGEST_NS { LONGEST_NS } else { ns };
-        ((ns * self.inverse as u64) >> INVERSE_PLACES).cast_signed()
+        // At most 2^33 ns by 2^15 units each.
+        ((ns as u128 * self.inverse as u128) >> INVERSE_PLACES) as i64
     }
 
     /// How long it takes until virtual time has gone that far, in nanoseconds, rounded up; 0 if it has.
@@ -81,7 +83,7 @@ impl Weight {
         if units <= 0 {
             return 0;
         }
-        let ns = (units as u128 * self.value as u128).div_ceil(SERVICE_PER_NS as u128);
+        let ns = ((units as u128) << INVERSE_PLACES).div_ceil(self.inverse as u128);
         if ns > LONGEST_NS as u128 { LONGEST_NS } else { ns as u64 }
     }
 }

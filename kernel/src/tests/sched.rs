@@ -1,0 +1,386 @@
+//! Who runs, when and where.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hal::cpumask::CpuMask;
+use hal::x86_64::{traps, vectors};
+use hal::{CpuId, Native, Platform};
+use sync::Completion;
+
+use super::tasks::fail;
+use crate::sched::policy::Policy;
+use crate::sched::{self, Preemption};
+use crate::task::{self, Builder, State};
+use crate::{check, check_eq, cpus, kernel_test, skip};
+
+/// The CPU for a test that wants one without the task of the tests on it, or the only one.
+fn quiet_cpu() -> CpuId {
+    cpus::online().last().unwrap_or(CpuId::BOOT)
+}
+
+/// How long a test waits for what must happen, in nanoseconds.
+const PATIENCE: u64 = 10_000_000_000;
+
+fn comes_true(condition: impl Fn() -> bool) -> bool {
+    let until = Native::now_ns() + PATIENCE;
+    while !condition() && Native::now_ns() < until {
+        Native::relax();
+    }
+    condition()
+}
+
+kernel_test! {
+    task,
+    fn a_task_that_never_gives_way_is_preempted(cx) {
+        let cpu = quiet_cpu();
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let hog = Builder::new("hog").on(cpu).spawn(move |_cx| {
+            while !seen.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let hog = hog.map_err(fail)?;
+        let other = Builder::new("other").on(cpu).spawn(move |_cx| stop.store(true, Ordering::Relaxed));
+        other.map_err(fail)?.join(cx);
+        hog.join(cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn the_more_urgent_task_runs_first(cx) {
+        let cpu = quiet_cpu();
+        static ORDER: [AtomicU32; 6] = [const { AtomicU32::new(0) }; 6];
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.store(0, Ordering::Relaxed);
+        // A task above all of them holds the CPU until all are ready.
+        let go = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&go);
+        let holder = Builder::new("holder").on(cpu).policy(Policy::fifo(90)).spawn(move |_cx| {
+            comes_true(|| seen.load(Ordering::Relaxed))
+        });
+        let holder = holder.map_err(fail)?;
+        check!(comes_true(|| holder.task().state() == State::Running || cpu == Native::cpu()));
+        let mut handles = Vec::new();
+        let policies = [
+            Policy::fair(0),
+            Policy::fifo(10),
+            Policy::fifo(30),
+            Policy::round_robin(20),
+            Policy::fifo(30),
+            Policy::Stop,
+        ];
+        if cpu == Native::cpu() {
+            // One CPU: this task is that of the tests, which has to get on in between.
+            go.store(true, Ordering::Relaxed);
+            check!(holder.join(cx));
+            return Ok(());
+        }
+        for (number, policy) in policies.into_iter().enumerate() {
+            // What stops a machine waits for nobody, so that it is not made before the rest.
+            let policy = if policy == Policy::Stop { Policy::fifo(89) } else { policy };
+            let handle = Builder::named(format_args!("{policy}")).on(cpu).policy(policy).spawn(move |_cx| {
+                ORDER[NEXT.fetch_add(1, Ordering::Relaxed) as usize].store(number as u32, Ordering::Relaxed);
+            });
+            handles.push(handle.map_err(fail)?);
+        }
+        go.store(true, Ordering::Relaxed);
+        check!(holder.join(cx));
+        for handle in handles {
+            handle.join(cx);
+        }
+        let order: Vec<u32> = ORDER.iter().map(|place| place.load(Ordering::Relaxed)).collect();
+        check_eq!(order, [5, 2, 4, 3, 1, 0]);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn waking_a_more_urgent_task_preempts_at_once(cx) {
+        let cpu = quiet_cpu();
+        struct Shared {
+            event: Completion,
+            woken_at: AtomicU64,
+            ran_at: AtomicU64,
+            stop: AtomicBool,
+        }
+        let shared = Arc::new(Shared {
+            event: Completion::new(),
+            woken_at: AtomicU64::new(0),
+            ran_at: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let urgent = Arc::clone(&shared);
+        let urgent = Builder::new("urgent").on(cpu).policy(Policy::fifo(50)).spawn(move |cx| {
+            urgent.event.wait(cx);
+            urgent.ran_at.store(1 + urgent.woken_at.load(Ordering::Relaxed), Ordering::Relaxed);
+        });
+        let urgent = urgent.map_err(fail)?;
+        check!(comes_true(|| {
+            sched::yield_now();
+            urgent.task().state() == State::Blocked
+        }));
+        let waker = Arc::clone(&shared);
+        let waker = Builder::new("waker").on(cpu).spawn(move |_cx| {
+            // With a lock held it is due, and waits for the lock to go.
+            let here = sync::preempt::disable();
+            waker.woken_at.store(7, Ordering::Relaxed);
+            waker.event.complete();
+            let inside = waker.ran_at.load(Ordering::Relaxed);
+            drop(here);
+            waker.stop.store(true, Ordering::Relaxed);
+            (inside, waker.ran_at.load(Ordering::Relaxed))
+        });
+        check_eq!(waker.map_err(fail)?.join(cx), (0, 8));
+        urgent.join(cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn fair_tasks_share_by_weight(cx) {
+        let cpu = quiet_cpu();
+        if cpu == CpuId::BOOT {
+            skip!("one CPU only, which the task of the tests uses too");
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut handles = Vec::new();
+        for nice in [0, 0, 5] {
+            let seen = Arc::clone(&stop);
+            let hog = Builder::named(format_args!("nice {nice}")).on(cpu).policy(Policy::fair(nice));
+            let hog = hog.spawn(move |_cx| {
+                while !seen.load(Ordering::Relaxed) {
+                    Native::relax();
+                }
+            });
+            handles.push(hog.map_err(fail)?);
+        }
+        cx.block(Some(Native::now_ns() + 600_000_000));
+        let times: Vec<u64> = handles.iter().map(|handle| handle.task().run_time_ns()).collect();
+        stop.store(true, Ordering::Relaxed);
+        for handle in handles {
+            handle.join(cx);
+        }
+        // 1024 to 1024 to 336; the ends of slices blur it.
+        let parts = |time: u64| time * 1_000 / times.iter().sum::<u64>();
+        check!(parts(times[0]).abs_diff(430) < 60, "{times:?}");
+        check!(parts(times[1]).abs_diff(430) < 60, "{times:?}");
+        check!(parts(times[2]).abs_diff(140) < 60, "{times:?}");
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_real_time_hog_leaves_the_fair_class_something(cx) {
+        let cpu = quiet_cpu();
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let hog = Builder::new("hog").on(cpu).policy(Policy::fifo(20)).spawn(move |_cx| {
+            while !seen.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let hog = hog.map_err(fail)?;
+        let fair = Builder::new("fair").on(cpu).spawn(move |_cx| stop.store(true, Ordering::Relaxed));
+        fair.map_err(fail)?.join(cx);
+        hog.join(cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn idle_cpus_take_work_from_busy_ones(cx) {
+        let count = cpus::online_count();
+        if count == 1 {
+            skip!("one CPU only");
+        }
+        // All are made for one CPU, and then may go anywhere.
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut handles = Vec::new();
+        for _ in 0..count {
+            let seen = Arc::clone(&stop);
+            let hog = Builder::new("wanderer").on(quiet_cpu()).spawn(move |_cx| {
+                while !seen.load(Ordering::Relaxed) {
+                    Native::relax();
+                }
+            });
+            handles.push(hog.map_err(fail)?);
+        }
+        for handle in &handles {
+            handle.task().set_affinity(&cpus::online().collect()).map_err(fail)?;
+        }
+        let spread = || handles.iter().map(|handle| handle.task().cpu()).collect::<CpuMask>().weight();
+        let until = Native::now_ns() + PATIENCE;
+        // Each on a CPU of its own, or all but one if the task of the tests has that.
+        while spread() + 1 < count && Native::now_ns() < until {
+            cx.block(Some(Native::now_ns() + 1_000_000));
+        }
+        let reached = spread();
+        stop.store(true, Ordering::Relaxed);
+        for handle in handles {
+            handle.join(cx);
+        }
+        check!(reached + 1 >= count, "{reached} CPUs of {count}");
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn affinity_moves_tasks_that_run_wait_or_sleep(cx) {
+        let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let runner = Builder::new("runner").on(CpuId::BOOT).spawn(move |_cx| {
+            while !seen.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+            Native::cpu()
+        });
+        let runner = runner.map_err(fail)?;
+        let sleeper = Builder::new("sleeper").on(CpuId::BOOT).spawn(|cx| {
+            task::park(cx);
+            Native::cpu()
+        });
+        let sleeper = sleeper.map_err(fail)?;
+        while sleeper.task().state() != State::Blocked {
+            task::yield_now(cx);
+        }
+        for handle in [&runner, &sleeper] {
+            handle.task().set_affinity(&CpuMask::of(other)).map_err(fail)?;
+            check_eq!(handle.task().affinity(), CpuMask::of(other));
+        }
+        let until = Native::now_ns() + PATIENCE;
+        while runner.task().cpu() != other && Native::now_ns() < until {
+            task::yield_now(cx);
+        }
+        check_eq!(runner.task().cpu(), other);
+        stop.store(true, Ordering::Relaxed);
+        sleeper.unpark();
+        check_eq!(runner.join(cx), other);
+        check_eq!(sleeper.join(cx), other);
+        // None of these is there.
+        check!(task::current().set_affinity(&CpuMask::new()).is_err());
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_task_stays_while_migration_is_disabled(cx) {
+        let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
+        let told = Arc::new(AtomicU32::new(0));
+        let shared = Arc::clone(&told);
+        let task = Builder::new("stayer").on(CpuId::BOOT).spawn(move |cx| {
+            let stay = sync::migrate::disable();
+            shared.store(1, Ordering::Relaxed);
+            let mut stayed = true;
+            while shared.load(Ordering::Relaxed) == 1 {
+                task::yield_now(cx);
+                stayed &= Native::cpu() == CpuId::BOOT;
+            }
+            drop(stay);
+            let until = Native::now_ns() + PATIENCE;
+            while Native::cpu() != other && Native::now_ns() < until {
+                task::yield_now(cx);
+            }
+            (stayed, Native::cpu())
+        });
+        let task = task.map_err(fail)?;
+        while told.load(Ordering::Relaxed) == 0 {
+            task::yield_now(cx);
+        }
+        task.task().set_affinity(&CpuMask::of(other)).map_err(fail)?;
+        for _ in 0..20 {
+            task::yield_now(cx);
+        }
+        told.store(2, Ordering::Relaxed);
+        check_eq!(task.join(cx), (true, other));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn waking_a_less_urgent_task_sends_no_interrupt(cx) {
+        let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
+        let stop = Arc::new(AtomicBool::new(false));
+        let running = Arc::new(AtomicBool::new(false));
+        let calm = Builder::new("calm").on(other).spawn(task::park).map_err(fail)?;
+        while calm.task().state() != State::Blocked {
+            task::yield_now(cx);
+        }
+        let (seen, says) = (Arc::clone(&stop), Arc::clone(&running));
+        let hog = Builder::new("hog").on(other).policy(Policy::fifo(40)).spawn(move |_cx| {
+            says.store(true, Ordering::Relaxed);
+            while !seen.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let hog = hog.map_err(fail)?;
+        check!(comes_true(|| running.load(Ordering::Relaxed)));
+        let before = traps::count(other, vectors::KICK);
+        calm.unpark();
+        let after = traps::count(other, vectors::KICK);
+        stop.store(true, Ordering::Relaxed);
+        hog.join(cx);
+        calm.join(cx);
+        check_eq!(after, before);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn without_preemption_a_task_runs_until_it_asks(cx) {
+        let cpu = quiet_cpu();
+        if cpu == CpuId::BOOT {
+            skip!("one CPU only, which the task of the tests uses too");
+        }
+        let before = sched::preemption();
+        for mode in [Preemption::None, Preemption::Voluntary, Preemption::Full] {
+            sched::set_preemption(mode);
+            // The first one runs; the second one has run; the second one has been made.
+            let shared = Arc::new([const { AtomicBool::new(false) }; 3]);
+            let first = Arc::clone(&shared);
+            let first = Builder::new("first").on(cpu).spawn(move |_cx| {
+                first[0].store(true, Ordering::Relaxed);
+                let made = comes_true(|| first[2].load(Ordering::Relaxed));
+                // Long enough for many ticks, each of which finds the second one waiting.
+                let until = Native::now_ns() + 60_000_000;
+                while Native::now_ns() < until {
+                    Native::relax();
+                }
+                let alone = made && !first[1].load(Ordering::Relaxed);
+                sync::context::might_sleep();
+                let after_might_sleep = first[1].load(Ordering::Relaxed);
+                sync::context::cond_resched();
+                (alone, after_might_sleep, first[1].load(Ordering::Relaxed))
+            });
+            let first = first.map_err(fail)?;
+            check!(comes_true(|| shared[0].load(Ordering::Relaxed)));
+            let second = Arc::clone(&shared);
+            let second = Builder::new("second").on(cpu).spawn(move |_cx| second[1].store(true, Ordering::Relaxed));
+            let second = second.map_err(fail)?;
+            shared[2].store(true, Ordering::Relaxed);
+            let seen = first.join(cx);
+            second.join(cx);
+            sched::set_preemption(before);
+            let expected = match mode {
+                Preemption::None => (true, false, true),
+                Preemption::Voluntary => (true, true, true),
+                Preemption::Full => (false, true, true),
+            };
+            check_eq!((mode, seen), (mode, expected));
+        }
+        Ok(())
+    }
+}

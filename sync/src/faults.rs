@@ -37,6 +37,12 @@ pub(crate) enum Fault {
     LeaveQuietly,
     /// A gate is opened without handing over what was written.
     OpenRelaxed,
+    /// A task gives its priority to the owner of what it waits for, and not to whom that one waits for.
+    StopAtOwner,
+    /// A walk along the chain of owners ends where somebody else is at work.
+    EndTheWalk,
+    /// A task keeps what it inherited when it lets go.
+    KeepInherited,
 }
 
 #[cfg(all(test, any(loom, shuttle)))]

@@ -13,6 +13,7 @@
 //!   it is out of the line.
 //! * **W2**: the fields of a node in the line are accessed under the line's lock only.
 
+use core::cmp::Reverse;
 use core::pin::pin;
 use core::ptr::NonNull;
 
@@ -131,6 +132,22 @@ impl<P: Platform> Waiters<P> {
         Some(result)
     }
 
+    /// The greatest `rank` of those in line. Cost: O(waiters).
+    pub(crate) fn greatest<R: Ord>(&self, rank: impl Fn(TaskId) -> R) -> Option<R> {
+        self.line.iter().map(|waiter| rank(waiter.task)).max()
+    }
+
+    /// Takes out of the line the first of those with the greatest `rank`. The caller is to signal it, under the same hold
+    /// of the lock. Cost: O(waiters).
+    pub(crate) fn take_greatest<R: Ord>(&mut self, rank: impl Fn(TaskId) -> R) -> Option<OnStack<P>> {
+        // Each is asked once: the answer may change meanwhile. `min_by_key` and reversed, because of equals it takes the
+        // first and `max_by_key` the last.
+        let ranked = self.line.iter().map(|waiter| Reverse(rank(waiter.task))).enumerate();
+        let (chosen, _) = ranked.min_by(|(_, a), (_, b)| a.cmp(b))?;
+        let mut place = 0..;
+        self.line.extract_if(|_| place.next() == Some(chosen)).next()
+    }
+
     /// Signals, from the front, every waiter for which `choose` says so of its kind. Returns how many.
     pub(crate) fn signal_where(&mut self, mut choose: impl FnMut(u8) -> bool) -> usize {
         self.line.extract_if(|waiter| choose(waiter.kind.get())).map(|waiter| waiter.signal()).count()
@@ -138,6 +155,12 @@ impl<P: Platform> Waiters<P> {
 }
 
 impl<P: Platform> OnStack<P> {
+    /// Whose it is.
+    pub(crate) fn task(&self) -> TaskId {
+        // SAFETY: taken out of the line under the lock, which the caller still holds.
+        unsafe { self.0.as_ref() }.task
+    }
+
     /// Tells a waiter that was taken out of the line. The caller holds the line's lock, and with it the waiter in place.
     pub(crate) fn signal(self) {
         // SAFETY: its task goes on only under the line's lock, which the caller holds.

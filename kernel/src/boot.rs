@@ -270,7 +270,7 @@ fn bring_up_this_cpu(cpu: CpuId) {
     calls::open_here(&quiet);
     drop(quiet);
     cpus::set_online(cpu);
-    memory::shootdown::forget_on_arrival();
+    memory::shootdown::arrive_here();
 }
 
 /// Pages of a CPU's own stack, on which it starts and then idles.

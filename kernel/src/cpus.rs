@@ -42,7 +42,7 @@ pub fn state_name(cpu: CpuId) -> &'static str {
         return "online";
     }
     match smp::state(cpu) {
-        smp::State::Absent => "offline",
+        smp::State::Absent | smp::State::Parked => "offline",
         smp::State::Starting | smp::State::Alive => "starting",
         smp::State::GivenUp => "did not answer",
     }
@@ -59,6 +59,10 @@ pub(crate) fn set_apic_ids(ids: Vec<u32>) {
 
 pub(crate) fn set_online(cpu: CpuId) {
     ONLINE.set(cpu);
+}
+
+pub(crate) fn set_offline(cpu: CpuId) {
+    ONLINE.clear(cpu);
 }
 
 pub(crate) fn note_all_online() {

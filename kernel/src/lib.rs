@@ -34,6 +34,8 @@ pub mod cpus;
 pub mod crash;
 #[cfg(target_os = "none")]
 mod hot_paths;
+#[cfg(not(loom))]
+pub mod hotplug;
 #[cfg(all(target_os = "none", any(feature = "lockdep", debug_assertions)))]
 pub mod lockdep;
 #[cfg(target_os = "none")]
@@ -48,6 +50,8 @@ pub mod shutdown;
 pub mod snapshot;
 #[cfg(target_os = "none")]
 pub mod softirq;
+#[cfg(target_os = "none")]
+pub mod stop_machine;
 #[cfg(target_os = "none")]
 pub mod task;
 #[cfg(target_os = "none")]

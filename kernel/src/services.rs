@@ -9,7 +9,7 @@ use sync::{IrqSpinLock, TaskCx};
 
 use crate::sched::policy::Policy;
 use crate::task::{self, Builder, Task, TaskRef};
-use crate::{cpus, log, softirq};
+use crate::{cpus, log, softirq, stop_machine};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
 pub(crate) fn start() {
@@ -19,7 +19,7 @@ pub(crate) fn start() {
         // What is to happen on a CPU comes before what happens to be there.
         let worker = Builder::named(format_args!("cpu/{cpu}")).on(cpu).policy(Policy::fifo(1)).stack_pages(8);
         keep(worker.spawn(run_jobs), WORKER.on(cpu));
-        if let Err(error) = softirq::daemon::start(cpu) {
+        if let Err(error) = softirq::daemon::start(cpu).and_then(|()| stop_machine::start(cpu)) {
             panic!("a task that the kernel needs: {error}");
         }
     }

@@ -42,7 +42,7 @@ pub fn stop(quiet: &impl IrqsOff) {
 /// Arms the timer for the next tick, or for a task's deadline if that comes first.
 fn arm(quiet: &impl IrqsOff, schedule: TickSchedule, deadline: Option<u64>) {
     let now = Native::now_ns();
-    let tick = schedule.until_next_ns(now);
+    let tick = schedule.until_next_ns(now).max(1);
     let wait = deadline.map_or(tick, |deadline| deadline.saturating_sub(now).clamp(1, tick));
     timer::start_oneshot(wait);
     ARMED_FOR.get_local(quiet).set(now + wait);

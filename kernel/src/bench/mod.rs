@@ -3,5 +3,7 @@
 //! [`locks`] has all CPUs fight over one lock, and counts who got it how often. [`operations`] asks what operations cost
 //! when nobody else wants anything.
 
+#[cfg(target_os = "none")]
+pub mod calls;
 pub mod locks;
 pub mod operations;

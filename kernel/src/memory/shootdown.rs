@@ -232,7 +232,7 @@ impl Default for Shootdown {
 #[cfg(target_os = "none")]
 mod live;
 #[cfg(target_os = "none")]
-pub use live::{fence_all, flush_everywhere, forget_on_arrival, handle_shootdown_ipi, stats};
+pub use live::{fence_all, flush_everywhere, arrive_here, handle_shootdown_ipi, leave_here, stats};
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ mod data;
 #[cfg(not(loom))]
 mod error;
 mod queue;
+mod rendezvous;
 mod state;
 #[cfg(not(loom))]
 mod waiting;
@@ -30,6 +31,7 @@ pub use calls::Calls;
 pub use data::CallData;
 #[cfg(not(loom))]
 pub use error::CallError;
+pub use rendezvous::Rendezvous;
 
 #[cfg(all(test, loom))]
 mod models;

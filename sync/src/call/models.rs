@@ -11,6 +11,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::queue::{CallQueue, Entry, Rules, Sound};
+use super::rendezvous::{self, Meeting};
 use super::state::{self, State};
 use crate::test_platform::Modelled;
 
@@ -315,4 +316,103 @@ impl state::Rules for QuietEnd {
 #[should_panic(expected = "Causality violation")]
 fn an_end_that_publishes_nothing_is_caught() {
     idle_is_free::<QuietEnd>();
+}
+
+/// What the CPUs of a meeting touch: each before it stands, the work, each after.
+struct Standing<R: rendezvous::Rules> {
+    meeting: Meeting<R>,
+    data: UnsafeCell<[u32; 2]>,
+}
+
+// SAFETY: the model reports accesses to `data` that are not ordered.
+unsafe impl<R: rendezvous::Rules> Sync for Standing<R> {}
+// SAFETY: as above.
+unsafe impl<R: rendezvous::Rules> Send for Standing<R> {}
+
+impl<R: rendezvous::Rules> Standing<R> {
+    fn take_part(&self, works: bool) {
+        let work = || {
+            // SAFETY: the model checks.
+            self.data.with_mut(|data| unsafe { (*data)[1] = 7 });
+        };
+        if !works {
+            // SAFETY: the model checks.
+            self.data.with_mut(|data| unsafe { (*data)[0] = 5 });
+        }
+        self.meeting.stand::<Modelled>(works.then_some(work), || ());
+        // SAFETY: the model checks.
+        assert_eq!(self.data.with(|data| unsafe { *data }), [5, 7]);
+    }
+}
+
+fn two_meet<R: rendezvous::Rules + 'static>() {
+    check(3, || {
+        let shared = Arc::new(Standing::<R> { meeting: Meeting::new(2), data: UnsafeCell::new([0; 2]) });
+        let parts = [true, false].map(|works| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.take_part(works))
+        });
+        parts.into_iter().for_each(|part| part.join().unwrap());
+    });
+}
+
+#[test]
+fn work_happens_while_the_others_stand() {
+    two_meet::<Sound>();
+}
+
+/// Broken: nobody publishes what it did before it stood.
+enum QuietArrival {}
+impl rendezvous::Rules for QuietArrival {
+    const ARRIVE: Ordering = Ordering::Relaxed;
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn arriving_without_a_word_is_caught() {
+    two_meet::<QuietArrival>();
+}
+
+/// Broken: the end of the work publishes nothing.
+enum QuietFinish {}
+impl rendezvous::Rules for QuietFinish {
+    const FINISH: Ordering = Ordering::Relaxed;
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn finishing_without_a_word_is_caught() {
+    two_meet::<QuietFinish>();
+}
+
+/// Broken: the work begins when the others have gathered, and does not wait until they stand.
+enum EarlyWork {}
+impl rendezvous::Rules for EarlyWork {
+    const WAIT_FOR_ALL: bool = false;
+}
+
+#[test]
+#[should_panic(expected = "somebody has not stopped yet")]
+fn work_that_does_not_wait_is_caught() {
+    work_alone::<EarlyWork>();
+}
+
+#[test]
+fn nobody_moves_while_the_work_runs() {
+    work_alone::<Sound>();
+}
+
+/// The work looks whether all others stand.
+fn work_alone<R: rendezvous::Rules + 'static>() {
+    check(3, || {
+        let shared = Arc::new(Meeting::<R>::new(2));
+        let other = Arc::clone(&shared);
+        let stands = thread::spawn(move || other.stand::<Modelled>(None::<fn()>, || ()));
+        let works = thread::spawn(move || {
+            let look = || assert!(shared.all_stand(), "somebody has not stopped yet");
+            shared.stand::<Modelled>(Some(look), || ());
+        });
+        stands.join().unwrap();
+        works.join().unwrap();
+    });
 }

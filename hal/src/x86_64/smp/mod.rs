@@ -5,6 +5,13 @@
 //!    parallel, each finds itself in the table by its APIC id, takes its stack and base, and calls Rust.
 //! 3. A CPU that does not answer in time is given up: the state word decides between "here I am" and "given up", so that
 //!    one that answers late stays parked.
+//! 4. A CPU that goes off-line parks itself ([`park`]): it halts with interrupts off, and [`unpark`] wakes it where it
+//!    stands. Its stack, its area and its registers stay.
+//!
+//! Parking could also end in a reset (INIT, and a start-up interrupt to come back), as firmware leaves CPUs. In a guest
+//! that buys nothing: to the host a halted virtual CPU costs as little as one that waits for its start-up. And it costs: 10 ms
+//! for each return, the page below 1 MiB for ever, and a way of starting that confidential guests do not have. So the way
+//! back is an NMI, the one interrupt that reaches a CPU with interrupts off.
 
 mod trampoline;
 
@@ -26,9 +33,12 @@ pub enum State {
     Alive = 2,
     /// Did not answer in time. Stays parked if it does later.
     GivenUp = 3,
+    /// Halted by [`park`], until somebody calls [`unpark`].
+    Parked = 4,
 }
 
-/// Written by the starting CPU (Absent to Starting, Starting to GivenUp) and the started one (Starting to Alive).
+/// Written by the starting CPU (Absent to Starting, Starting to GivenUp, Parked to Starting and back) and the started one
+/// (Starting to Alive, Alive to Parked).
 static STATES: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(State::Absent as u32) }; MAX_CPUS];
 
 /// What a CPU needs to come up.
@@ -54,6 +64,7 @@ pub fn state(cpu: CpuId) -> State {
         1 => State::Starting,
         2 => State::Alive,
         3 => State::GivenUp,
+        4 => State::Parked,
         _ => State::Absent,
     }
 }
@@ -111,6 +122,57 @@ pub unsafe fn start(
             Ordering::Relaxed,
         );
     }
+}
+
+/// How often a parked CPU is nudged until it answers.
+const NUDGE_EVERY_NS: u64 = 100_000;
+
+/// Halts the executing CPU until somebody calls [`unpark`] for it. Its APIC takes no interrupts meanwhile but NMIs; those
+/// that come run their handler, and the CPU halts again. On return the APIC is as it was left: off.
+///
+/// Contexts: interrupts off, depth 1, and nobody who could miss the CPU. It is not the boot CPU.
+pub fn park() {
+    debug_assert_eq!(Native::irq_depth(), 1, "whoever has turned interrupts off is about to miss them");
+    let state = &STATES[crate::percpu::current_cpu_number() as usize];
+    apic::local().disable();
+    // Release: pairs with the Acquire in `state`; who sees it parked sees all that it did before.
+    state.store(State::Parked as u32, Ordering::Release);
+    // An NMI that comes between the look and the halt is lost, so `unpark` sends more than one.
+    // Acquire: pairs with the Release in `unpark`; the CPU sees what was prepared for its return.
+    while state.load(Ordering::Acquire) == State::Parked as u32 {
+        x86_64::instructions::hlt();
+    }
+    // Release: as above.
+    state.store(State::Alive as u32, Ordering::Release);
+}
+
+/// Wakes a CPU that is parked, and returns when it has come out of [`park`]. `false` if it is not parked or does not answer
+/// within [`START_TIMEOUT_NS`]; it is parked then, or will be.
+///
+/// Contexts: task. Takes some microseconds, and spins.
+pub fn unpark(cpu: CpuId) -> bool {
+    let state = &STATES[cpu.index()];
+    let change = |from: State, to: State| {
+        // Release: pairs with the Acquire in `park`. Acquire: pairs with the Release there.
+        state.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    };
+    if !change(State::Parked, State::Starting) {
+        return false;
+    }
+    let begun = clock::now_ns();
+    let mut nudged = None;
+    while state.load(Ordering::Acquire) == State::Starting as u32 {
+        let now = clock::now_ns();
+        if nudged.is_none_or(|last| now - last >= NUDGE_EVERY_NS) {
+            apic::send_nmi_to_cpu(cpu);
+            nudged = Some(now);
+        }
+        if now - begun > START_TIMEOUT_NS && change(State::Starting, State::Parked) {
+            return false;
+        }
+        Native::relax();
+    }
+    true
 }
 
 /// The first Rust code of a started CPU, on its own stack.

@@ -10,15 +10,16 @@ use crate::console::registry::{Command, CommandResult, Context, Failure, at_most
 
 pub(super) static BENCH: Command = Command {
     name: "bench",
-    usage: "insn|locks [SECONDS]",
+    usage: "insn|calls|locks [SECONDS]",
     help: "measures operations alone, and locks that all CPUs want\n\
            `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
            --icount 0` an instruction takes 1 ns, and the figures are the same in every run.\n\
+           `calls`: an interrupt to another CPU and back, and calls between CPUs, each timed by itself.\n\
            `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\
            otherwise. FAIR is the least served CPU's count over the most served one's, NS the time from one\n\
            acquisition to the next, by whomever.",
     complete: |_, before| {
-        if before.is_empty() { alloc::vec!["insn".into(), "locks".into()] } else { Vec::new() }
+        if before.is_empty() { alloc::vec!["insn".into(), "calls".into(), "locks".into()] } else { Vec::new() }
     },
     run: bench,
 };
@@ -30,10 +31,11 @@ fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     at_most(arguments, 2)?;
     match arguments {
         ["insn"] => bench_operations(cx),
+        ["calls"] => bench_calls(cx),
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
         [] => Err(Failure::Usage("what is to be measured?".into())),
-        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `insn` or `locks`"))),
+        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `calls` or `locks`"))),
     }
 }
 
@@ -62,6 +64,21 @@ impl fmt::Display for Tenths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&alloc::format!("{}.{}", self.0 / 10, self.0 % 10))
     }
+}
+
+#[cfg(target_os = "none")]
+fn bench_calls(cx: &mut Context<'_>) -> CommandResult {
+    writeln!(cx.out, "  {:<24} {:<8} {:>9}  {:>9}", "OPERATION", "TARGET", "MEDIAN NS", "BEST NS")?;
+    for figure in crate::bench::calls::measure() {
+        let crate::bench::calls::Figure { name, target, median_ns, best_ns } = figure;
+        writeln!(cx.out, "  {name:<24} {target:<8} {median_ns:>9}  {best_ns:>9}")?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "none"))]
+fn bench_calls(_: &mut Context<'_>) -> CommandResult {
+    Err(Failure::Failed("there are no CPUs to interrupt here".into()))
 }
 
 fn bench_locks(cx: &mut Context<'_>, seconds: u64) -> CommandResult {

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use hal::cpumask::AtomicCpuMask;
 use hal::platform::{Report, Severity};
 use hal::x86_64::{apic, paging, vectors};
 use hal::{CpuId, Native, Platform};
@@ -9,6 +10,10 @@ use hal::{CpuId, Native, Platform};
 use super::{Machine, Shootdown, ShootdownStats};
 
 static SHOOTDOWN: Shootdown = Shootdown::new();
+
+/// The CPUs that are asked to flush. A CPU that goes off-line touches memory for some time after it has stopped being
+/// online, and is asked until it touches none.
+static ASKED: AtomicCpuMask = AtomicCpuMask::new();
 
 /// How long a CPU may take to answer before it is reported. Long, because its host thread may be waiting for a core.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -34,7 +39,7 @@ impl Machine for Cpus {
     fn others(&self, visit: &mut dyn FnMut(usize)) {
         (0..Native::cpu_count())
             .filter_map(CpuId::new)
-            .filter(|cpu| *cpu != self.here && Native::is_online(*cpu))
+            .filter(|cpu| *cpu != self.here && ASKED.test(*cpu))
             .for_each(|cpu| visit(cpu.index()));
     }
 
@@ -54,7 +59,7 @@ impl Machine for Cpus {
             self.waiting_since.set(Native::now_ns());
         } else if turn.is_multiple_of(1024) {
             let id = CpuId::new(cpu as u32).unwrap_or(CpuId::BOOT);
-            if !Native::is_online(id) {
+            if !ASKED.test(id) {
                 return false;
             }
             if Native::now_ns() - self.waiting_since.get() > PATIENCE_NS {
@@ -97,13 +102,22 @@ pub fn fence_all() {
     flush_everywhere(0..0);
 }
 
-/// For a CPU that has just become visible as online: what it learnt before then was not flushed with the others.
-pub fn forget_on_arrival() {
-    // Pairs with the fence in `Shootdown::lead`: either the leader saw this CPU online, or this CPU sees the tables as
-    // the leader's requesters left them.
+/// The executing CPU is asked from here on. What it learnt before then was not flushed with the others, and it forgets it.
+pub fn arrive_here() {
+    let pinned = sync::preempt::disable();
+    ASKED.set(pinned.cpu());
+    // Pairs with the fence in `Shootdown::lead`: either the leader saw this CPU among those to ask, or this CPU sees the
+    // tables as the leader's requesters left them.
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-    let _pinned = sync::preempt::disable();
     paging::flush_all();
+}
+
+/// The executing CPU is no longer asked, and forgets what it knows when it arrives anew. Interrupts are off, and it touches
+/// nothing but what is never unmapped.
+pub fn leave_here() {
+    ASKED.clear(Native::cpu());
+    // Whoever saw this CPU among those to ask need not wait for long.
+    handle_shootdown_ipi();
 }
 
 /// The handler of [`vectors::TLB`]. Interrupts are off.

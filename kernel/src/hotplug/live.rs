@@ -1,0 +1,193 @@
+//! The machine's steps.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hal::x86_64::{apic, smp};
+use hal::{CpuId, Native, Platform};
+use sync::{IrqGuard, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
+
+use super::steps::{Refusal, Refused, Step, StepTable};
+use crate::{calls, cpus, memory, sched, stop_machine, tick};
+
+/// Held for writing while a CPU comes or goes.
+static LOCK: RwSemaphore<()> = RwSemaphore::new(());
+
+/// What is done about a CPU by a task on another one, in the order in which it comes.
+///
+/// A subsystem that has to know adds its own step: behind `CPU` if the CPU must run for it, which is the usual case. Steps
+/// that need the CPU itself use [`stop_one_cpu`](stop_machine::stop_one_cpu)'s kind of work in [`HERE`].
+static STEPS: StepTable<TaskCx> = StepTable(&[&CPU, &OBJECTIONS]);
+
+static CPU: Step<TaskCx> = Step { name: "the CPU", up: come_back, down: go_away };
+
+/// For tests: refuses when it is told to.
+static OBJECTIONS: Step<TaskCx> = Step { name: "objections", up: |_, _| object(), down: |_, _| object() };
+static OBJECTING: AtomicBool = AtomicBool::new(false);
+
+fn object() -> Result<(), Refusal> {
+    if OBJECTING.load(Ordering::Relaxed) { Err("somebody objects") } else { Ok(()) }
+}
+
+/// Has the last step refuse, so that what was done before it is taken back.
+pub(crate) fn set_objecting(objecting: bool) {
+    OBJECTING.store(objecting, Ordering::Relaxed);
+}
+
+/// What a CPU does by itself when it comes and goes, in the order in which it comes. Interrupts are off, and nothing here
+/// can fail.
+struct Here {
+    up: fn(&IrqGuard),
+    down: fn(&IrqGuard),
+}
+
+static HERE: [Here; 6] = [
+    // Its interrupts. Going, they are switched off by `smp::park`, as the last thing.
+    Here {
+        // SAFETY: this CPU, interrupts off, its tables loaded since it first came up.
+        up: |quiet| unsafe { apic::enable_this_cpu(quiet.cpu()) },
+        down: |_| (),
+    },
+    // From here on it is asked to forget translations; it has kept none from before.
+    Here { up: |_| memory::shootdown::arrive_here(), down: |_| memory::shootdown::leave_here() },
+    Here { up: |quiet| tick::start(quiet), down: |quiet| tick::stop(quiet) },
+    // What was sent to it runs before it goes.
+    Here { up: |quiet| calls::open_here(quiet), down: |quiet| calls::close_here(quiet) },
+    // Tasks that may run elsewhere do.
+    Here { up: |_| sched::join(), down: |_| sched::leave() },
+    // Everybody's word for "may be used": the last thing on the way up, the first on the way down.
+    Here { up: |quiet| cpus::set_online(quiet.cpu()), down: |quiet| cpus::set_offline(quiet.cpu()) },
+];
+
+/// The stopper's part: the CPU goes, stands still, and comes back. Returns when it is back.
+pub(crate) fn go_and_come_back() {
+    let quiet = sync::irq::disable();
+    HERE.iter().rev().for_each(|step| (step.down)(&quiet));
+    smp::park();
+    HERE.iter().for_each(|step| (step.up)(&quiet));
+}
+
+/// Why a CPU did not come or go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum HotplugError {
+    /// There is no CPU with this number.
+    NoSuchCpu(CpuId),
+    /// The boot CPU stays: firmware and devices send their interrupts to it.
+    BootCpu,
+    /// It is what it should become: online (`true`) or off-line.
+    Unchanged(CpuId, bool),
+    /// It was not there when the kernel started, or did not answer then.
+    NeverStarted(CpuId),
+    /// A step refused. The CPU is what it was.
+    Refused(CpuId, Refused),
+}
+
+impl fmt::Display for HotplugError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HotplugError::NoSuchCpu(cpu) => write!(f, "there is no CPU {cpu}"),
+            HotplugError::BootCpu => {
+                f.write_str("the boot CPU stays online: firmware and devices send their interrupts to it")
+            }
+            HotplugError::Unchanged(cpu, true) => write!(f, "CPU {cpu} is online already"),
+            HotplugError::Unchanged(cpu, false) => write!(f, "CPU {cpu} is off-line already"),
+            HotplugError::NeverStarted(cpu) => {
+                write!(f, "CPU {cpu} was not started at boot; only such CPUs come back")
+            }
+            HotplugError::Refused(cpu, refused) => write!(f, "CPU {cpu} stays what it was: {refused}"),
+        }
+    }
+}
+
+impl core::error::Error for HotplugError {}
+
+/// Keeps all CPUs what they are while the guard lives. Linux: `cpus_read_lock`.
+///
+/// Contexts: task. Waits while a CPU is on its way.
+pub fn hold(cx: &mut TaskCx) -> RwSemaphoreReadGuard<'static, (), Native> {
+    LOCK.read(cx)
+}
+
+/// How often CPUs have come and gone since boot.
+pub fn changes() -> u64 {
+    CHANGES.load(Ordering::Relaxed)
+}
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Takes `cpu` off-line: its tasks go elsewhere, what was sent to it runs, it halts. Tasks that may run nowhere else wait
+/// until it is back.
+///
+/// Linux: `cpu_down`, `echo 0 > /sys/devices/system/cpu/cpuN/online`. Contexts: task on another CPU, or one that may move.
+///
+/// # Errors
+/// See [`HotplugError`].
+pub fn take_offline(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    change(cpu, false, cx)
+}
+
+/// Brings `cpu` back.
+///
+/// Linux: `cpu_up`, `echo 1 > /sys/devices/system/cpu/cpuN/online`. Contexts: task.
+///
+/// # Errors
+/// See [`HotplugError`].
+pub fn bring_online(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    change(cpu, true, cx)
+}
+
+fn change(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    if cpu.as_u32() >= Native::cpu_count() {
+        return Err(HotplugError::NoSuchCpu(cpu));
+    }
+    if cpu == CpuId::BOOT {
+        return Err(if online { HotplugError::Unchanged(cpu, true) } else { HotplugError::BootCpu });
+    }
+    let _alone = LOCK.write(cx);
+    if cpus::is_online(cpu) == online {
+        return Err(HotplugError::Unchanged(cpu, online));
+    }
+    if !matches!(smp::state(cpu), smp::State::Alive | smp::State::Parked) {
+        return Err(HotplugError::NeverStarted(cpu));
+    }
+    let outcome = if online { STEPS.up(cpu, cx) } else { STEPS.down(cpu, cx) };
+    CHANGES.fetch_add(1, Ordering::Relaxed);
+    outcome.map_err(|refused| HotplugError::Refused(cpu, refused))
+}
+
+/// How long a CPU may take to park or to come back.
+const PATIENCE_NS: u64 = 10_000_000_000;
+
+fn go_away(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
+    stop_machine::send_away(cpu);
+    wait_until(|| smp::state(cpu) == smp::State::Parked, "it does not park", cx)
+}
+
+fn come_back(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
+    if !smp::unpark(cpu) {
+        return Err("it does not wake");
+    }
+    wait_until(|| cpus::is_online(cpu), "it does not go online", cx)
+}
+
+/// Waits for a CPU, which answers within microseconds if its host runs it.
+fn wait_until(condition: impl Fn() -> bool, otherwise: Refusal, cx: &mut TaskCx) -> Result<(), Refusal> {
+    const TURNS: u32 = 200;
+    const NAP_NS: u64 = 100_000;
+    let begun = Native::now_ns();
+    let mut turns = 0;
+    while !condition() {
+        if turns < TURNS {
+            turns += 1;
+            Native::relax();
+            cx.cond_resched();
+            continue;
+        }
+        let now = Native::now_ns();
+        if now - begun > PATIENCE_NS {
+            return Err(otherwise);
+        }
+        cx.block(Some(now + NAP_NS));
+    }
+    Ok(())
+}

@@ -1,8 +1,11 @@
 //! Telling a task that something has happened.
 
+use core::panic::Location;
+
 use hal::{Native, Platform};
 
 use crate::faults::{Fault, is_planted};
+use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
@@ -15,6 +18,9 @@ use crate::{Irq, TaskCx};
 ///
 /// The waiting side may free the completion as soon as its wait returns: [`complete`](Completion::complete) has by then
 /// touched it for the last time. So it may live on the waiting task's stack.
+///
+/// The dependency checker knows of it: waiting under a lock that somebody needs in order to complete is reported as a
+/// circle when both have been seen, at whatever time, if the completing side holds the lock when it completes.
 ///
 /// Linux: `struct completion`. Size: a lock and five words.
 ///
@@ -33,6 +39,7 @@ use crate::{Irq, TaskCx};
 /// worker.join().unwrap();
 /// ```
 pub struct Completion<P: Platform = Native> {
+    map: Map,
     state: SpinLock<State<P>, Irq<P>>,
 }
 
@@ -62,7 +69,10 @@ impl<P: Platform> Completion<P> {
         /// An event that has not happened.
         #[track_caller]
         pub fn new() -> Completion<P> {
-            Completion { state: SpinLock::new(State { done: 0, waiters: Waiters::new() }) }
+            Completion {
+                map: Map::named("completion", 0, WaitType::Sleep, Level::Task),
+                state: SpinLock::new(State { done: 0, waiters: Waiters::new() }),
+            }
         }
     }
 
@@ -72,6 +82,7 @@ impl<P: Platform> Completion<P> {
     /// before is visible to whoever it lets return.
     #[track_caller]
     pub fn complete(&self) {
+        self.map.bring_about::<P>(Location::caller());
         let mut state = self.state.lock();
         if is_planted(Fault::SignalWithoutLock) {
             let waiter = state.waiters.take_front();
@@ -90,6 +101,7 @@ impl<P: Platform> Completion<P> {
     /// Linux: `complete_all`. Contexts: any but NMI. Cost: one lock and a wake-up for each task that waits.
     #[track_caller]
     pub fn complete_all(&self) {
+        self.map.bring_about::<P>(Location::caller());
         let mut state = self.state.lock();
         state.done = ALL;
         state.waiters.signal_where(|_| true);
@@ -114,6 +126,10 @@ impl<P: Platform> Completion<P> {
     #[track_caller]
     pub fn wait_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         cx.might_sleep();
+        let at = Location::caller();
+        // Nobody holds it: it is waited for under what this task holds, and that is all there is to know.
+        self.map.acquire::<P>(Acquire::WRITE, at);
+        self.map.release::<P>(at);
         let mut state = self.state.lock();
         if state.try_consume() {
             return Ok(());

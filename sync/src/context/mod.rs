@@ -21,7 +21,7 @@ use hal::{Native, Platform};
 
 pub use balance::{Balance, expect_balanced};
 pub use entry::{HardirqGuard, NmiGuard, SoftirqGuard, enter_hardirq, enter_nmi, enter_softirq};
-pub(crate) use state::State;
+pub(crate) use state::{HeldLocks, State};
 
 use crate::{Cpu, PreemptGuard, preempt};
 
@@ -128,7 +128,8 @@ functions! {
     ///
     /// Linux: `might_sleep()`; unlike there it is on in all builds. Contexts: task, with preemption, bottom halves and
     /// interrupts on. In others it reports `BUG: sleeping function called from invalid context at FILE:LINE` with the
-    /// caller's line, the task, the CPU and the counts, and returns. Cost: two loads.
+    /// caller's line, the task, the CPU, the counts and, with the dependency checker, the locks that the task holds, and
+    /// returns. The platform adds a backtrace if it can. Cost: two loads.
     ///
     /// ```
     /// sync::context::might_sleep(); // nothing is switched off: nothing is said
@@ -211,7 +212,11 @@ pub fn preempt_enable_no_resched<P: Platform>(guard: PreemptGuard<P>) {
 fn sleeping_in_atomic<P: Platform>() {
     P::report(&Report {
         severity: Severity::Bug,
-        message: format_args!("sleeping function called from invalid context\n  {}", State::<P>::now()),
+        message: format_args!(
+            "sleeping function called from invalid context\n  {}{}",
+            State::<P>::now(),
+            HeldLocks::<P>::now()
+        ),
         location: core::panic::Location::caller(),
     });
 }

@@ -7,6 +7,8 @@ use hal::context::{Context, HARDIRQ_MASK, HARDIRQ_UNIT, NMI_MASK, NMI_UNIT};
 use hal::platform::TaskId;
 use hal::{CpuId, Platform};
 
+use crate::lockdep;
+
 /// One look at the executing CPU: its task and its counts.
 pub(crate) struct State<P> {
     task: TaskId,
@@ -49,5 +51,39 @@ impl<P> fmt::Display for State<P> {
             f.write_str("nothing")?;
         }
         write!(f, "), interrupt depth {}", self.irq_depth)
+    }
+}
+
+/// What the executing task holds, a line for each lock, each after a line break. Nothing where no dependency checker is
+/// installed.
+pub(crate) struct HeldLocks<P>(PhantomData<P>);
+
+impl<P: Platform> HeldLocks<P> {
+    pub(crate) fn now() -> HeldLocks<P> {
+        HeldLocks(PhantomData)
+    }
+}
+
+impl<P: Platform> fmt::Display for HeldLocks<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        lockdep::write_held::<P>(&mut Lines { out: f, begins: true })
+    }
+}
+
+/// Passes lines on, each of them with the line break before it instead of after it.
+struct Lines<'a, 'b> {
+    out: &'a mut fmt::Formatter<'b>,
+    begins: bool,
+}
+
+impl fmt::Write for Lines<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for line in text.split_inclusive('\n') {
+            if core::mem::replace(&mut self.begins, line.ends_with('\n')) {
+                self.out.write_str("\n  holds ")?;
+            }
+            self.out.write_str(line.trim_end_matches('\n'))?;
+        }
+        Ok(())
     }
 }

@@ -32,6 +32,10 @@ impl Map {
     #[inline(always)]
     pub fn release<P: Platform>(&self, _at: &'static Location<'static>) {}
 
+    /// What others wait for, by `acquire` and `release` of this map, is brought about now.
+    #[inline(always)]
+    pub fn bring_about<P: Platform>(&self, _at: &'static Location<'static>) {}
+
     /// Whether the executing task holds the lock. `None`: nobody keeps books.
     #[inline(always)]
     pub fn is_held<P: Platform>(&self) -> Option<bool> {
@@ -52,3 +56,9 @@ pub fn interrupts_coming_on<P: Platform>(_at: &'static Location<'static>) {}
 #[cfg(any(loom, shuttle))]
 #[inline(always)]
 pub fn bottom_halves_coming_on<P: Platform>(_at: &'static Location<'static>) {}
+
+/// See the build with the checker.
+#[cfg(any(loom, shuttle))]
+pub fn write_held<P: Platform>(_out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    Ok(())
+}

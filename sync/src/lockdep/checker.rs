@@ -313,6 +313,32 @@ impl Checker {
         }
     }
 
+    /// What others wait for is being brought about by somebody who holds locks. Each of these it may have had to wait for
+    /// before it could do so: the orders are those of locks that are waited for while `taking` is held.
+    pub(super) fn bring_about(&self, held: &Held, taking: &Taking, here: Here, env: &Env<'_>) {
+        let mut entry = Entry {
+            address: taking.address,
+            label: Label { identity: taking.identity, subclass: taking.how.subclass },
+            class: self.class(taking, env),
+            mode: taking.how.mode,
+            is_try: true,
+            at: taking.at,
+            level: level_of(here.context),
+            key: 0,
+        };
+        entry.key = held.key_with(&entry);
+        let Some(class) = entry.class.filter(|_| self.is_checking() && !self.verdicts.knows(entry.key))
+        else {
+            return;
+        };
+        for lock in held.chain(entry.level).filter(|lock| !lock.is_try) {
+            if let Some(lock_class) = lock.class.filter(|lock| *lock != class) {
+                self.add_order(held, (&entry, class), (lock, lock_class), true, env);
+            }
+        }
+        self.verdicts.insert(entry.key);
+    }
+
     fn add_order(
         &self,
         held: &Held,

@@ -31,10 +31,14 @@
 //!
 //! * who **waits** calls [`acquire`](Map::acquire) and at once [`release`](Map::release), before it waits;
 //! * what must **come to an end** before the wait can end is put between an `acquire` with
-//!   [`TRY_WRITE`](Acquire::TRY_WRITE) (it begins without waiting) and `release`.
+//!   [`TRY_WRITE`](Acquire::TRY_WRITE) (it begins without waiting) and `release`;
+//!
+//! * who **brings it about** and is not inside of such a section calls [`bring_about`](Map::bring_about): of what it did
+//!   before, the locks that it still holds are taken into account.
 //!
 //! So a timer that is deleted synchronously under a lock that its callback takes is a circle of two: the callback holds
 //! the timer's map and waits for the lock, the deleter holds the lock and waits for the map. Linux: `lock_map_acquire`.
+//! A [`Completion`](crate::Completion) tells the checker by itself who waits for it and who completes it.
 //!
 //! ```
 //! # use core::panic::Location;
@@ -112,7 +116,7 @@ pub use self::{
     verdicts::CHAINS,
 };
 #[cfg(any(loom, shuttle))]
-pub use absent::{bottom_halves_coming_on, interrupts_coming_on};
+pub use absent::{bottom_halves_coming_on, interrupts_coming_on, write_held};
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod sim;

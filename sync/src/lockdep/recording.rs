@@ -85,6 +85,18 @@ impl Map {
         }
     }
 
+    /// What others wait for, by `acquire` and `release` of this map, is brought about now. The locks that the executing
+    /// task holds here it may have had to wait for first: one that is held by somebody who waits for this is a circle.
+    ///
+    /// Linux: what its `complete` told the checker by the name of cross-release. Contexts and cost: as
+    /// [`acquire`](Map::acquire).
+    #[inline]
+    pub fn bring_about<P: Platform>(&self, at: &'static Location<'static>) {
+        if shell::installed::<P>().is_some() {
+            self.bring_about_checked::<P>(at);
+        }
+    }
+
     /// Whether the executing task holds the lock, in any mode, or is waiting for it. `None`: nobody keeps books, because
     /// no checker is installed or this is an NMI.
     ///
@@ -116,6 +128,14 @@ impl Map {
         with_checker::<P, _>(|checker, held, here, env| {
             let taking = self.taking(self.site(checker, env, at), how, at);
             checker.acquire(held, &taking, here, env);
+        });
+    }
+
+    #[cold]
+    fn bring_about_checked<P: Platform>(&self, at: &'static Location<'static>) {
+        with_checker::<P, _>(|checker, held, here, env| {
+            let taking = self.taking(self.site(checker, env, at), Acquire::TRY_WRITE, at);
+            checker.bring_about(held, &taking, here, env);
         });
     }
 

@@ -170,10 +170,10 @@ fn chain(preemptions: usize, limit: Option<Duration>) {
 
 #[test]
 fn a_priority_goes_along_the_chain() {
-    chain(1, None);
+    chain(0, None);
 }
 
-/// More schedules than can all be tried.
+/// With more preemptions there are more schedules than can all be tried.
 #[test]
 fn a_priority_goes_along_the_chain_in_many_schedules() {
     chain(2, Some(Duration::from_secs(8)));

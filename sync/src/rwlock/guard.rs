@@ -11,6 +11,7 @@ use hal::percpu::{IrqsOff, Pinned};
 use super::RwLock;
 use crate::cpu::CpuBound;
 use crate::flavor::{Entered, IrqsOffFlavor};
+use crate::lockdep::Acquire;
 use crate::{BottomHalf, Flavor, Irq, Proves, Task};
 
 /// A [`RwLock`] is held for reading while this value lives. Gives shared access to the data.
@@ -122,7 +123,7 @@ impl<'a, T: ?Sized, F: Flavor> Writing<'a, T, F> {
         lock.map.release::<F::Platform>(at);
         // SAFETY: by the invariant we are inside as the writer, and the value that said so is gone.
         unsafe { lock.raw.downgrade() };
-        lock.note_reader(true, at);
+        lock.note_reader(Acquire { is_try: true, ..Acquire::READ }, at);
         // SAFETY: we are inside as a reader now.
         unsafe { Reading::new(lock) }
     }

@@ -30,7 +30,7 @@ use hal::Platform;
 pub use guard::{RwLockReadGuard, RwLockReadWithGuard, RwLockWriteGuard, RwLockWriteWithGuard};
 
 use crate::flavor::{Entered, Flavor, Irq, Proves, Task};
-use crate::lockdep::{Acquire, Map, Mode, WaitType};
+use crate::lockdep::{Acquire, Map, Mode, Subclass, WaitType};
 use crate::primitives::const_fn;
 use guard::{Reading, Writing};
 pub(crate) use raw::RawRw;
@@ -108,8 +108,18 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T, F> {
+        self.read_nested(Subclass::OUTER)
+    }
+
+    /// Enters for reading while others of the lock's class are held, in an order that the program guarantees: tells the
+    /// dependency checker which one this is. Otherwise the same as [`read`](Self::read).
+    ///
+    /// Linux: `read_lock` has no such form. [`write_nested`](Self::write_nested) has an example.
+    #[inline]
+    #[track_caller]
+    pub fn read_nested(&self, subclass: Subclass) -> RwLockReadGuard<'_, T, F> {
         let entered = Entered::new();
-        RwLockReadGuard::new(self.enter_read(Location::caller()), entered)
+        RwLockReadGuard::new(self.enter_read(subclass, Location::caller()), entered)
     }
 
     /// Enters for reading if that is possible at once: no writer is inside, and (in a task) nobody has the right of way.
@@ -132,7 +142,7 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
         if !self.raw.try_read(passes_line::<F>) {
             return None;
         }
-        self.note_reader(true, Location::caller());
+        self.note_reader(Acquire { is_try: true, ..Acquire::READ }, Location::caller());
         // SAFETY: entered just now.
         Some(RwLockReadGuard::new(unsafe { Reading::new(self) }, entered))
     }
@@ -148,7 +158,7 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     #[track_caller]
     pub fn read_with<'a>(&'a self, _proof: &'a (impl Proves<F> + ?Sized)) -> RwLockReadWithGuard<'a, T, F> {
-        RwLockReadWithGuard::new(self.enter_read(Location::caller()))
+        RwLockReadWithGuard::new(self.enter_read(Subclass::OUTER, Location::caller()))
     }
 
     /// Switches off what the flavour says, then waits until nobody is inside and it is this writer's turn, and enters.
@@ -159,8 +169,27 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T, F> {
+        self.write_nested(Subclass::OUTER)
+    }
+
+    /// Enters for writing while others of the lock's class are held, in an order that the program guarantees (a parent's
+    /// before its child's): tells the dependency checker which one this is. Otherwise the same as
+    /// [`write`](Self::write).
+    ///
+    /// Linux: `write_lock_nested`.
+    ///
+    /// ```
+    /// use sync::{RwLock, lockdep::Subclass};
+    /// let [parent, child] = [1, 2].map(|n| RwLock::<u32>::new(n));
+    /// let above = parent.read();
+    /// *child.write_nested(Subclass::NESTED) += *above;
+    /// assert_eq!(*child.read_nested(Subclass::NESTED), 3);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn write_nested(&self, subclass: Subclass) -> RwLockWriteGuard<'_, T, F> {
         let entered = Entered::new();
-        RwLockWriteGuard::new(self.enter_write(Location::caller()), entered)
+        RwLockWriteGuard::new(self.enter_write(subclass, Location::caller()), entered)
     }
 
     /// Enters for writing if that is possible at once: nobody is inside and nobody has the right of way. May also fail
@@ -183,7 +212,7 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     #[track_caller]
     pub fn write_with<'a>(&'a self, _proof: &'a (impl Proves<F> + ?Sized)) -> RwLockWriteWithGuard<'a, T, F> {
-        RwLockWriteWithGuard::new(self.enter_write(Location::caller()))
+        RwLockWriteWithGuard::new(self.enter_write(Subclass::OUTER, Location::caller()))
     }
 
     /// Whether somebody is inside; out of date at once, so good for assertions and statistics only. Contexts: any.
@@ -204,16 +233,16 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     }
 
     #[inline]
-    fn enter_read(&self, at: &'static Location<'static>) -> Reading<'_, T, F> {
-        self.note_reader(false, at);
+    fn enter_read(&self, subclass: Subclass, at: &'static Location<'static>) -> Reading<'_, T, F> {
+        self.note_reader(Acquire { subclass, ..Acquire::READ }, at);
         self.raw.read::<F::Platform>(passes_line::<F>);
         // SAFETY: entered just now.
         unsafe { Reading::new(self) }
     }
 
     #[inline]
-    fn enter_write(&self, at: &'static Location<'static>) -> Writing<'_, T, F> {
-        self.map.acquire::<F::Platform>(Acquire::WRITE, at);
+    fn enter_write(&self, subclass: Subclass, at: &'static Location<'static>) -> Writing<'_, T, F> {
+        self.map.acquire::<F::Platform>(Acquire { subclass, ..Acquire::WRITE }, at);
         self.raw.write::<F::Platform>();
         // SAFETY: entered just now.
         unsafe { Writing::new(self) }
@@ -221,11 +250,11 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
 
     /// Tells the dependency checker of a reader, which queues or does not.
     #[inline(always)]
-    fn note_reader(&self, is_try: bool, at: &'static Location<'static>) {
+    fn note_reader(&self, how: Acquire, at: &'static Location<'static>) {
         // Without a checker its map has no size, and nobody wants to know.
         let is_recursive = size_of::<Map>() != 0 && passes_line::<F>();
         let mode = if is_recursive { Mode::RecursiveRead } else { Mode::Read };
-        self.map.acquire::<F::Platform>(Acquire { mode, is_try, ..Acquire::WRITE }, at);
+        self.map.acquire::<F::Platform>(Acquire { mode, ..how }, at);
     }
 }
 
@@ -251,7 +280,7 @@ impl<T: ?Sized, P: Platform> RwLock<T, Irq<P>> {
     #[track_caller]
     pub fn read_irqs_on(&self) -> RwLockReadGuard<'_, T, Irq<P>, Task<P>> {
         let entered = Entered::new();
-        RwLockReadGuard::new(self.enter_read(Location::caller()), entered)
+        RwLockReadGuard::new(self.enter_read(Subclass::OUTER, Location::caller()), entered)
     }
 }
 

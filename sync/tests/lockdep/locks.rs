@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hal::{Native, hosted};
 use sync::lockdep::{self, Acquire, Level, Map, Subclass, WaitType};
-use sync::{IrqSpinLock, Mutex, RwLock, SpinLock, TaskCx};
+use sync::wait::Limits;
+use sync::{Completion, IrqSpinLock, Mutex, RwLock, SpinLock, TaskCx};
 
 use crate::checked::Checked;
 
@@ -207,6 +208,69 @@ fn deleting_a_timer_under_a_lock_that_its_callback_takes() {
     callback.release::<Native>(at);
     drop(guard);
     assert_eq!(checked.headlines(), [CIRCULAR]);
+}
+
+/// One waits for the completion under a mutex, another one completes it under the same mutex: never at the same time here.
+#[test]
+fn waiting_for_a_completion_under_a_lock_that_the_completing_side_takes() {
+    let checked = Checked::new();
+    // SAFETY: the thread is a task, this is its only token, and nothing is switched off.
+    let mut cx = unsafe { TaskCx::new() };
+    let done = Completion::<Native>::new();
+    let [table, other] = [Mutex::<u32>::new(0), Mutex::<u32>::new(0)];
+    let completed_under = other.lock(&mut cx);
+    let inner = table.lock_with(Limits::NONE, &mut cx);
+    done.complete();
+    drop((inner, completed_under));
+    done.wait(&mut cx);
+    done.complete_all();
+    assert!(checked.reports().is_empty(), "nothing was held by who waited");
+    let held = table.lock(&mut cx);
+    done.wait(&mut cx);
+    drop(held);
+    let reports = checked.reports();
+    assert_eq!(reports.len(), 1);
+    assert!(reports[0].message.starts_with(CIRCULAR) && reports[0].message.contains("completion"));
+}
+
+#[test]
+fn a_lock_that_the_completing_side_has_tried_for_is_no_reason_to_wait() {
+    let checked = Checked::new();
+    // SAFETY: as above.
+    let mut cx = unsafe { TaskCx::new() };
+    let (done, table) = (Completion::<Native>::new(), Mutex::<u32>::new(0));
+    let tried = table.try_lock();
+    done.complete();
+    drop(tried);
+    let held = table.lock(&mut cx);
+    done.wait(&mut cx);
+    drop(held);
+    assert!(checked.reports().is_empty());
+}
+
+#[test]
+fn nested_readers_and_writers_of_one_class() {
+    let checked = Checked::new();
+    let [a, b] = [0, 1].map(|n| RwLock::<u32>::new(n));
+    let outer = a.write();
+    drop(b.write_nested(Subclass::NESTED));
+    drop(b.read_nested(Subclass::NESTED));
+    assert!(checked.reports().is_empty());
+    drop(b.read());
+    drop(outer);
+    assert_eq!(checked.headlines(), ["possible recursive locking detected"]);
+}
+
+#[test]
+fn sleeping_in_atomic_names_what_is_held() {
+    let checked = Checked::new();
+    let lock = IrqSpinLock::new(());
+    let (held, line) = (lock.lock(), line!());
+    sync::context::might_sleep();
+    drop(held);
+    let reports = checked.reports();
+    let last = reports[0].message.lines().last().unwrap_or_default();
+    assert!(last.starts_with("  holds ") && last.contains(&format!("{}:{line}", file!())), "{last}");
 }
 
 /// A reporter that takes locks of its own, in both orders, does not lead to a report about the report.

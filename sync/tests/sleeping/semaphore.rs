@@ -32,10 +32,10 @@ fn a_permit_goes_to_who_waits_and_not_to_who_comes() {
             // The other one is in line when a permit that is given back does not show up.
             loop {
                 slots.up();
-                if slots.permits() == 0 {
+                // Or it comes between the two looks, and takes the permit like anybody.
+                if slots.permits() == 0 || !slots.try_down() {
                     break;
                 }
-                assert!(slots.try_down());
             }
             assert!(!slots.try_down());
         }

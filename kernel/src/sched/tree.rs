@@ -208,7 +208,7 @@ where
     root: Link<K, A>,
     first: Link<K, A>,
     len: usize,
-    _objects: PhantomData<(*mut F::Object, fn() -> F)>,
+    _objects: PhantomData<fn() -> F>,
 }
 
 // SAFETY: the tree refers to its objects and owns none; whoever inserts one promises that it may be used by whoever has

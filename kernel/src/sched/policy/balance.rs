@@ -143,13 +143,15 @@ pub fn find_busiest(
             return Some(Pull { from: cpu, load: 0, tasks: 1 });
         }
         let waiting = there.fair + there.urgent > 1 && there.fair != 0;
-        if waiting && there.load > most {
-            (busiest, most) = (Some(cpu), there.load);
+        if waiting && (busiest.is_none() || there.load > most) {
+            (busiest, most) = (Some((cpu, there.fair)), there.load);
         }
     }
-    // What a CPU without tasks usually has is not what it could have now.
-    let mine = if mine.is_idle() { 0 } else { mine.load };
-    let more = most.checked_sub(mine)?;
-    let load = more / 2;
-    busiest.filter(|_| more > most >> WORTH_MOVING).map(|from| Pull { from, load, tasks: MOST_TASKS })
+    let (from, there) = busiest?;
+    if mine.is_idle() {
+        // What is usual does not matter now: anybody who waits there is better off here.
+        return Some(Pull { from, load: u64::MAX / 2, tasks: (there / 2).clamp(1, MOST_TASKS) });
+    }
+    let more = most.checked_sub(mine.load)?;
+    (more > most >> WORTH_MOVING).then_some(Pull { from, load: more / 2, tasks: MOST_TASKS })
 }

@@ -17,9 +17,9 @@
 //! The average is never stored. What is, is the sum of weights times distances from a nearby moment `zero`, so that
 //! "is this one eligible" is a multiplication, and only coming and leaving divide.
 
-use super::{Departure, Why};
 use super::entity::{ByDeadline, Entity, Handle};
 use super::virtual_time::VirtualTime;
+use super::{Departure, Why};
 use crate::sched::tree::Tree;
 
 /// No task is owed, or owes, more than this many of its requests once it has left.
@@ -212,8 +212,9 @@ impl Fair {
             self.absent.sum -= i128::from(had.since(self.zero)) * i128::from(weight);
             self.absent.weight -= weight;
         }
-        // Others had their share meanwhile, which is what it owed them.
-        average.since(had).min(0)
+        // Others had their share meanwhile, which is what it owed them. If the average went back, because somebody came
+        // with a claim, that is not its debt.
+        average.since(had).clamp(entity.lag.get(), 0)
     }
 
     /// Somebody leaves, who is the current one or waits, and takes its lag along.
@@ -273,7 +274,10 @@ impl Fair {
         // SAFETY: what is in the tree is this queue's.
         let found = found.map(|entity| unsafe { Handle::new(entity) });
         let Some(current) = current else {
-            debug_assert!(found.is_some(), "of those present one is not after a mean that the absent draw forward");
+            debug_assert!(
+                found.is_some(),
+                "of those present one is not after a mean that the absent draw forward"
+            );
             return found;
         };
         let stays = !self.yielded && (!self.done || average.reaches(current.had.get()));

@@ -44,7 +44,7 @@ proptest! {
     }
 
     /// The fluid ideal: at each moment each task has had its weight's part of the time that has passed, but for one
-    /// slice and the time between two ticks.
+    /// slice and two ticks, because a slice ends with a tick.
     #[test]
     fn nobody_is_further_from_its_share_than_a_slice(
         nices in prop::collection::vec(-20..20_i8, 2..30),
@@ -63,9 +63,9 @@ proptest! {
             if world.queue.tick(now) {
                 world.pick(now);
             }
-            for id in 0..nices.len() {
-                let away = world.at(id).run_ns() as f64 - now as f64 * weights[id] / all;
-                prop_assert!(away.abs() <= (SLICE_NS + MS) as f64 + 1_000.0, "{} by {} ns at {}", id, away, now);
+            for (id, weight) in weights.iter().enumerate() {
+                let away = world.at(id).run_ns() as f64 - now as f64 * weight / all;
+                prop_assert!(away.abs() <= (SLICE_NS + 2 * MS) as f64, "{} by {} ns at {}", id, away, now);
             }
         }
     }
@@ -324,7 +324,8 @@ fn a_task_changes_class_wherever_it_is() {
         }
         let mut now = 0;
         for step in 0..1_000 {
-            let policies = [Policy::fifo(4), Policy::fair(-7), Policy::Stop, Policy::fair(8), Policy::round_robin(1)];
+            let policies =
+                [Policy::fifo(4), Policy::fair(-7), Policy::Stop, Policy::fair(8), Policy::round_robin(1)];
             now += MS;
             let policy = policies[step % policies.len()];
             if world.set_policy(0, policy, now) {
@@ -471,7 +472,6 @@ fn a_task_in_a_queue_does_not_end() {
     let mut queue = RunQueue::new();
     // SAFETY: it does not stay, which is the point; nobody uses the queue any more.
     unsafe { queue.enqueue(std::ptr::NonNull::from(&*entity), Why::New, 0) };
-    std::mem::forget(queue);
     drop(entity);
 }
 

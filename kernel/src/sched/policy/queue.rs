@@ -373,7 +373,7 @@ impl RunQueue {
         let urgent = self.real_time.waiting() + usize::from(self.current_level() > Level::FAIR);
         Summary {
             level: self.level(),
-            load: self.load(),
+            load: self.usual.get(),
             fair: self.fair_len() as u32,
             urgent: urgent as u32,
         }

@@ -1,5 +1,6 @@
 //! The classes with fixed priorities: a queue for each level, and a bit for each queue that is not empty.
 
+use core::fmt;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
@@ -11,12 +12,20 @@ use super::entity::{Entity, Handle};
 const LEVELS: usize = Level::STOP.0 as usize + 1;
 
 /// The real-time and stop tasks of one CPU that wait. The current one is in no queue.
-#[derive(Debug)]
 pub(super) struct RealTime {
     /// Which levels have a queue. A head is a ring exactly while its bit is set.
     occupied: u128,
     heads: [Links; LEVELS],
     waiting: usize,
+}
+
+impl fmt::Debug for RealTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealTime")
+            .field("waiting", &self.waiting)
+            .field("top", &self.top())
+            .finish_non_exhaustive()
+    }
 }
 
 /// An end of a queue.

@@ -152,10 +152,6 @@ impl Simulation {
         self.tasks.iter().map(|task| unsafe { task.as_ref() })
     }
 
-    pub(super) fn loads(&self) -> Vec<u64> {
-        self.cpus.iter().map(|cpu| cpu.queue.load()).collect()
-    }
-
     /// How long the CPUs had nobody to run, in all.
     pub(super) fn idle_ns(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.idle_ns).sum()
@@ -286,7 +282,9 @@ impl Simulation {
     fn pull(&mut self, cpu: usize) -> bool {
         let look = |cpu: CpuId| Some(self.cpus[cpu.index()].queue.summary());
         let others = (1..self.cpus.len()).map(|step| id((cpu + step) % self.cpus.len()));
-        let Some(mut pull) = find_busiest(&self.cpus[cpu].queue.summary(), others, look) else { return false };
+        let Some(mut pull) = find_busiest(&self.cpus[cpu].queue.summary(), others, look) else {
+            return false;
+        };
         let mut any = false;
         loop {
             let from = &mut self.cpus[pull.from.index()].queue;

@@ -84,7 +84,12 @@ fn thousands_of_tasks_get_what_their_weights_say() {
         let mut machine = crowd(cpus, 1 + cpus as u64);
         let length = 500 * SECOND / cpus as u64;
         let rows = shares(&mut machine, 20 * SECOND / cpus as u64, length);
-        println!("{cpus} CPUs, {} s: {} switches, {} moves", length / SECOND, machine.switches, machine.moves);
+        println!(
+            "{cpus} CPUs, {} s: {} switches, {} moves",
+            length / SECOND,
+            machine.switches,
+            machine.moves
+        );
         print(&rows);
         assert_eq!(machine.idle_ns(), 0);
         for (nice, row) in rows {
@@ -148,7 +153,8 @@ fn a_woken_real_time_task_runs_at_once_and_a_fair_one_before_long() {
         }
         machine.run_until(30 * SECOND);
         let longest = |real_time| {
-            let class = machine.tasks().filter(|task| task.entity.policy().level().is_real_time() == real_time);
+            let class =
+                machine.tasks().filter(|task| task.entity.policy().level().is_real_time() == real_time);
             class.map(|task| task.longest_wait).max().unwrap()
         };
         println!("{cpus} CPUs: real-time {} ns, fair {} us", longest(true), longest(false) / 1_000);

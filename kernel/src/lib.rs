@@ -62,3 +62,5 @@ mod tests;
 pub mod this_machine;
 #[cfg(target_os = "none")]
 pub mod tick;
+#[cfg(target_os = "none")]
+pub mod workqueue;

@@ -10,9 +10,12 @@ use hal::x86_64::power::ExitStatus;
 use hal::x86_64::{apic, clock, traps, vectors};
 use hal::{CpuId, percpu};
 
-use crate::console::machine::{Cpu, Fact, Interrupt, Machine, Memory, PerCpuAreas, Summary};
+use crate::console::machine::{
+    Cpu, Fact, Interrupt, Machine, Memory, PerCpuAreas, Softirqs, Summary, WorkPool, Works,
+};
 use crate::memory::map::Kind;
-use crate::{boot, cpus, crash, memory, panic, services, shutdown, snapshot, tick};
+use crate::softirq::Vector;
+use crate::{boot, cpus, crash, memory, panic, services, shutdown, snapshot, softirq, tick, workqueue};
 
 /// The machine that this kernel runs on.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +99,33 @@ impl Machine for ThisMachine {
             })
             .filter(|interrupt| interrupt.counts.iter().any(|count| *count > 0))
             .collect()
+    }
+
+    fn softirqs(&self) -> Softirqs {
+        let online: Vec<CpuId> = cpus::online().collect();
+        let served = Vector::ALL.map(|vector| {
+            let counts = online.iter().map(|cpu| softirq::served(*cpu)[vector as usize]);
+            (vector.name(), counts.collect())
+        });
+        let left = ["rounds", "time", "other task due"]
+            .into_iter()
+            .enumerate()
+            .map(|(reason, name)| (name, online.iter().map(|cpu| softirq::left(*cpu)[reason]).collect()));
+        Softirqs { served: Vec::from(served), left: left.collect() }
+    }
+
+    fn works(&self) -> Works {
+        let pools = workqueue::stats().into_iter().filter(|(_, stats)| stats.workers > 0);
+        let mut works = Works::default();
+        works.pools.extend(pools.map(|(cpu, stats)| WorkPool {
+            cpu: cpu.map(CpuId::as_u32),
+            workers: stats.workers,
+            busy: stats.busy,
+            waiting: stats.pending,
+            executed: stats.executed,
+        }));
+        workqueue::for_each_queue(|queue| works.queues.push((queue.name(), queue.lanes().len())));
+        works
     }
 
     fn interrupt_digest(&self) -> u64 {

@@ -56,9 +56,9 @@ sync::link_field! {
 
 /// A loop around an operation on a value that lives as long as the loop.
 macro_rules! operations {
-    ($($name:literal: $($setup:pat = $value:expr),* => $once:expr;)*) => {
+    ($($(#[$meta:meta])* $name:literal: $($setup:pat = $value:expr),* => $once:expr;)*) => {
         /// What is measured, in the order of the table.
-        pub const OPERATIONS: &[Operation] = &[$(Operation {
+        pub const OPERATIONS: &[Operation] = &[$($(#[$meta])* Operation {
             name: $name,
             run: || {
                 $(let $setup = black_box($value);)*
@@ -95,9 +95,41 @@ operations! {
         list.push(&item);
         black_box(list.take_all().next());
     };
+    #[cfg(target_os = "none")]
+    "tasklet, bottom halves on": => {
+        let no_softirqs = bh::disable();
+        crate::softirq::schedule(&TASKLET);
+        drop(no_softirqs);
+    };
+    #[cfg(target_os = "none")]
+    "tasklet, interrupts on": => {
+        let quiet = irq::disable();
+        crate::softirq::schedule(&TASKLET);
+        drop(quiet);
+    };
+    #[cfg(target_os = "none")]
+    "tasklet, nothing off": => crate::softirq::schedule(&TASKLET);
+    #[cfg(target_os = "none")]
+    "work queued, run, flushed": mut cx = token() => {
+        crate::workqueue::queue(&WORK);
+        WORK.flush(&mut cx);
+    };
     "per-CPU increment": => COUNTER.inc();
     "atomic increment": count = AtomicU64::new(0) => count.fetch_add(1, Ordering::Relaxed);
     "clock read": => black_box(Native::now_ns());
+}
+
+/// A tasklet and a work item that do nothing.
+#[cfg(target_os = "none")]
+static TASKLET: sync::softirq::Tasklet<fn(&sync::softirq::Running<'_>)> = sync::softirq::Tasklet::new(|_| ());
+#[cfg(target_os = "none")]
+static WORK: sync::work::Work<fn(&mut sync::work::Running<'_>)> = sync::work::Work::new(|_| ());
+
+/// The right to sleep of the task that measures.
+#[cfg(target_os = "none")]
+fn token() -> sync::TaskCx {
+    // SAFETY: the console's task measures, and uses no other token meanwhile; nothing is switched off.
+    unsafe { sync::TaskCx::new() }
 }
 
 impl Item {

@@ -19,6 +19,14 @@ pub trait Machine: Sync {
     fn memory(&self) -> Memory;
     /// The interrupts that have come, by vector.
     fn interrupts(&self) -> Vec<Interrupt>;
+    /// The softirqs that were served, and those that were left to tasks. A machine without any says nothing.
+    fn softirqs(&self) -> Softirqs {
+        Softirqs::default()
+    }
+    /// Workers and work queues. A machine without any says nothing.
+    fn works(&self) -> Works {
+        Works::default()
+    }
     /// A digest of every timer interrupt's CPU, address and order.
     fn interrupt_digest(&self) -> u64;
     /// What the firmware's tables say, or why there are none.
@@ -137,4 +145,37 @@ pub struct PerCpuAreas {
     pub dynamic_used: u64,
     /// Each CPU's area.
     pub areas: Vec<(u32, u64)>,
+}
+
+/// Softirqs, counted for each CPU in the order of their numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Softirqs {
+    /// How often each vector was served.
+    pub served: Vec<(&'static str, Vec<u64>)>,
+    /// How often vectors were left to the CPU's task, by the reason.
+    pub left: Vec<(&'static str, Vec<u64>)>,
+}
+
+/// Who calls the functions of work items.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Works {
+    /// The pools of workers.
+    pub pools: Vec<WorkPool>,
+    /// The work queues, and how many lanes each has.
+    pub queues: Vec<(&'static str, usize)>,
+}
+
+/// A pool of workers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkPool {
+    /// The CPU that they stay on, if they do.
+    pub cpu: Option<u32>,
+    /// How many there are.
+    pub workers: u32,
+    /// How many of them call a function.
+    pub busy: u32,
+    /// Items that wait for a worker.
+    pub waiting: usize,
+    /// Calls that are over.
+    pub executed: u64,
 }

@@ -8,7 +8,7 @@ use hal::{CpuId, Native, Platform};
 use sync::{IrqGuard, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
-use crate::{calls, cpus, memory, sched, stop_machine, tick};
+use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, workqueue};
 
 /// Held for writing while a CPU comes or goes.
 static LOCK: RwSemaphore<()> = RwSemaphore::new(());
@@ -17,9 +17,29 @@ static LOCK: RwSemaphore<()> = RwSemaphore::new(());
 ///
 /// A subsystem that has to know adds its own step: behind `CPU` if the CPU must run for it, which is the usual case. Steps
 /// that need the CPU itself use [`stop_one_cpu`](stop_machine::stop_one_cpu)'s kind of work in [`HERE`].
-static STEPS: StepTable<TaskCx> = StepTable(&[&CPU, &OBJECTIONS]);
+static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &CPU, &WORK, &OBJECTIONS]);
 
 static CPU: Step<TaskCx> = Step { name: "the CPU", up: come_back, down: go_away };
+
+/// What a CPU that has gone left behind, its pending softirqs and tasklets, is done elsewhere.
+static SOFTIRQS: Step<TaskCx> = Step {
+    name: "softirqs",
+    up: |_, _| Ok(()),
+    down: |cpu, _| {
+        softirq::inherit(cpu);
+        Ok(())
+    },
+};
+
+/// Its workers take no items while it is away.
+static WORK: Step<TaskCx> = Step {
+    name: "work queues",
+    up: |cpu, _| workqueue::join(cpu).map_err(|_| "there is no memory for a worker"),
+    down: |cpu, cx| {
+        workqueue::leave(cpu, cx);
+        Ok(())
+    },
+};
 
 /// For tests: refuses when it is told to.
 static OBJECTIONS: Step<TaskCx> = Step { name: "objections", up: |_, _| object(), down: |_, _| object() };

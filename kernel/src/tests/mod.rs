@@ -20,3 +20,4 @@ mod smp;
 mod tasks;
 mod softirq;
 mod traps;
+mod work;

@@ -1,5 +1,6 @@
 //! `mem`, `irq`, `acpi`, `clock`: what the machine is made of.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -101,15 +102,26 @@ fn irq(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 const SHOWN_CPUS: usize = 4;
 
 fn write_interrupts(out: &mut dyn Write, interrupts: &[Interrupt]) -> fmt::Result {
-    let cpus = interrupts.iter().map(|row| row.counts.len()).max().unwrap_or(0);
+    let name = |row: &Interrupt| alloc::format!("{:#04x}  {}", row.vector, row.name);
+    write_counts(out, "VECTOR  NAME", interrupts.iter().map(|row| (name(row), row.counts.as_slice())))
+}
+
+/// Writes a table of names and of counts for each CPU.
+pub(super) fn write_counts<'a>(
+    out: &mut dyn Write,
+    head: &str,
+    rows: impl Iterator<Item = (String, &'a [u64])>,
+) -> fmt::Result {
+    let rows: Vec<_> = rows.collect();
+    let cpus = rows.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0);
     let summed = cpus > SHOWN_CPUS + 1;
     let shown = if summed { SHOWN_CPUS } else { cpus };
-    write!(out, "VECTOR  {:<22}", "NAME")?;
+    write!(out, "{head:<30}")?;
     (0..shown).try_for_each(|cpu| write!(out, " {:>8}", alloc::format!("cpu{cpu}")))?;
     writeln!(out, "{}", if summed { "   others" } else { "" })?;
-    for row in interrupts {
-        write!(out, "  {:#04x}  {:<22}", row.vector, row.name)?;
-        let (first, others) = row.counts.split_at(shown.min(row.counts.len()));
+    for (name, counts) in rows {
+        write!(out, "  {name:<28}")?;
+        let (first, others) = counts.split_at(shown.min(counts.len()));
         first.iter().try_for_each(|count| write!(out, " {count:>8}"))?;
         if summed {
             write!(out, " {:>8}", others.iter().sum::<u64>())?;

@@ -2,6 +2,7 @@
 //! plain values and are tested with such.
 
 mod bench;
+mod deferred;
 mod demo;
 mod lockdep;
 mod machine;
@@ -27,6 +28,8 @@ pub const ALL: Registry = Registry(&[
     &machine::ACPI,
     &machine::CLOCK,
     &processors::PERCPU,
+    &deferred::SOFTIRQ,
+    &deferred::WORK,
     &lockdep::LOCKDEP,
     &bench::BENCH,
     &messages::LOG,

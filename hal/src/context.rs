@@ -122,4 +122,10 @@ impl Context {
     pub const fn resched_due(self) -> bool {
         self.0 & NO_RESCHED_NEEDED == 0
     }
+
+    /// Nothing is counted and no reschedule is due: one comparison for code that minds both.
+    #[inline(always)]
+    pub const fn is_clear(self) -> bool {
+        self.0 == NO_RESCHED_NEEDED
+    }
 }

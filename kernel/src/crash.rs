@@ -54,6 +54,8 @@ pub const KINDS: &[Kind] = &[
             drop(FpuGuard::begin());
         },
     },
+    Kind { name: "sleep-in-atomic", help: "block with preemption off", run: sleep_in_atomic },
+    Kind { name: "task-stack-overflow", help: "recurse without end in a task", run: task_stack_overflow },
     Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
 ];
 
@@ -162,6 +164,17 @@ fn panic_while_printing() {
         }
     }
     log::raw_line(format_args!("this line never ends: {Bomb}"));
+}
+
+fn sleep_in_atomic() {
+    let _here = sync::preempt::disable();
+    Native::block(None);
+}
+
+fn task_stack_overflow() {
+    let deep = crate::task::spawn("deep", |_cx| _ = black_box(recurse(1)));
+    assert!(deep.is_ok(), "no memory for a task");
+    Native::block(None);
 }
 
 fn hang() {

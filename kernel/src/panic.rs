@@ -17,7 +17,8 @@ use hal::x86_64::{layout, traps};
 use hal::{CpuId, Native, Platform, percpu};
 
 use crate::serial::PanicWriter;
-use crate::{log, memory, snapshot};
+use crate::task::Task;
+use crate::{log, memory, sched, snapshot};
 
 const NOBODY: u32 = u32::MAX;
 
@@ -107,7 +108,11 @@ fn report(
         writeln!(out, "{frame}")?;
     }
     let context = Native::context();
-    writeln!(out, "  preempt count {:#x}, interrupt depth {}", context.count(), Native::irq_depth())?;
+    write!(out, "  preempt count {:#x}, interrupt depth {}", context.count(), Native::irq_depth())?;
+    match sched::is_started() {
+        true => writeln!(out, ", in {:?}", Task::current())?,
+        false => writeln!(out)?,
+    }
     writeln!(out, "backtrace of CPU#{cpu}:")?;
     snapshot::print_steps(out, frame.map_or_else(Backtrace::here, Backtrace::from_trap))?;
     snapshot::print_others(out)?;

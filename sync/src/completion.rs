@@ -7,7 +7,7 @@ use hal::{Native, Platform};
 use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::const_fn;
-use crate::spin::SpinLock;
+use crate::spin::{SpinLock, SpinLockGuard};
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
 use crate::{Irq, TaskCx};
 
@@ -80,6 +80,7 @@ impl<P: Platform> Completion<P> {
     ///
     /// Linux: `complete`. Contexts: any but NMI. Cost: one lock, and a wake-up if somebody waits. What the caller did
     /// before is visible to whoever it lets return.
+    #[inline]
     #[track_caller]
     pub fn complete(&self) {
         self.map.bring_about::<P>(Location::caller());
@@ -110,6 +111,7 @@ impl<P: Platform> Completion<P> {
     /// Waits until the event has been completed, and consumes one completion.
     ///
     /// Linux: `wait_for_completion`. Contexts: task, with nothing held that forbids sleeping.
+    #[inline]
     #[track_caller]
     pub fn wait(&self, cx: &mut TaskCx<P>) {
         let result = self.wait_with(Limits::NONE, cx);
@@ -123,6 +125,7 @@ impl<P: Platform> Completion<P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first; nothing was consumed then.
+    #[inline]
     #[track_caller]
     pub fn wait_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         cx.might_sleep();
@@ -134,6 +137,16 @@ impl<P: Platform> Completion<P> {
         if state.try_consume() {
             return Ok(());
         }
+        self.wait_slow(state, limits, cx)
+    }
+
+    #[cold]
+    fn wait_slow(
+        &self,
+        state: SpinLockGuard<'_, State<P>, Irq<P>>,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+    ) -> Result<(), WaitError> {
         sleep(&self.state, state, |state| &mut state.waiters, Request::SIGNAL, limits, cx).1
     }
 

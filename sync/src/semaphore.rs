@@ -3,7 +3,7 @@
 use hal::{Native, Platform};
 
 use crate::primitives::const_fn;
-use crate::spin::SpinLock;
+use crate::spin::{SpinLock, SpinLockGuard};
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
 use crate::{Irq, TaskCx};
 
@@ -49,6 +49,7 @@ impl<P: Platform> Semaphore<P> {
     /// Takes a permit, waiting until there is one.
     ///
     /// Linux: `down`. Contexts: task, with nothing held that forbids sleeping. Cost without waiting: one lock.
+    #[inline]
     #[track_caller]
     pub fn down(&self, cx: &mut TaskCx<P>) {
         let result = self.down_with(Limits::NONE, cx);
@@ -61,6 +62,7 @@ impl<P: Platform> Semaphore<P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first; no permit was taken then.
+    #[inline]
     #[track_caller]
     pub fn down_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         cx.might_sleep();
@@ -69,6 +71,16 @@ impl<P: Platform> Semaphore<P> {
             state.permits -= 1;
             return Ok(());
         }
+        self.down_slow(state, limits, cx)
+    }
+
+    #[cold]
+    fn down_slow(
+        &self,
+        state: SpinLockGuard<'_, State<P>, Irq<P>>,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+    ) -> Result<(), WaitError> {
         sleep(&self.state, state, |state| &mut state.waiters, Request::SIGNAL, limits, cx).1
     }
 
@@ -85,6 +97,7 @@ impl<P: Platform> Semaphore<P> {
     ///
     /// # Panics
     /// If there would be more than `u32::MAX` permits.
+    #[inline]
     #[track_caller]
     pub fn up(&self) {
         let mut state = self.state.lock();

@@ -38,7 +38,7 @@ mod live {
     pub(crate) use super::placement::{affinity, first_cpu, join, leave, set_affinity, set_policy};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
-    pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, start_on_this_cpu};
+    pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, is_started, start_on_this_cpu};
     pub(crate) use super::wake::{admit, block, end, wake};
 
     /// The CPUs that run their idle task.

@@ -61,10 +61,11 @@ fn allowed(task: &Task) -> &CpuMask {
 
 /// Where a task that becomes ready should run, which is at home in the locked queue.
 pub(super) fn choose(task: &Task, _home: &LockedQueue<'_>, last: CpuId, waker: CpuId) -> CpuId {
-    let allowed = allowed(task);
-    if task.migration_disabled.load(Ordering::Relaxed) != 0 {
+    let bound = task.bound.load(Ordering::Relaxed);
+    if bound || task.migration_disabled.load(Ordering::Relaxed) != 0 {
         return last;
     }
+    let allowed = allowed(task);
     if IDLE.test(last) && allowed.contains(last) && cpus::is_online(last) {
         return last;
     }
@@ -102,6 +103,7 @@ pub(super) fn enter<'a>(
             queue = queue_of(target).lock_with(quiet);
         }
         task.cpu.store(target.as_u32(), Ordering::Relaxed);
+        task.bound.store(allowed(task).weight() == 1, Ordering::Relaxed);
     }
     // SAFETY: we have the task (T2), it is in no queue and stays in place; see T4 for how long.
     unsafe { queue.ready.enqueue(task.entity(), why, Native::now_ns()) };
@@ -248,6 +250,7 @@ pub(crate) fn set_affinity(task: &Task, cpus: &CpuMask) -> Result<(), SpawnError
         let (home, queue) = lock_home(task, &quiet);
         // SAFETY: T2.
         core::mem::swap(unsafe { &mut *task.allowed.get() }, &mut mask);
+        task.bound.store(false, Ordering::Relaxed);
         if !cpus.contains(home) {
             evict(task, home, queue, &quiet);
         }

@@ -45,6 +45,11 @@ impl<R> JoinHandle<R> {
         }
     }
 
+    /// The result, if the task has ended; the handle, if it has not. Contexts: any.
+    pub fn try_join(self) -> Result<R, JoinHandle<R>> {
+        if self.is_finished() { Ok(self.take()) } else { Err(self) }
+    }
+
     /// Whether [`join`](JoinHandle::join) would return at once. Contexts: any.
     pub fn is_finished(&self) -> bool {
         self.task.done.is_done()

@@ -139,6 +139,8 @@ pub struct Task {
     pub(crate) cancelled: AtomicBool,
     /// How many parties keep it on its CPU, while it does not run.
     pub(crate) migration_disabled: AtomicU32,
+    /// It may run on its CPU only, so that there is nothing to choose. Belongs to whoever has the task by T2.
+    pub(crate) bound: AtomicBool,
     /// It may not stay where it runs: the next switch away from it finds it another CPU.
     pub(crate) must_move: AtomicBool,
     /// Nanoseconds that it has run, up to the last switch, and when it was switched to.
@@ -204,6 +206,7 @@ impl Task {
             timed_out: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             migration_disabled: AtomicU32::new(0),
+            bound: AtomicBool::new(allowed.weight() == 1),
             must_move: AtomicBool::new(false),
             run_time: AtomicU64::new(0),
             since: AtomicU64::new(0),

@@ -136,10 +136,8 @@ functions! {
     /// ```
     #[track_caller]
     fn might_sleep() -> () {
-        if !Cpu::<P>::preemptible() {
-            sleeping_in_atomic::<P>();
-        } else if P::context().resched_due() {
-            P::voluntary_resched(ReschedPoint::MaySleep);
+        if !Cpu::<P>::undisturbed() {
+            might_sleep_slow::<P>(ReschedPoint::MaySleep);
         }
     }
 
@@ -159,16 +157,31 @@ functions! {
     /// ```
     #[track_caller]
     fn cond_resched() -> bool {
-        let preemptible = Cpu::<P>::preemptible();
-        if !preemptible {
-            sleeping_in_atomic::<P>();
-        }
-        let due = preemptible && P::context().resched_due();
-        if due {
-            P::voluntary_resched(ReschedPoint::Asked);
-        }
-        due
+        !Cpu::<P>::undisturbed() && might_sleep_slow::<P>(ReschedPoint::Asked)
     }
+}
+
+impl<P: Platform> Cpu<P> {
+    /// The task can be replaced here, and nobody asks for that: there is nothing for [`might_sleep`] to do.
+    #[inline(always)]
+    fn undisturbed() -> bool {
+        P::context().is_clear() && P::irq_depth() == 0
+    }
+}
+
+/// Reports if sleeping is forbidden here, or else reschedules if that is due. Returns whether it was.
+#[cold]
+#[track_caller]
+fn might_sleep_slow<P: Platform>(point: ReschedPoint) -> bool {
+    if !Cpu::<P>::preemptible() {
+        sleeping_in_atomic::<P>();
+        return false;
+    }
+    let due = P::context().resched_due();
+    if due {
+        P::voluntary_resched(point);
+    }
+    due
 }
 
 /// [`preempt::disable`] by Linux's name, for the use that it names: `get_cpu().cpu()` is the CPU that the caller is on

@@ -114,7 +114,13 @@ impl<P: Platform> Waiters<P> {
     }
 
     /// Takes the first waiter out of the line and wakes it. Returns whether there was one.
+    #[inline(always)]
     pub(crate) fn signal_front(&mut self) -> bool {
+        !self.is_empty() && self.signal_first()
+    }
+
+    #[inline(never)]
+    fn signal_first(&mut self) -> bool {
         self.serve_front(|_| ()).is_some()
     }
 

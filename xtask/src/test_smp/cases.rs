@@ -194,6 +194,8 @@ const CRASHES: &[Crash] = &[
     ("null-write", 2, &["null pointer write", "backtrace of CPU#"]),
     ("null-exec", 2, &["null pointer execution", "backtrace of CPU#"]),
     ("stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
+    ("task-stack-overflow", 2, &["stack overflow: task", "'s stack, at", "in task", "`deep`"]),
+    ("sleep-in-atomic", 2, &["scheduling while atomic: task", "`main`", "backtrace of CPU#"]),
     ("irq-stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
     ("exec-data", 2, &["execution of", "which is not code", "backtrace of CPU#"]),
     ("write-text", 2, &["write to", "which is read-only", "backtrace of CPU#"]),

@@ -1,6 +1,6 @@
 //! The time stamp counter, and whether those of all CPUs agree.
 
-use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::x86_64::relax;
@@ -9,11 +9,11 @@ use crate::x86_64::relax;
 /// value that another CPU published is never ahead of one read afterwards. Any context; a few ns.
 #[inline]
 pub fn read() -> u64 {
-    // SAFETY: every x86_64 processor has both instructions, and the kernel does not forbid itself `rdtsc`.
-    unsafe {
-        _mm_lfence();
-        _rdtsc()
-    }
+    let (low, high): (u64, u64);
+    // SAFETY: every x86_64 processor has both instructions, and the kernel does not forbid itself `rdtsc`. Not `nomem`:
+    // loads before it stay before it. (The intrinsic of the fence is a call where vector instructions are off.)
+    unsafe { asm!("lfence", "rdtsc", out("rax") low, out("rdx") high, options(nostack, preserves_flags)) };
+    high << 32 | low
 }
 
 /// Looks for CPUs whose TSCs disagree.

@@ -10,16 +10,21 @@ use crate::console::registry::{Command, CommandResult, Context, Failure, at_most
 
 pub(super) static BENCH: Command = Command {
     name: "bench",
-    usage: "insn|calls|locks [SECONDS]",
+    usage: "insn|tasks|calls|locks [SECONDS]",
     help: "measures operations alone, and locks that all CPUs want\n\
            `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
            --icount 0` an instruction takes 1 ns, and the figures are the same in every run.\n\
+           `tasks`: mutexes, semaphores and the like when nobody waits, and two tasks that take turns.\n\
            `calls`: an interrupt to another CPU and back, and calls between CPUs, each timed by itself.\n\
            `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\
            otherwise. FAIR is the least served CPU's count over the most served one's, NS the time from one\n\
            acquisition to the next, by whomever.",
     complete: |_, before| {
-        if before.is_empty() { alloc::vec!["insn".into(), "calls".into(), "locks".into()] } else { Vec::new() }
+        if before.is_empty() {
+            alloc::vec!["insn".into(), "tasks".into(), "calls".into(), "locks".into()]
+        } else {
+            Vec::new()
+        }
     },
     run: bench,
 };
@@ -31,11 +36,14 @@ fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     at_most(arguments, 2)?;
     match arguments {
         ["insn"] => bench_operations(cx),
+        ["tasks"] => bench_tasks(cx),
         ["calls"] => bench_calls(cx),
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
         [] => Err(Failure::Usage("what is to be measured?".into())),
-        [other, ..] => Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `calls` or `locks`"))),
+        [other, ..] => {
+            Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `tasks`, `calls` or `locks`")))
+        }
     }
 }
 
@@ -64,6 +72,22 @@ impl fmt::Display for Tenths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&alloc::format!("{}.{}", self.0 / 10, self.0 % 10))
     }
+}
+
+#[cfg(target_os = "none")]
+fn bench_tasks(cx: &mut Context<'_>) -> CommandResult {
+    let figures =
+        crate::bench::tasks::measure().map_err(|error| Failure::Failed(alloc::format!("{error}")))?;
+    writeln!(cx.out, "  {:<34} {:>9}", "OPERATION", "NS")?;
+    for crate::bench::tasks::Figure { name, tenths } in figures {
+        writeln!(cx.out, "  {name:<34} {:>9}", Tenths(tenths))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "none"))]
+fn bench_tasks(_: &mut Context<'_>) -> CommandResult {
+    Err(Failure::Failed("there are no tasks here".into()))
 }
 
 #[cfg(target_os = "none")]

@@ -8,6 +8,8 @@ use hal::x86_64::smp;
 use hal::{CpuId, Native, Platform, percpu};
 use spin::Once;
 
+use crate::trace;
+
 static ONLINE: AtomicCpuMask = AtomicCpuMask::new();
 
 /// APIC ids by CPU number.
@@ -59,10 +61,12 @@ pub(crate) fn set_apic_ids(ids: Vec<u32>) {
 
 pub(crate) fn set_online(cpu: CpuId) {
     ONLINE.set(cpu);
+    trace::hotplug(cpu, true);
 }
 
 pub(crate) fn set_offline(cpu: CpuId) {
     ONLINE.clear(cpu);
+    trace::hotplug(cpu, false);
 }
 
 pub(crate) fn note_all_online() {

@@ -14,7 +14,7 @@ percpu! {
 
 /// Keeps the functions in the image.
 #[used]
-static FUNCTIONS: [extern "C" fn(); 7] = [
+static FUNCTIONS: [extern "C" fn(); 8] = [
     hot_percpu_increment,
     hot_preempt_disable,
     hot_preempt_enable,
@@ -22,6 +22,7 @@ static FUNCTIONS: [extern "C" fn(); 7] = [
     hot_bh_guard,
     hot_irq_guard,
     hot_vector_section,
+    hot_trace_point,
 ];
 
 #[unsafe(no_mangle)]
@@ -57,4 +58,9 @@ extern "C" fn hot_irq_guard() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_vector_section() {
     drop(FpuGuard::begin());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_trace_point() {
+    crate::trace::irq_enter(0x20);
 }

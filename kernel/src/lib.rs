@@ -21,6 +21,7 @@ pub mod memory;
 pub mod sched;
 #[cfg(not(loom))]
 pub mod serial;
+pub mod trace;
 #[cfg(not(loom))]
 pub mod vector;
 

@@ -10,15 +10,15 @@ use hal::x86_64::{native, vectors};
 use crate::log::StackText;
 use crate::log::ring::MAX_TEXT;
 use crate::task::Task;
-use crate::{boot, cpus, memory, panic, sched, serial, snapshot, softirq, tick};
+use crate::{boot, cpus, memory, panic, sched, serial, snapshot, softirq, tick, trace};
 
 /// The kernel's side of the machine's contract.
 pub(crate) static UPCALLS: Upcalls = Upcalls {
     exception: panic::on_exception,
-    timer: tick::on_timer,
-    kick: native::accept_resched_request,
-    call: crate::calls::on_interrupt,
-    tlb: memory::shootdown::handle_shootdown_ipi,
+    timer: |frame| traced(vectors::TIMER, || tick::on_timer(frame)),
+    kick: || traced(vectors::KICK, native::accept_resched_request),
+    call: || traced(vectors::CALL, crate::calls::on_interrupt),
+    tlb: || traced(vectors::TLB, memory::shootdown::handle_shootdown_ipi),
     device,
     nmi,
     interrupt_exit: sched::interrupt_exit,
@@ -32,7 +32,19 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     fence_all: memory::shootdown::fence_all,
 };
 
+/// Serves an interrupt, and has it in the trace.
+#[inline(always)]
+fn traced(vector: u8, serve: impl FnOnce()) {
+    trace::irq_enter(vector);
+    serve();
+    trace::irq_exit(vector);
+}
+
 fn device(vector: u8, _frame: &TrapFrame) {
+    traced(vector, || serve_device(vector));
+}
+
+fn serve_device(vector: u8) {
     if vector == vectors::ISA + serial::ISA_IRQ {
         serial::on_interrupt();
         boot::wake_console();

@@ -15,7 +15,9 @@ use crate::console::machine::{
 };
 use crate::memory::map::Kind;
 use crate::softirq::Vector;
-use crate::{boot, cpus, crash, memory, panic, services, shutdown, snapshot, softirq, tick, workqueue};
+use crate::{
+    boot, cpus, crash, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
+};
 
 /// The machine that this kernel runs on.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,18 @@ impl Machine for ThisMachine {
 
     fn check_memory(&self, limit: u64) -> memory::check::Findings {
         memory::check::check(limit)
+    }
+
+    fn set_tracing(&self, on: bool) {
+        if on { trace::start() } else { trace::stop() }
+    }
+
+    fn is_tracing(&self) -> bool {
+        trace::is_on()
+    }
+
+    fn trace(&self, count: usize) -> trace::merge::Story {
+        trace::tail(count)
     }
 
     fn interrupts(&self) -> Vec<Interrupt> {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::memory::check::Findings;
+use crate::trace::merge::Story;
 
 /// The machine, as commands see it.
 pub trait Machine: Sync {
@@ -51,6 +52,19 @@ pub trait Machine: Sync {
     fn check_memory(&self, limit: u64) -> Findings {
         let _ = limit;
         Findings::default()
+    }
+    /// Switches tracing on or off. A machine that cannot trace ignores it.
+    fn set_tracing(&self, on: bool) {
+        let _ = on;
+    }
+    /// Whether it is on.
+    fn is_tracing(&self) -> bool {
+        false
+    }
+    /// The newest records of the trace.
+    fn trace(&self, count: usize) -> Story {
+        let _ = count;
+        Story::default()
     }
     /// Prints what `cpu` is doing, or with `None` what all are.
     ///

@@ -110,6 +110,9 @@ fn every_command_answers() {
     prints("cpus", "0x0000000000000001");
     prints("mem", "usable");
     prints("mem map", "4.0 KiB  usable");
+    prints("trace", "tracing is off");
+    prints("trace dump 3; trace start", "tracing is off");
+    fails("trace dump x", "`x` is not a number of records");
     prints("mem check 3", "constant pages");
     prints("irq", "timer");
     prints("irq hash", "IRQHASH 0000000000000abc\n");

@@ -22,6 +22,7 @@ use super::placement::{find_home, leave_for_good, publish};
 use super::policy::RunQueue;
 use super::sleepers::Sleepers;
 use crate::task::{self, Task, TaskRef, state};
+use crate::trace;
 
 /// What belongs to one CPU's scheduler.
 pub(crate) struct CpuQueue {
@@ -162,6 +163,7 @@ pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64
     next.switches.store(next.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     SWITCHES.inc();
     fpu::switch_to(next.vectors.as_ref(), quiet);
+    trace::switch(previous.number(), next.number());
     queue.last = Some(previous);
     queue.homeless = homeless;
     queue.into_handover();

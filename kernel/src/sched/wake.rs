@@ -16,7 +16,7 @@ use super::placement::{choose, enter, lock_home, notify, publish};
 use super::policy::{Departure, Why};
 use super::queue::{LockedQueue, quietly, switch_to_next};
 use crate::task::{Task, state};
-use crate::tick;
+use crate::{tick, trace};
 
 /// [`Platform::block`].
 #[track_caller]
@@ -101,6 +101,7 @@ fn ready_again(task: &Task) {
     // When we have it the task is off its CPU.
     let (last, mut queue) = lock_home(task, &quiet);
     queue.sleepers.remove(task);
+    trace::wakeup(task.number(), last);
     let target = choose(task, &queue, last, quiet.cpu());
     enter(task, last, queue, target, Why::Woken, &quiet);
 }

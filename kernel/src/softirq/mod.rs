@@ -21,6 +21,8 @@ pub use sync::softirq::{Running, Tasklet, Vector};
 
 pub use tasklets::{enable, schedule, schedule_high};
 
+use crate::trace;
+
 /// A vector's function. It runs on the CPU where the softirq was raised, with bottom halves off, as its argument shows,
 /// and interrupts on.
 pub type Handler = fn(&SoftirqGuard);
@@ -89,7 +91,11 @@ fn call(vector: Vector, serving: &SoftirqGuard) {
     served.store(served.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     // SAFETY: null, or a `'static` function. Acquire: pairs with the Release in `set_handler`.
     match unsafe { HANDLERS[vector as usize].load(Ordering::Acquire).as_ref() } {
-        Some(handler) => expect_balanced(format_args!("softirq {}", vector.name()), || handler(serving)),
+        Some(handler) => {
+            trace::softirq_enter(vector.index());
+            expect_balanced(format_args!("softirq {}", vector.name()), || handler(serving));
+            trace::softirq_exit(vector.index());
+        }
         None => ::log::warn!("softirq {} was raised and has no handler", vector.name()),
     }
 }

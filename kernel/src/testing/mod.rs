@@ -24,7 +24,7 @@ use core::fmt;
 use hal::{CpuId, Native, Platform};
 use sync::TaskCx;
 
-use crate::{log, services};
+use crate::{log, services, trace};
 
 /// How a test ends: well, or else.
 pub type Outcome = Result<(), Verdict>;
@@ -182,6 +182,9 @@ pub fn expect_report(text: &str) {
     log::raw_line(format_args!("TEST expects {text}"));
 }
 
+/// How many records of the trace a failing test prints.
+const TRACED: usize = 40;
+
 /// Runs all tests whose name contains `filter` (`smoke` selects the quick ones, those named so). Returns whether none
 /// failed.
 ///
@@ -191,6 +194,7 @@ pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
         all().iter().filter(|test| short_name(test).contains(filter)).collect();
     selected.sort_by_key(|test| short_name(test));
     log::raw_line(format_args!("TESTS run {}", selected.len()));
+    trace::start();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in selected {
         let name = short_name(test);
@@ -208,6 +212,7 @@ pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
             }
             Err(Verdict::Failed(why)) => {
                 failed += 1;
+                log::raw_line(format_args!("the end of the trace:\n{}", trace::tail(TRACED)));
                 log::raw_line(format_args!("TEST fail {name}: {why}"));
             }
             Err(Verdict::Skipped(why)) => {

@@ -19,5 +19,6 @@ mod sched;
 mod smp;
 mod tasks;
 mod softirq;
+mod trace;
 mod traps;
 mod work;

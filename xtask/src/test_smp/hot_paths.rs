@@ -16,7 +16,7 @@ struct HotPath {
     promise: &'static [Mnemonic],
 }
 
-const HOT_PATHS: [HotPath; 7] = [
+const HOT_PATHS: [HotPath; 8] = [
     HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
@@ -49,6 +49,8 @@ const HOT_PATHS: [HotPath; 7] = [
             Mnemonic::Je,
         ],
     },
+    // A trace point while tracing is off.
+    HotPath { function: "hot_trace_point", promise: &[Mnemonic::Movzx, Mnemonic::Test, Mnemonic::Jne] },
     // Beginning a section and ending it, in a task without vector state.
     HotPath {
         function: "hot_vector_section",
@@ -129,9 +131,11 @@ impl HotPath {
             self.promise.len(),
             text.join("; ")
         );
-        // Those that touch memory go through GS, or it is not per-CPU. What MXCSR is loaded from is a constant.
+        // Those that touch memory go through GS, or it is not per-CPU. What MXCSR is loaded from is a constant, and whether
+        // tracing is on is the same for all CPUs.
         let touches_memory = |i: &Instruction| {
             i.mnemonic() != Mnemonic::Ldmxcsr
+                && self.function != "hot_trace_point"
                 && (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory)
         };
         for (instruction, text) in

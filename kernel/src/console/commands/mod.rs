@@ -9,6 +9,7 @@ mod machine;
 mod messages;
 mod power;
 mod processors;
+mod trace;
 mod trouble;
 
 use alloc::string::String;
@@ -34,6 +35,7 @@ pub const ALL: Registry = Registry(&[
     &bench::BENCH,
     &messages::LOG,
     &messages::DMESG,
+    &trace::TRACE,
     &trouble::BACKTRACE,
     &trouble::CRASH,
     &power::POWEROFF,

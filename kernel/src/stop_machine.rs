@@ -75,8 +75,7 @@ fn run(cx: &mut TaskCx) {
             if job.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 job.done.complete();
             }
-        } else if GO.read() != 0 {
-            GO.write(0);
+        } else if GO.exchange(0) != 0 {
             hotplug::go_and_come_back();
         } else {
             task::park(cx);
@@ -89,6 +88,11 @@ pub(crate) fn send_away(cpu: CpuId) {
     GO.on(cpu).store(1, Ordering::Relaxed);
     // The wake-up orders the store before the stopper's look.
     wake(cpu);
+}
+
+/// Takes that back. `false` if the CPU is on its way already.
+pub(crate) fn call_back(cpu: CpuId) -> bool {
+    GO.on(cpu).swap(0, Ordering::Relaxed) != 0
 }
 
 /// Runs `work` in the stoppers of `cpus`, which stay online, and returns when all are through.

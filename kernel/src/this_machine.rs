@@ -16,7 +16,7 @@ use crate::console::machine::{
 use crate::memory::map::Kind;
 use crate::softirq::Vector;
 use crate::{
-    boot, cpus, crash, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
+    boot, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
 };
 
 /// The machine that this kernel runs on.
@@ -247,6 +247,11 @@ impl Machine for ThisMachine {
 
     fn crash(&self, kind: &str) {
         crash::crash(kind);
+    }
+
+    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String> {
+        let Some(id) = CpuId::new(cpu) else { return Err(format!("there is no CPU {cpu}")) };
+        hotplug::change_for_console(id, online).map_err(|error| error.to_string())
     }
 
     fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {

@@ -77,6 +77,11 @@ pub trait Machine: Sync {
     fn crash(&self, kind: &str);
     /// Runs `work` on every online CPU at the same time, with the CPU's number, and waits for all.
     fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync));
+    /// Brings a CPU online, or takes it off-line. Its tasks go elsewhere.
+    ///
+    /// # Errors
+    /// Why that cannot be, for people.
+    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String>;
     /// Ends the run, telling whoever started the machine whether all went well. Returns only if that is impossible.
     fn power_off(&self, success: bool);
     /// Starts the machine anew. Returns only if that is impossible.

@@ -73,6 +73,14 @@ impl Machine for Made {
         self.note(format!("crash {kind}"));
     }
 
+    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String> {
+        match (cpu, online) {
+            (0, false) => Err("the boot CPU stays online".into()),
+            (1, _) => Ok(()),
+            _ => Err(format!("there is no CPU {cpu}")),
+        }
+    }
+
     fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {
         hal::hosted::run_cpus(2, |cpu| work(cpu as u32));
     }

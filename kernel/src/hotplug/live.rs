@@ -1,13 +1,15 @@
 //! The machine's steps.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hal::x86_64::{apic, smp};
 use hal::{CpuId, Native, Platform};
-use sync::{IrqGuard, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
+use sync::{IrqGuard, IrqSpinLock, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
+use crate::task::{self, Builder, SpawnError};
 use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, workqueue};
 
 /// Held for writing while a CPU comes or goes.
@@ -97,10 +99,14 @@ pub enum HotplugError {
     BootCpu,
     /// It is what it should become: online (`true`) or off-line.
     Unchanged(CpuId, bool),
+    /// The calling task may run on no other CPU, so that nobody would be left to bring this one back.
+    OnlyPlace(CpuId),
     /// It was not there when the kernel started, or did not answer then.
     NeverStarted(CpuId),
     /// A step refused. The CPU is what it was.
     Refused(CpuId, Refused),
+    /// There is no task to do it with.
+    NoTask(SpawnError),
 }
 
 impl fmt::Display for HotplugError {
@@ -112,9 +118,13 @@ impl fmt::Display for HotplugError {
             }
             HotplugError::Unchanged(cpu, true) => write!(f, "CPU {cpu} is online already"),
             HotplugError::Unchanged(cpu, false) => write!(f, "CPU {cpu} is off-line already"),
+            HotplugError::OnlyPlace(cpu) => {
+                write!(f, "the task that asks may run on CPU {cpu} only; ask from another one")
+            }
             HotplugError::NeverStarted(cpu) => {
                 write!(f, "CPU {cpu} was not started at boot; only such CPUs come back")
             }
+            HotplugError::NoTask(error) => error.fmt(f),
             HotplugError::Refused(cpu, refused) => write!(f, "CPU {cpu} stays what it was: {refused}"),
         }
     }
@@ -167,6 +177,9 @@ fn change(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError>
     if cpus::is_online(cpu) == online {
         return Err(HotplugError::Unchanged(cpu, online));
     }
+    if !online && !task::current().affinity().iter().any(|other| other != cpu && cpus::is_online(other)) {
+        return Err(HotplugError::OnlyPlace(cpu));
+    }
     if !matches!(smp::state(cpu), smp::State::Alive | smp::State::Parked) {
         return Err(HotplugError::NeverStarted(cpu));
     }
@@ -175,12 +188,38 @@ fn change(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError>
     outcome.map_err(|refused| HotplugError::Refused(cpu, refused))
 }
 
+/// The same for a task that has not its token at hand: by a task of its own. Contexts: task.
+pub(crate) fn change_for_console(cpu: CpuId, online: bool) -> Result<(), HotplugError> {
+    let outcome = Arc::new(IrqSpinLock::new(None));
+    let answer = Arc::clone(&outcome);
+    let task = Builder::named(format_args!("hotplug/{cpu}")).on(CpuId::BOOT).spawn(move |cx| {
+        let done = change(cpu, online, cx);
+        *answer.lock() = Some(done);
+    });
+    drop(task.map_err(HotplugError::NoTask)?);
+    loop {
+        if let Some(done) = outcome.lock().take() {
+            return done;
+        }
+        Native::block(Some(Native::now_ns() + NAP_NS));
+    }
+}
+
 /// How long a CPU may take to park or to come back.
 const PATIENCE_NS: u64 = 10_000_000_000;
+/// How long to sleep between two looks.
+const NAP_NS: u64 = 100_000;
 
 fn go_away(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
     stop_machine::send_away(cpu);
-    wait_until(|| smp::state(cpu) == smp::State::Parked, "it does not park", cx)
+    let parked = || smp::state(cpu) == smp::State::Parked;
+    loop {
+        let gone = wait_until(parked, "it does not park", cx);
+        // A refusal must be true afterwards too: one that has begun to go will go.
+        if gone.is_ok() || stop_machine::call_back(cpu) {
+            return gone;
+        }
+    }
 }
 
 fn come_back(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
@@ -193,7 +232,6 @@ fn come_back(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
 /// Waits for a CPU, which answers within microseconds if its host runs it.
 fn wait_until(condition: impl Fn() -> bool, otherwise: Refusal, cx: &mut TaskCx) -> Result<(), Refusal> {
     const TURNS: u32 = 200;
-    const NAP_NS: u64 = 100_000;
     let begun = Native::now_ns();
     let mut turns = 0;
     while !condition() {

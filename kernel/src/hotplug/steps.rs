@@ -203,8 +203,9 @@ mod tests {
         static FIRST: Step<u32> = Step { name: "first", up: well, down: well };
         static STUCK: Step<u32> = Step { name: "stuck", up: well, down: |_, _| Err("broken") };
         static LAST: Step<u32> = Step { name: "last", up: |_, _| Err("no"), down: well };
+        static STEPS: StepTable<u32> = StepTable(&[&FIRST, &STUCK, &LAST]);
         let mut calls = 0;
-        let refused = StepTable(&[&FIRST, &STUCK, &LAST]).up(CpuId::BOOT, &mut calls).unwrap_err();
+        let refused = STEPS.up(CpuId::BOOT, &mut calls).unwrap_err();
         assert_eq!(refused, Refused { step: "last", why: "no", stuck: Some(("stuck", "broken")) });
         assert_eq!(calls, 3);
     }

@@ -82,6 +82,10 @@ kernel_test! {
     task,
     fn some_cpus_do_not_go_or_come(cx) {
         check_eq!(hotplug::take_offline(CpuId::BOOT, cx), Err(HotplugError::BootCpu));
+        if let Some(cpu) = another() {
+            let itself = spawn(Builder::new("there").on(cpu), move |cx| hotplug::take_offline(cpu, cx));
+            check_eq!(itself.join(cx), Err(HotplugError::OnlyPlace(cpu)));
+        }
         let last = CpuId::new(MAX_CPUS as u32 - 1).expect("below the limit");
         if Native::cpu_count() < MAX_CPUS as u32 {
             check_eq!(hotplug::bring_online(last, cx), Err(HotplugError::NoSuchCpu(last)));

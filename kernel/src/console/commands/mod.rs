@@ -24,6 +24,7 @@ pub const ALL: Registry = Registry(&[
     &HELP,
     &demo::DEMO,
     &processors::CPUS,
+    &processors::CPU,
     &machine::MEM,
     &machine::IRQ,
     &machine::ACPI,

@@ -1,10 +1,11 @@
-//! `cpus` and `percpu`: who runs, and where each one's data is.
+//! `cpus`, `cpu` and `percpu`: who runs, who is to, and where each one's data is.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use super::Size;
+use super::{Size, cpu_numbers};
 use crate::console::machine::{Cpu, PerCpuAreas};
-use crate::console::registry::{Command, CommandResult, Context, at_most, no_completion};
+use crate::console::registry::{Command, CommandResult, Context, Failure, at_most, no_completion};
 
 pub(super) static CPUS: Command = Command {
     name: "cpus",
@@ -37,6 +38,37 @@ fn write_cpus(out: &mut dyn Write, cpus: &[Cpu]) -> fmt::Result {
             "{number:>3}  {apic_id:>5}  {state:<8}  {gs_base:<18}  {area:<18}  {mhz:>6}  {ticks:>9}  {ipis:>7}"
         )?;
     }
+    Ok(())
+}
+
+pub(super) static CPU: Command = Command {
+    name: "cpu",
+    usage: "N online|offline",
+    help: "takes a CPU off-line, or brings it back\n\
+           A CPU that goes hands its tasks to the others and halts; tasks that may run nowhere else wait.\n\
+           The boot CPU stays. `cpus` shows which are there.",
+    complete: |machine, before| match before {
+        [] => cpu_numbers(machine),
+        [_] => alloc::vec!["online".into(), "offline".into()],
+        _ => Vec::new(),
+    },
+    run: cpu,
+};
+
+fn cpu(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
+    at_most(arguments, 2)?;
+    let [number, state] = arguments else {
+        return Err(Failure::Usage("which CPU, and what is it to be?".into()));
+    };
+    let number =
+        number.parse().map_err(|_| Failure::Usage(alloc::format!("`{number}` is no CPU's number")))?;
+    let online = match *state {
+        "online" => true,
+        "offline" => false,
+        other => return Err(Failure::Usage(alloc::format!("`{other}` is not `online` or `offline`"))),
+    };
+    cx.machine.set_cpu_online(number, online).map_err(Failure::Failed)?;
+    writeln!(cx.out, "CPU {number} is {state}")?;
     Ok(())
 }
 

@@ -30,8 +30,9 @@ const MOST_LAG: i64 = 2;
 pub(super) struct Fair {
     waiting: Tree<ByDeadline, VirtualTime, VirtualTime>,
     zero: VirtualTime,
-    /// Weights times distances from `zero`, of those who wait.
-    sum: i128,
+    /// Weights times distances from `zero`, of those who wait. With `zero` near, and what is counted at once bounded, each
+    /// is below 2^48, so that there is room for those of 2^15 tasks.
+    sum: i64,
     /// Weights of those who wait.
     weight: i64,
     absent: Absent,
@@ -46,7 +47,7 @@ pub(super) struct Fair {
 /// Those who left in debt, as one.
 #[derive(Debug)]
 struct Absent {
-    sum: i128,
+    sum: i64,
     weight: i64,
     /// Counts how often they were let go.
     round: u64,
@@ -61,7 +62,7 @@ pub(super) fn weight_of(entity: Handle) -> i64 {
 #[derive(Clone, Copy)]
 struct Average {
     zero: VirtualTime,
-    sum: i128,
+    sum: i64,
     weight: i64,
 }
 
@@ -69,7 +70,7 @@ impl Average {
     /// Whether somebody at this moment is at the average or before it.
     #[inline(always)]
     fn reaches(self, had: VirtualTime) -> bool {
-        i128::from(had.since(self.zero)) * i128::from(self.weight) <= self.sum
+        i128::from(had.since(self.zero)) * i128::from(self.weight) <= i128::from(self.sum)
     }
 }
 
@@ -108,30 +109,26 @@ impl Fair {
         };
         if let Some(current) = current {
             let weight = weight_of(current);
-            average.sum += i128::from(current.had.get().since(self.zero)) * i128::from(weight);
+            average.sum += current.had.get().since(self.zero) * weight;
             average.weight += weight;
         }
         average
     }
 
     /// The average, rounded down, which becomes `zero`.
-    fn settle(&mut self, current: Option<Handle>) -> VirtualTime {
+    #[inline]
+    pub(super) fn settle(&mut self, current: Option<Handle>) -> VirtualTime {
         let distance = match current {
             // The mean of one.
             Some(current) if self.weight + self.absent.weight == 0 => current.had.get().since(self.zero),
             _ => {
                 let Average { sum, weight, .. } = self.average(current);
-                match i64::try_from(sum) {
-                    _ if weight == 0 => 0,
-                    Ok(sum) => sum.div_euclid(weight),
-                    // A mean lies between its terms, which fit.
-                    Err(_) => sum.div_euclid(i128::from(weight)) as i64,
-                }
+                if weight == 0 { 0 } else { sum.div_euclid(weight) }
             }
         };
         self.zero = self.zero.plus(distance);
-        self.sum -= i128::from(distance) * i128::from(self.weight);
-        self.absent.sum -= i128::from(distance) * i128::from(self.absent.weight);
+        self.sum -= distance * self.weight;
+        self.absent.sum -= distance * self.absent.weight;
         self.zero
     }
 
@@ -147,9 +144,17 @@ impl Fair {
         let Average { sum, weight, .. } = self.average(current);
         let present = weight - self.absent.weight;
         // Their mean is not after the mean of all; with nobody present there is nobody to whom they owe.
-        if present == 0 || self.absent.sum * i128::from(weight) <= sum * i128::from(self.absent.weight) {
-            self.absent = Absent { sum: 0, weight: 0, round: self.absent.round + 1 };
+        if present == 0
+            || i128::from(self.absent.sum) * i128::from(weight)
+                <= i128::from(sum) * i128::from(self.absent.weight)
+        {
+            self.forget_absent();
         }
+    }
+
+    #[inline(always)]
+    fn forget_absent(&mut self) {
+        self.absent = Absent { sum: 0, weight: 0, round: self.absent.round + 1 };
     }
 
     /// Puts somebody among those who wait, at the place in time that it has.
@@ -157,7 +162,7 @@ impl Fair {
     pub(super) fn put(&mut self, entity: Handle) {
         let had = entity.had.get();
         let weight = weight_of(entity);
-        self.sum += i128::from(had.since(self.zero)) * i128::from(weight);
+        self.sum += had.since(self.zero) * weight;
         self.weight += weight;
         // SAFETY: E1 and E2 hold for a handle, and an entity that is put was in no tree.
         unsafe { self.waiting.insert(entity.pointer(), entity.deadline.get(), had) };
@@ -167,7 +172,7 @@ impl Fair {
     #[inline(always)]
     pub(super) fn take(&mut self, entity: Handle) {
         let weight = weight_of(entity);
-        self.sum -= i128::from(entity.had.get().since(self.zero)) * i128::from(weight);
+        self.sum -= entity.had.get().since(self.zero) * weight;
         self.weight -= weight;
         // SAFETY: it is one of those who wait, so it is in the tree.
         unsafe { self.waiting.remove(entity.pointer()) };
@@ -175,17 +180,15 @@ impl Fair {
 
     /// Somebody comes: gives it a place in time and puts it there.
     pub(super) fn enter(&mut self, entity: Handle, current: Option<Handle>, why: Why) {
-        self.let_go(current);
-        let lag = match why {
-            Why::New => 0,
-            Why::Woken if entity.lag.get() < 0 => self.debt_after_sleep(entity, current),
-            Why::Woken | Why::Moved => entity.lag.get(),
+        let distance = if self.weight == 0 && current.is_none() {
+            // Nobody is there who could be owed.
+            self.forget_absent();
+            0
+        } else {
+            self.let_go(current);
+            self.distance(entity, current, why)
         };
-        let average = self.settle(current);
-        let others = self.weight + self.absent.weight + current.map_or(0, weight_of);
-        // Its coming moves the average towards it; so much further away makes the lag what it was.
-        let distance = if others == 0 { 0 } else { lag + lag * weight_of(entity) / others };
-        entity.had.set(average.plus(-distance));
+        entity.had.set(self.zero.plus(-distance));
         let ahead = match why {
             // A start among equals: not behind all of those who are in the middle of their slices.
             Why::New => entity.request() / 2,
@@ -198,23 +201,30 @@ impl Fair {
         self.put(entity);
     }
 
-    /// What is left of the debt with which somebody went to sleep. If it is among the absent it is no longer.
-    #[inline(never)]
-    fn debt_after_sleep(&mut self, entity: Handle, current: Option<Handle>) -> i64 {
-        let (home, round) = entity.left.get();
-        if home != self.home() {
-            return entity.lag.get();
-        }
+    /// How far from the average, which becomes `zero`, somebody who comes has its place.
+    fn distance(&mut self, entity: Handle, current: Option<Handle>, why: Why) -> i64 {
         let average = self.settle(current);
-        let had = entity.had.get();
-        if round == self.absent.round {
-            let weight = weight_of(entity);
-            self.absent.sum -= i128::from(had.since(self.zero)) * i128::from(weight);
-            self.absent.weight -= weight;
+        let weight = weight_of(entity);
+        let mut lag = entity.lag.get();
+        match why {
+            Why::New => return 0,
+            Why::Woken if lag < 0 && entity.left.get().0 == self.home() => {
+                // Others had their share meanwhile, which is what it owed them. If the average went back, because
+                // somebody came with a claim, that is not its debt.
+                let had = entity.had.get();
+                lag = average.since(had).clamp(lag, 0);
+                if entity.left.get().1 == self.absent.round {
+                    // The average is with it already.
+                    self.absent.sum -= had.since(self.zero) * weight;
+                    self.absent.weight -= weight;
+                    return lag;
+                }
+            }
+            Why::Woken | Why::Moved => {}
         }
-        // Others had their share meanwhile, which is what it owed them. If the average went back, because somebody came
-        // with a claim, that is not its debt.
-        average.since(had).clamp(entity.lag.get(), 0)
+        // Its coming moves the average towards it; so much further away makes the lag what it was.
+        let others = self.weight + self.absent.weight + current.map_or(0, weight_of);
+        if lag == 0 { 0 } else { lag + lag * weight / others }
     }
 
     /// Somebody leaves, who is the current one or waits, and takes its lag along.
@@ -232,7 +242,7 @@ impl Fair {
         if lag < 0 && why != Departure::Moved {
             // For the average it stays. `average` is `zero`.
             let weight = weight_of(entity);
-            self.absent.sum += i128::from(-lag) * i128::from(weight);
+            self.absent.sum += -lag * weight;
             self.absent.weight += weight;
             round = self.absent.round;
         }

@@ -227,6 +227,9 @@ impl RunQueue {
     pub fn tick(&mut self, now: u64) -> bool {
         self.account(now);
         self.usual.sample(self.load(), now);
+        // What is summed up begins anew, before it is too much.
+        self.fair.let_go(self.current_fair());
+        self.fair.settle(self.current_fair());
         matches!(self.choose(), Next::Take(_))
     }
 

@@ -223,7 +223,14 @@ impl Model {
                 if lag < 0.0 {
                     // Where the average is with the absent.
                     lag = (self.average().unwrap_or(self.last) - self.debts[id]).clamp(lag, 0.0);
+                    let absent = self.absent.len();
+                    let average = self.average();
                     self.absent.retain(|gone| gone.0 != id);
+                    if self.absent.len() != absent {
+                        // The average was with it.
+                        let had = average.unwrap() - lag;
+                        return self.enter(id, had, ahead);
+                    }
                 }
             }
             Why::Moved => {}
@@ -234,6 +241,11 @@ impl Model {
             Some(average) => average - lag * (1.0 + weight / others),
             None => self.last,
         };
+        self.enter(id, had, ahead);
+    }
+
+    fn enter(&mut self, id: usize, had: f64, ahead: f64) {
+        let weight = 1024.0 / scale(self.policies[id]);
         let current = self.current.and_then(|id| self.fair[id].as_ref());
         self.challenged |= current.is_some_and(|current| had + ahead < current.deadline);
         self.fair[id] = Some(Fair { weight, had, deadline: had + ahead });

@@ -14,9 +14,9 @@ pub(super) const PER_NS: u64 = 256;
 const SERVICE_PER_NS: u64 = PER_NS * WEIGHT_OF_NICE_0 as u64;
 /// Binary places of [`Weight::inverse`].
 const INVERSE_PLACES: u32 = 32;
-/// The longest stretch of real time that is counted at once, 8.6 s. What is longer was not a task's doing, and comparing
-/// moments could not stand it.
-pub(super) const LONGEST_NS: u64 = (1 << 33) - 1;
+/// The longest stretch of real time that is counted at once, 1.07 s. What is longer was not a task's doing, and sums of
+/// many such could not stand it.
+pub(super) const LONGEST_NS: u64 = 1 << 30;
 
 /// A moment in virtual time.
 ///
@@ -73,7 +73,7 @@ impl Weight {
     #[inline(always)]
     pub(super) const fn virtual_units(self, ns: u64) -> i64 {
         let ns = if ns > LONGEST_NS { LONGEST_NS } else { ns };
-        // At most 2^33 ns by 2^15 units each.
+        // At most 2^30 ns by 2^15 units each.
         ((ns as u128 * self.inverse as u128) >> INVERSE_PLACES) as i64
     }
 

@@ -7,10 +7,18 @@ use core::sync::atomic::AtomicU64;
 
 use hal::x86_64::fpu::FpuGuard;
 use hal::{Native, Platform, percpu};
+use sync::{IrqSeqLock, Latch};
 
 percpu! {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
 }
+
+/// Keeps the functions in the image.
+#[used]
+static SEQLOCK_READER: fn(&IrqSeqLock<[u64; 3]>) -> u64 = hot_seqlock_try_read;
+/// Keeps the functions in the image.
+#[used]
+static LATCH_READER: fn(&Latch<[u64; 3]>) -> u64 = hot_latch_read;
 
 /// Keeps the functions in the image.
 #[used]
@@ -63,4 +71,15 @@ extern "C" fn hot_vector_section() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_trace_point() {
     crate::trace::irq_enter(0x20);
+}
+
+#[unsafe(no_mangle)]
+fn hot_seqlock_try_read(state: &IrqSeqLock<[u64; 3]>) -> u64 {
+    state.try_read().map_or(0, |[a, b, c]| a ^ b ^ c)
+}
+
+#[unsafe(no_mangle)]
+fn hot_latch_read(latch: &Latch<[u64; 3]>) -> u64 {
+    let [a, b, c] = latch.read();
+    a ^ b ^ c
 }

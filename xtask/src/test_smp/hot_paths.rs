@@ -4,7 +4,10 @@
 //! is between entry and return is compared with what is promised: an instruction more is a failure.
 
 use anyhow::{Context, Result, bail, ensure};
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
+};
 use object::{Object, ObjectSection, ObjectSymbol};
 
 /// The name of this check, for filters and results.
@@ -88,6 +91,10 @@ const VECTOR_LOOPS: [(&str, Register, usize); 4] = [
     ("vector_difference_avx2", Register::YMM0, 4),
 ];
 
+/// Readers that must not store, except to their own stack, and how many loads each must have: a reader that stores would
+/// take the cache line away from all others.
+const READERS: [(&str, usize); 2] = [("hot_seqlock_try_read", 5), ("hot_latch_read", 5)];
+
 /// Checks the hot paths of a kernel image with symbols. Returns a line for each.
 ///
 /// # Errors
@@ -95,7 +102,31 @@ const VECTOR_LOOPS: [(&str, Register, usize); 4] = [
 pub(super) fn check(image: &[u8]) -> Result<Vec<String>> {
     let file = object::File::parse(image).context("the kernel image is not an ELF file")?;
     let hot_paths = HOT_PATHS.iter().map(|path| path.check(&file));
-    hot_paths.chain(VECTOR_LOOPS.iter().map(|wanted| check_vector_loop(&file, wanted))).collect()
+    let vector_loops = VECTOR_LOOPS.iter().map(|wanted| check_vector_loop(&file, wanted));
+    let readers = READERS.iter().map(|&(function, loads)| check_reader(&file, function, loads));
+    hot_paths.chain(vector_loops).chain(readers).collect()
+}
+
+fn check_reader(file: &object::File<'_>, function: &str, least: usize) -> Result<String> {
+    let mut info = InstructionInfoFactory::new();
+    let mut loads = 0;
+    for instruction in instructions(file, function)? {
+        ensure!(
+            !matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall),
+            "`{function}` should be loads only, and calls: {instruction}"
+        );
+        let used = info.info(&instruction).used_memory();
+        for memory in used.iter().filter(|m| !matches!(m.base(), Register::RSP | Register::RBP)) {
+            match memory.access() {
+                OpAccess::Read | OpAccess::CondRead => loads += 1,
+                // An address that is computed, or that a long `nop` has.
+                OpAccess::None | OpAccess::NoMemAccess => (),
+                _ => bail!("`{function}` should be loads only, and stores: {instruction}"),
+            }
+        }
+    }
+    ensure!(loads >= least, "`{function}` should have {least} loads, and has {loads}");
+    Ok(format!("{function}: {loads} loads, no store"))
 }
 
 fn check_vector_loop(
@@ -151,8 +182,8 @@ impl HotPath {
     }
 }
 
-/// The instructions of a function from its start to its return, without those that keep the frame pointer.
-fn body(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
+/// All instructions of a function.
+fn instructions(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
     let symbol =
         file.symbol_by_name(function).with_context(|| format!("the kernel has no function `{function}`"))?;
     let index = symbol.section_index().with_context(|| format!("`{function}` is in no section"))?;
@@ -160,8 +191,13 @@ fn body(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
     let code = section
         .data_range(symbol.address(), symbol.size())?
         .with_context(|| format!("`{function}` has no code"))?;
+    Ok(Decoder::with_ip(64, code, symbol.address(), DecoderOptions::NONE).into_iter().collect())
+}
+
+/// The instructions of a function from its start to its return, without those that keep the frame pointer.
+fn body(file: &object::File<'_>, function: &str) -> Result<Vec<Instruction>> {
     let mut body = Vec::new();
-    for instruction in Decoder::with_ip(64, code, symbol.address(), DecoderOptions::NONE) {
+    for instruction in instructions(file, function)? {
         match instruction.mnemonic() {
             Mnemonic::Ret => return Ok(body),
             Mnemonic::Push | Mnemonic::Pop | Mnemonic::Mov if touches_only_frame(&instruction) => {}

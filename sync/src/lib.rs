@@ -24,6 +24,8 @@
 //! What locks protect is often a list: [`list`] has intrusive ones, whose nodes are fields of the objects and whose
 //! additions neither allocate nor fail, and [`llist`] one that any context adds to without a lock.
 //!
+//! What is to be done later, by a softirq or by a task: [`softirq`] and [`work`].
+//!
 //! Read in this order: `preempt.rs`, `irq.rs`, `flavor.rs`, `spin/mod.rs`, `spin/raw/mod.rs`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 

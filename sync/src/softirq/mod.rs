@@ -16,6 +16,7 @@
 //! [`Platform::serve_softirqs`]); a platform gets [`serve`]'s loop from here.
 
 mod tasklet;
+mod tasklet_queue;
 mod tasklet_state;
 
 #[cfg(all(test, loom))]
@@ -28,7 +29,8 @@ use hal::Platform;
 
 use crate::context::SoftirqGuard;
 
-pub use tasklet::{Disabled, Running, Tasklet, TaskletQueue};
+pub use tasklet::{Disabled, Running, Tasklet};
+pub use tasklet_queue::TaskletQueue;
 
 /// What a softirq is about. The order is that in which they are served.
 ///

@@ -1,18 +1,17 @@
 //! Work that runs soon, in softirq context, on one CPU at a time.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr::NonNull;
 
 use hal::{Native, Platform};
 
-use super::Vector;
-use super::tasklet_state::{Begin, Scheduled, State};
+use super::tasklet_queue::TaskletQueue;
+use super::tasklet_state::{Scheduled, State};
 use crate::TaskCx;
 use crate::context::{Balance, SoftirqGuard};
 use crate::list::Owner;
-use crate::llist::{LList, Link};
+use crate::llist::Link;
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::{Cell, const_fn};
 use crate::wait::WaitQueue;
@@ -58,7 +57,7 @@ use crate::wait::WaitQueue;
 /// ```
 #[repr(C)]
 pub struct Tasklet<F, P: Platform = Native> {
-    core: Core<P>,
+    pub(super) core: Core<P>,
     function: F,
 }
 
@@ -67,21 +66,21 @@ pub struct Tasklet<F, P: Platform = Native> {
 /// # Invariants
 /// It is the first field of a `Tasklet<F, P>`, and `call` is `call::<F, P>`.
 #[repr(C)]
-struct Core<P: Platform> {
-    link: Link<P>,
-    state: State,
+pub(super) struct Core<P: Platform> {
+    pub(super) link: Link<P>,
+    pub(super) state: State,
     call: unsafe fn(NonNull<Core<P>>, &Running<'_, P>),
     /// The reference of invariant T1, if there is one. Written by whoever set `QUEUED` in an idle tasklet, before it
     /// queues it.
-    reference: Cell<Option<Reference<P>>>,
-    changed: WaitQueue<P>,
+    pub(super) reference: Cell<Option<Reference<P>>>,
+    pub(super) changed: WaitQueue<P>,
     map: Map,
     made: &'static Location<'static>,
 }
 
 /// A pointer to a tasklet that was taken apart, and what puts it together to drop it.
-struct Reference<P: Platform> {
-    object: NonNull<Core<P>>,
+pub(super) struct Reference<P: Platform> {
+    pub(super) object: NonNull<Core<P>>,
     release: unsafe fn(NonNull<Core<P>>),
 }
 
@@ -93,9 +92,14 @@ impl<P: Platform> Clone for Reference<P> {
 impl<P: Platform> Copy for Reference<P> {}
 
 impl<P: Platform> Reference<P> {
+    /// Remembers a pointer that was taken apart: `object` is what `O` pointed to.
+    pub(super) fn of<F, O: Owner<Object = Tasklet<F, P>>>(object: NonNull<Tasklet<F, P>>) -> Reference<P> {
+        Reference { object: object.cast(), release: release::<F, P, O> }
+    }
+
     /// # Safety
     /// The reference is the caller's, who does this once.
-    unsafe fn let_go(self) {
+    pub(super) unsafe fn let_go(self) {
         // SAFETY: `release` belongs to the pointer that `object` was made from.
         unsafe { (self.release)(self.object) };
     }
@@ -109,27 +113,6 @@ unsafe impl<P: Platform> Sync for Core<P> {}
 unsafe impl<F: Send + Sync, P: Platform> Sync for Tasklet<F, P> {}
 // SAFETY: a tasklet that is moved is in no queue.
 unsafe impl<F: Send, P: Platform> Send for Tasklet<F, P> {}
-
-/// A reference of T1: a pointer to a tasklet that its `release` lets go of.
-struct Queued<P: Platform>(NonNull<Core<P>>);
-
-// SAFETY: it keeps the tasklet where it is until it is released. The object is the pointer's; T1 says that there is one.
-unsafe impl<P: Platform> Owner for Queued<P> {
-    type Object = Core<P>;
-    const SHARED: bool = false;
-
-    fn into_raw(self) -> NonNull<Core<P>> {
-        self.0
-    }
-
-    unsafe fn from_raw(object: NonNull<Core<P>>) -> Queued<P> {
-        Queued(object)
-    }
-}
-
-crate::link_field! {
-    struct InQueue<P: Platform> = Core<P> => link: Link<P>;
-}
 
 impl<F: Fn(&Running<'_>) + Send + Sync> Tasklet<F> {
     const_fn! {
@@ -244,7 +227,7 @@ impl<F, P: Platform> Tasklet<F, P> {
 
 impl<P: Platform> Core<P> {
     /// Calls the function of the tasklet that this is the core of.
-    fn call(&self, whole: NonNull<Core<P>>, serving: &SoftirqGuard<P>) {
+    pub(super) fn call(&self, whole: NonNull<Core<P>>, serving: &SoftirqGuard<P>) {
         self.map.acquire::<P>(Acquire::TRY_WRITE, self.made);
         let balance = Balance::<P>::now();
         // SAFETY: by the type's invariant.
@@ -345,128 +328,5 @@ impl<P: Platform> Disabled<'_, P> {
 impl<P: Platform> fmt::Debug for Disabled<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disabled").field("made", &format_args!("{}", self.core.made)).finish_non_exhaustive()
-    }
-}
-
-/// One CPU's tasklets that are to run, in the order in which they were scheduled.
-///
-/// Scheduling takes no lock. Linux: `struct tasklet_head`. Size: two words.
-pub struct TaskletQueue<P: Platform = Native> {
-    waiting: LList<Queued<P>, InQueue<P>>,
-    vector: Vector,
-    platform: PhantomData<fn() -> P>,
-}
-
-// SAFETY: a queue passes tasklets between CPUs, which `schedule` asks them to bear.
-unsafe impl<P: Platform> Sync for TaskletQueue<P> {}
-// SAFETY: as above.
-unsafe impl<P: Platform> Send for TaskletQueue<P> {}
-
-impl<P: Platform> TaskletQueue<P> {
-    const_fn! {
-        /// An empty queue, whose tasklets are run by the handler of `vector`.
-        pub fn new(vector: Vector) -> TaskletQueue<P> {
-            TaskletQueue { waiting: LList::new(), vector, platform: PhantomData }
-        }
-    }
-
-    /// Has the tasklet's function called soon on this CPU. Returns `false`, and drops the pointer, if it was to run
-    /// already (then that run is still to begin, and will see what the caller did before), or is killed.
-    ///
-    /// The queue is the executing CPU's, and the caller stays on this CPU meanwhile (preemption is off, say).
-    ///
-    /// Linux: `tasklet_schedule`, `tasklet_hi_schedule`, by the queue. Contexts: any but NMI. Cost: two atomic
-    /// read-modify-writes and raising a softirq, if the queue was empty; in a task with nothing switched off the function
-    /// runs before this returns.
-    pub fn schedule<F, O>(&self, tasklet: O) -> bool
-    where
-        O: Owner<Object = Tasklet<F, P>> + 'static,
-        F: Fn(&Running<'_, P>) + Send + Sync + 'static,
-    {
-        let object = tasklet.into_raw();
-        // SAFETY: `tasklet` pointed to it, and keeps it until it is put together again below or by `release`.
-        let core = &unsafe { object.as_ref() }.core;
-        match core.state.schedule() {
-            Scheduled::Queue => {
-                let object = object.cast();
-                core.reference.set(Some(Reference { object, release: release::<F, P, O> }));
-                self.push(object);
-                true
-            }
-            outcome => {
-                // SAFETY: taken apart above.
-                drop(unsafe { O::from_raw(object) });
-                outcome == Scheduled::Again
-            }
-        }
-    }
-
-    /// Puts a tasklet into the queue. The reference of T1 is the caller's, and becomes the queue's.
-    fn push(&self, core: NonNull<Core<P>>) {
-        P::chaos_point();
-        if self.waiting.push(Queued(core)) {
-            P::raise_softirq(self.vector.index());
-        }
-    }
-
-    /// Runs the tasklets that wait in the queue at this moment, and returns how many functions were called. Those that
-    /// are scheduled meanwhile wait for the next call, for which the softirq is raised.
-    ///
-    /// For the handler of the queue's vector. Contexts: softirq, on the queue's CPU.
-    pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
-        self.waiting.take_fifo().filter(|queued| self.run_one(queued.0, serving)).count()
-    }
-
-    /// Whether nothing waits in it. Out of date at once.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Moves what waits in `other`, the queue of a CPU that has gone off-line, to this one. Returns how many.
-    ///
-    /// Linux: `takeover_tasklets`. Contexts: as for [`schedule`](TaskletQueue::schedule).
-    pub fn inherit(&self, other: &TaskletQueue<P>) -> usize {
-        // Pushed one by one, so that they stay in order.
-        other.waiting.take_fifo().map(|queued| self.push(queued.0)).count()
-    }
-
-    fn run_one(&self, core: NonNull<Core<P>>, serving: &SoftirqGuard<P>) -> bool {
-        // SAFETY: the reference of T1 is ours since we took it out of the queue.
-        let tasklet = unsafe { core.as_ref() };
-        P::chaos_point();
-        let begin = tasklet.state.begin();
-        // Before the run ends, after which another one may begin that has another reference.
-        let reference = tasklet.reference.get();
-        let (again, wake) = match begin {
-            // The reference is kept for whoever clears `PARKED`.
-            Begin::Park => return false,
-            Begin::LetGo { wake } => (false, wake),
-            Begin::Run => {
-                tasklet.call(core, serving);
-                P::chaos_point();
-                let finish = tasklet.state.finish();
-                (finish.again, finish.wake)
-            }
-        };
-        if wake {
-            tasklet.changed.wake_all();
-        }
-        if again {
-            // The reference goes back into the queue.
-            self.push(core);
-        } else if let Some(reference) = reference {
-            // SAFETY: ours, as it is in no queue any more.
-            unsafe { reference.let_go() };
-        }
-        begin == Begin::Run
-    }
-}
-
-impl<P: Platform> fmt::Debug for TaskletQueue<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskletQueue")
-            .field("vector", &self.vector)
-            .field("is_empty", &self.is_empty())
-            .finish()
     }
 }

@@ -1,0 +1,159 @@
+//! The tasklets of one CPU that are to run.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use hal::{Native, Platform};
+
+use super::Vector;
+use super::tasklet::{Core, Reference, Running, Tasklet};
+use super::tasklet_state::{Begin, Scheduled};
+use crate::context::SoftirqGuard;
+use crate::list::Owner;
+use crate::llist::{LList, Link};
+use crate::primitives::const_fn;
+
+/// A reference of T1: a pointer to a tasklet that its `release` lets go of.
+struct Queued<P: Platform>(NonNull<Core<P>>);
+
+// SAFETY: it keeps the tasklet where it is until it is released. The object is the pointer's; T1 says that there is one.
+unsafe impl<P: Platform> Owner for Queued<P> {
+    type Object = Core<P>;
+    const SHARED: bool = false;
+
+    fn into_raw(self) -> NonNull<Core<P>> {
+        self.0
+    }
+
+    unsafe fn from_raw(object: NonNull<Core<P>>) -> Queued<P> {
+        Queued(object)
+    }
+}
+
+crate::link_field! {
+    struct InQueue<P: Platform> = Core<P> => link: Link<P>;
+}
+
+/// One CPU's tasklets that are to run, in the order in which they were scheduled.
+///
+/// Scheduling takes no lock. Linux: `struct tasklet_head`. Size: two words.
+pub struct TaskletQueue<P: Platform = Native> {
+    waiting: LList<Queued<P>, InQueue<P>>,
+    vector: Vector,
+    platform: PhantomData<fn() -> P>,
+}
+
+// SAFETY: a queue passes tasklets between CPUs, which `schedule` asks them to bear.
+unsafe impl<P: Platform> Sync for TaskletQueue<P> {}
+// SAFETY: as above.
+unsafe impl<P: Platform> Send for TaskletQueue<P> {}
+
+impl<P: Platform> TaskletQueue<P> {
+    const_fn! {
+        /// An empty queue, whose tasklets are run by the handler of `vector`.
+        pub fn new(vector: Vector) -> TaskletQueue<P> {
+            TaskletQueue { waiting: LList::new(), vector, platform: PhantomData }
+        }
+    }
+
+    /// Has the tasklet's function called soon on this CPU. Returns `false`, and drops the pointer, if it was to run
+    /// already (then that run is still to begin, and will see what the caller did before), or is killed.
+    ///
+    /// The queue is the executing CPU's, and the caller stays on this CPU meanwhile (preemption is off, say).
+    ///
+    /// Linux: `tasklet_schedule`, `tasklet_hi_schedule`, by the queue. Contexts: any but NMI. Cost: two atomic
+    /// read-modify-writes and raising a softirq, if the queue was empty; in a task with nothing switched off the function
+    /// runs before this returns.
+    pub fn schedule<F, O>(&self, tasklet: O) -> bool
+    where
+        O: Owner<Object = Tasklet<F, P>> + 'static,
+        F: Fn(&Running<'_, P>) + Send + Sync + 'static,
+    {
+        let object = tasklet.into_raw();
+        // SAFETY: `tasklet` pointed to it, and keeps it until it is put together again below or by `release`.
+        let core = &unsafe { object.as_ref() }.core;
+        match core.state.schedule() {
+            Scheduled::Queue => {
+                let reference = Reference::of::<F, O>(object);
+                core.reference.set(Some(reference));
+                self.push(reference.object);
+                true
+            }
+            outcome => {
+                // SAFETY: taken apart above.
+                drop(unsafe { O::from_raw(object) });
+                outcome == Scheduled::Again
+            }
+        }
+    }
+
+    /// Puts a tasklet into the queue. The reference of T1 is the caller's, and becomes the queue's.
+    pub(super) fn push(&self, core: NonNull<Core<P>>) {
+        P::chaos_point();
+        if self.waiting.push(Queued(core)) {
+            P::raise_softirq(self.vector.index());
+        }
+    }
+
+    /// Runs the tasklets that wait in the queue at this moment, and returns how many functions were called. Those that
+    /// are scheduled meanwhile wait for the next call, for which the softirq is raised.
+    ///
+    /// For the handler of the queue's vector. Contexts: softirq, on the queue's CPU.
+    pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
+        self.waiting.take_fifo().filter(|queued| self.run_one(queued.0, serving)).count()
+    }
+
+    /// Whether nothing waits in it. Out of date at once.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Moves what waits in `other`, the queue of a CPU that has gone off-line, to this one. Returns how many.
+    ///
+    /// Linux: `takeover_tasklets`. Contexts: as for [`schedule`](TaskletQueue::schedule).
+    pub fn inherit(&self, other: &TaskletQueue<P>) -> usize {
+        // Pushed one by one, so that they stay in order.
+        other.waiting.take_fifo().map(|queued| self.push(queued.0)).count()
+    }
+
+    fn run_one(&self, core: NonNull<Core<P>>, serving: &SoftirqGuard<P>) -> bool {
+        // SAFETY: the reference of T1 is ours since we took it out of the queue.
+        let tasklet = unsafe { core.as_ref() };
+        P::chaos_point();
+        let begin = tasklet.state.begin();
+        // Before the run ends, after which another one may begin that has another reference.
+        let reference = tasklet.reference.get();
+        let (again, wake) = match begin {
+            // The reference is kept for whoever clears `PARKED`.
+            Begin::Park => return false,
+            Begin::LetGo { wake } => (false, wake),
+            Begin::Run => {
+                tasklet.call(core, serving);
+                P::chaos_point();
+                let finish = tasklet.state.finish();
+                (finish.again, finish.wake)
+            }
+        };
+        if wake {
+            tasklet.changed.wake_all();
+        }
+        if again {
+            // The reference goes back into the queue.
+            self.push(core);
+        } else if let Some(reference) = reference {
+            // SAFETY: ours, as it is in no queue any more.
+            unsafe { reference.let_go() };
+        }
+        begin == Begin::Run
+    }
+}
+
+impl<P: Platform> fmt::Debug for TaskletQueue<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskletQueue")
+            .field("vector", &self.vector)
+            .field("is_empty", &self.is_empty())
+            .finish()
+    }
+}

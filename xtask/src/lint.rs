@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::build::{self, Chaos};
-use crate::packages::Installing;
+use crate::packages::{CLIPPY, Installing};
 use crate::toolchain::{Choice, Toolchain};
 use crate::ui::{self, Exit, Step};
 
@@ -31,7 +31,15 @@ impl Lint {
     pub(crate) fn run(self) -> Result<()> {
         let installing = if self.no_install { Installing::Forbidden } else { Installing::Allowed };
         let toolchain = Toolchain::choose(self.toolchain, installing)?;
-        if !toolchain.cargo.with_file_name("cargo-clippy").exists() {
+        let clippy = toolchain.cargo.with_file_name("cargo-clippy");
+        // Debian packs it separately. What could not be installed is a reason to skip, and not to fail.
+        if !clippy.exists()
+            && toolchain.cargo.starts_with("/usr/bin")
+            && let Err(error) = CLIPPY.install(installing)
+        {
+            ui::note(format_args!("{error:#}"));
+        }
+        if !clippy.exists() {
             let text = format!("skipped: {toolchain} comes without clippy");
             return Err(Exit::with(SKIPPED, text));
         }

@@ -44,6 +44,13 @@ pub(crate) const COMPILER: Need = Need {
     by_hand: "add the kernel target to your Rust toolchain: `rustup target add x86_64-unknown-none`",
 };
 
+/// The linter that belongs to that compiler.
+pub(crate) const CLIPPY: Need = Need {
+    packages: &["rust-web-clippy"],
+    why: "clippy for Debian's compiler, to lint the kernel for its own target",
+    by_hand: "use a toolchain that has clippy and the kernel target: `rustup component add clippy`",
+};
+
 /// A linker for bare-metal ELF files.
 pub(crate) const LINKER: Need = Need {
     packages: &["lld"],

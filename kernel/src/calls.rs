@@ -18,7 +18,19 @@ use hal::{CpuId, Native, Platform};
 use sync::call::Calls;
 pub use sync::call::{CallData, CallError};
 
-static CALLS: Calls = Calls::new(|cpu| apic::send_ipi_to_cpu(cpu, vectors::CALL));
+static CALLS: Calls = Calls::new(interrupt);
+
+/// Sends the interrupt. To oneself there is a form that needs fewer accesses to the APIC, each of which leaves a guest.
+fn interrupt(cpu: CpuId) {
+    // Off, so that "oneself" stays true until it is sent. Any context may do this.
+    Native::irq_disable();
+    if cpu == Native::cpu() {
+        apic::send_ipi_self(vectors::CALL);
+    } else {
+        apic::send_ipi_to_cpu(cpu, vectors::CALL);
+    }
+    Native::irq_enable();
+}
 
 /// Runs `function` on `cpu` and returns its result. See [`Calls::single`].
 ///

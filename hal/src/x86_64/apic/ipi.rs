@@ -78,6 +78,11 @@ impl LocalApic {
                 x2apic_fence();
                 self.access.write_wide(Register::COMMAND_LOW, u64::from(high) << 32 | u64::from(low));
             }
+            // A shorthand has no destination: the other half of the command stays as it is, in the middle of another one too.
+            Access::Memory(_) if !matches!(to, To::One(_)) => {
+                self.wait_until_handed_on();
+                self.access.write(Register::COMMAND_LOW, low);
+            }
             Access::Memory(_) => {
                 if high <= 0xff {
                     x86_64::instructions::interrupts::without_interrupts(|| {

@@ -24,6 +24,7 @@ pub mod serial;
 pub mod trace;
 #[cfg(not(loom))]
 pub mod vector;
+pub mod watchdog;
 
 #[cfg(target_os = "none")]
 pub mod boot;

@@ -70,16 +70,21 @@ fn report(report: &Report<'_>) {
     if report.severity == Severity::Fatal {
         panic!("{report}");
     }
-    let mut lines = Lines(StackText::new());
+    let mut lines = Lines::new();
     // Never fails.
     let _ = write!(lines, "{report}");
     lines.end_line();
 }
 
 /// Logs each line that is written to it as a message of its own, because a message has no room for many.
-struct Lines(StackText<MAX_TEXT>);
+pub(crate) struct Lines(StackText<MAX_TEXT>);
 
 impl Lines {
+    /// Nothing is written.
+    pub(crate) const fn new() -> Lines {
+        Lines(StackText::new())
+    }
+
     fn end_line(&mut self) {
         ::log::error!("{}", self.0.as_str());
         self.0.clear();

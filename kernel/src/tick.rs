@@ -13,7 +13,7 @@ use hal::x86_64::traps::TrapFrame;
 use hal::{CpuId, Native, Platform, percpu};
 use timers::{TICK_NS, TickSchedule};
 
-use crate::{log, sched, services};
+use crate::{log, sched, services, watchdog};
 
 percpu! {
     /// Ticks that have passed on this CPU.
@@ -71,8 +71,12 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     let schedule = SCHEDULE.get_local(&quiet).take();
     let next_deadline = sched::on_timer(&quiet);
     if let Some(mut schedule) = schedule {
-        TICKS.add(schedule.advance(Native::now_ns()).0);
+        let passed = schedule.advance(Native::now_ns()).0;
+        TICKS.add(passed);
         arm(&quiet, schedule, next_deadline);
+        if passed != 0 {
+            watchdog::on_tick(&quiet);
+        }
     }
     crate::calls::on_tick(&quiet);
     if log::has_pending() {

@@ -21,4 +21,5 @@ mod tasks;
 mod softirq;
 mod trace;
 mod traps;
+mod watchdogs;
 mod work;

@@ -1,0 +1,82 @@
+//! Lock-ups on purpose, which are reported once each, while they last.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use alloc::vec::Vec;
+use hal::{CpuId, Native, Platform};
+use sync::{irq, preempt};
+
+use crate::testing::expect_report;
+use crate::watchdog::{Limits, counts, set_limits};
+use crate::{check, check_eq, cpus, kernel_test, task};
+
+const PATIENCE_NS: u64 = 30_000_000_000;
+/// Ticks: short for a test, and longer than a busy host makes a CPU wait.
+const SHORT: u64 = 500;
+
+/// Waits without giving way until `condition` holds.
+fn spin_until(condition: impl Fn() -> bool) -> bool {
+    let end = Native::now_ns() + PATIENCE_NS;
+    while !condition() {
+        if Native::now_ns() > end {
+            return false;
+        }
+        Native::relax();
+    }
+    true
+}
+
+kernel_test! {
+    task, limit_ms = 90_000,
+    fn a_task_that_keeps_its_cpu_is_reported_once(cx) {
+        static STARTED: AtomicBool = AtomicBool::new(false);
+        STARTED.store(false, Ordering::Relaxed);
+        expect_report("soft lockup - CPU#");
+        let before = counts();
+        let usual = set_limits(Limits { soft: SHORT, hard: u64::MAX });
+        let target = cpus::online().last().unwrap_or(CpuId::BOOT);
+        let hog = task::Builder::new("hog").on(target).spawn(move |_| {
+            let _here = preempt::disable();
+            STARTED.store(true, Ordering::Relaxed);
+            spin_until(|| counts().0 != before.0)
+        });
+        // Somebody has to want the CPU, or it is nobody's trouble.
+        let waits = task::Builder::new("waits").on(target).spawn(|cx| {
+            while !STARTED.load(Ordering::Relaxed) {
+                task::yield_now(cx);
+            }
+        });
+        let told = match (hog, waits) {
+            (Ok(hog), Ok(waits)) => {
+                let told = hog.join(cx);
+                waits.join(cx);
+                told
+            }
+            _ => false,
+        };
+        set_limits(usual);
+        check!(told, "nothing was reported");
+        check_eq!(counts(), (before.0 + 1, before.1));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task, limit_ms = 90_000,
+    fn a_cpu_without_interrupts_is_reported_by_its_neighbour(cx) {
+        let online: Vec<CpuId> = cpus::online().collect();
+        let [_, .., target] = online[..] else { crate::skip!("one CPU only") };
+        expect_report("hard lockup - CPU#");
+        let before = counts();
+        let usual = set_limits(Limits { soft: u64::MAX, hard: SHORT });
+        let stuck = task::Builder::new("stuck").on(target).spawn(move |_| {
+            let _quiet = irq::disable();
+            spin_until(|| counts().1 != before.1)
+        });
+        let told = stuck.map(|stuck| stuck.join(cx));
+        set_limits(usual);
+        check_eq!(told, Ok(true));
+        check_eq!(counts(), (before.0, before.1 + 1));
+        Ok(())
+    }
+}

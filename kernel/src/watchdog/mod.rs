@@ -1,0 +1,20 @@
+//! Watchdogs: CPUs that get nowhere are named while there is still somebody to name them.
+//!
+//! * **Soft lock-up**: a CPU should have switched to another task long ago, and still runs the same one, which keeps
+//!   preemption off. Its own timer interrupt notices, and shows what it interrupted.
+//! * **Hard lock-up**: a CPU takes no interrupts any more, not even its timer's. So nothing on that CPU can notice; the
+//!   next CPU does, in its own tick, and asks the stuck one by NMI where it is.
+//!
+//! Time is counted in ticks that the *watching* CPU has had ([`Stall`]), and not on a clock: a guest that its host has
+//! stopped for a minute has lost a minute and no tick. Each stall is reported once, when it has lasted as long as the
+//! limit, and the machine goes on.
+
+mod stall;
+
+#[cfg(target_os = "none")]
+mod live;
+#[cfg(target_os = "none")]
+pub(crate) use live::on_tick;
+#[cfg(target_os = "none")]
+pub use live::{Limits, counts, set_limits};
+pub use stall::Stall;

@@ -73,6 +73,11 @@ impl<P: Platform> BhGuard<P> {
     /// The CPU that this code is on, and stays on while the guard lives.
     ///
     /// Contexts: as for [`disable`]. Cost: one load.
+    ///
+    /// ```
+    /// let no_softirqs = sync::bh::disable();
+    /// assert_eq!(no_softirqs.cpu(), <hal::Native as hal::Platform>::cpu());
+    /// ```
     #[inline(always)]
     pub fn cpu(&self) -> CpuId {
         P::cpu()

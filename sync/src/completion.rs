@@ -80,6 +80,16 @@ impl<P: Platform> Completion<P> {
     ///
     /// Linux: `complete`. Contexts: any but NMI. Cost: one lock, and a wake-up if somebody waits. What the caller did
     /// before is visible to whoever it lets return.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let done: sync::Completion = sync::Completion::new();
+    /// done.complete();
+    /// done.complete();
+    /// done.wait(&mut cx);
+    /// done.wait(&mut cx);
+    /// assert!(!done.is_done(), "each let one wait return");
+    /// ```
     #[inline]
     #[track_caller]
     pub fn complete(&self) {
@@ -100,6 +110,15 @@ impl<P: Platform> Completion<P> {
     /// Lets every wait return, those to come included, until [`reset`](Completion::reset).
     ///
     /// Linux: `complete_all`. Contexts: any but NMI. Cost: one lock and a wake-up for each task that waits.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let done: sync::Completion = sync::Completion::new();
+    /// done.complete_all();
+    /// done.wait(&mut cx);
+    /// done.wait(&mut cx);
+    /// assert!(done.is_done());
+    /// ```
     #[track_caller]
     pub fn complete_all(&self) {
         self.map.bring_about::<P>(Location::caller());
@@ -111,6 +130,14 @@ impl<P: Platform> Completion<P> {
     /// Waits until the event has been completed, and consumes one completion.
     ///
     /// Linux: `wait_for_completion`. Contexts: task, with nothing held that forbids sleeping.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let done: sync::Completion = sync::Completion::new();
+    /// done.complete();
+    /// done.wait(&mut cx); // at once
+    /// assert!(!done.try_wait());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn wait(&self, cx: &mut TaskCx<P>) {
@@ -125,6 +152,15 @@ impl<P: Platform> Completion<P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first; nothing was consumed then.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let done: sync::Completion = sync::Completion::new();
+    /// use sync::wait::{Limits, WaitError};
+    /// assert_eq!(done.wait_with(Limits::NONE.until(0), &mut cx), Err(WaitError::TimedOut));
+    /// done.complete();
+    /// assert_eq!(done.wait_with(Limits::NONE.until(0), &mut cx), Ok(()));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn wait_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
@@ -151,18 +187,38 @@ impl<P: Platform> Completion<P> {
     }
 
     /// Consumes one completion if there is one. Linux: `try_wait_for_completion`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let done: sync::Completion = sync::Completion::new();
+    /// done.complete();
+    /// assert!(done.try_wait() && !done.try_wait());
+    /// ```
     #[track_caller]
     pub fn try_wait(&self) -> bool {
         self.state.lock().try_consume()
     }
 
     /// Whether a wait would return at once. Linux: `completion_done`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let done: sync::Completion = sync::Completion::new();
+    /// assert!(!done.is_done());
+    /// done.complete();
+    /// assert!(done.is_done());
+    /// ```
     #[track_caller]
     pub fn is_done(&self) -> bool {
         self.state.lock().done > 0
     }
 
     /// Forgets all completions that were not consumed. Linux: `reinit_completion`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let done: sync::Completion = sync::Completion::new();
+    /// done.complete_all();
+    /// done.reset();
+    /// assert!(!done.is_done());
+    /// ```
     #[track_caller]
     pub fn reset(&self) {
         self.state.lock().done = 0;

@@ -78,6 +78,15 @@ impl<P: Platform> Condvar<P> {
     ///
     /// Contexts: as [`wait`](Condvar::wait). The result is [`WaitError`] if a limit was reached first; then the task
     /// consumed no notification.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Condvar, Mutex, wait::{Limits, WaitError}};
+    /// let (mutex, changed) = (Mutex::<u32>::new(1), Condvar::<hal::Native>::new());
+    /// let guard = mutex.lock(&mut cx);
+    /// let (guard, result) = changed.wait_with(Limits::NONE.until(0), guard, &mut cx);
+    /// assert_eq!((*guard, result), (1, Err(WaitError::TimedOut)));
+    /// ```
     #[track_caller]
     pub fn wait_with<'a, T: ?Sized>(
         &self,
@@ -102,11 +111,19 @@ impl<P: Platform> Condvar<P> {
     }
 
     /// Lets the longest waiting task go on. Returns whether there was one. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert!(!sync::Condvar::<hal::Native>::new().notify_one(), "nobody waits");
+    /// ```
     pub fn notify_one(&self) -> bool {
         self.line.lock().signal_front()
     }
 
     /// Lets all that wait go on. Returns how many. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert_eq!(sync::Condvar::<hal::Native>::new().notify_all(), 0);
+    /// ```
     pub fn notify_all(&self) -> usize {
         self.line.lock().signal_where(|_| true)
     }

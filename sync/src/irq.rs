@@ -71,6 +71,11 @@ impl<P: Platform> IrqGuard<P> {
     /// The CPU that this code is on, and stays on while the guard lives.
     ///
     /// Contexts: as for [`disable`]. Cost: one load.
+    ///
+    /// ```
+    /// let quiet = sync::irq::disable();
+    /// assert_eq!(quiet.cpu(), <hal::Native as hal::Platform>::cpu());
+    /// ```
     #[inline(always)]
     pub fn cpu(&self) -> CpuId {
         P::cpu()

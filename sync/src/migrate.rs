@@ -60,6 +60,11 @@ impl<P: Platform> MigrateGuard<P> {
     /// The CPU that this code is on, and stays on while the guard lives.
     ///
     /// Contexts: any. Cost: one load.
+    ///
+    /// ```
+    /// let here = sync::migrate::disable();
+    /// assert_eq!(here.cpu(), <hal::Native as hal::Platform>::cpu());
+    /// ```
     #[inline(always)]
     pub fn cpu(&self) -> CpuId {
         P::cpu()

@@ -106,6 +106,10 @@ impl<T, P: Platform> Mutex<T, P> {
     }
 
     /// The data, of a mutex that nobody can hold any more.
+    ///
+    /// ```
+    /// assert_eq!(sync::Mutex::<u32>::new(5).into_inner(), 5);
+    /// ```
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
@@ -135,6 +139,20 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::wait::{Limits, WaitError};
+    /// let mutex = sync::Mutex::<u32>::new(1);
+    /// let held = mutex.try_lock();
+    /// # std::thread::scope(|scope| { scope.spawn(|| {
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// // In another task, which has no patience at all:
+    /// assert_eq!(mutex.lock_with(Limits::NONE.until(0), &mut cx).map(|guard| *guard), Err(WaitError::TimedOut));
+    /// # }); });
+    /// # drop(held);
+    /// assert_eq!(mutex.lock_with(Limits::NONE, &mut cx).map(|guard| *guard), Ok(1));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<MutexGuard<'_, T, P>, WaitError> {
@@ -150,6 +168,12 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     /// Takes the mutex if it is free.
     ///
     /// Linux: `mutex_trylock`. Contexts: task.
+    ///
+    /// ```
+    /// let mutex = sync::Mutex::<u32>::new(1);
+    /// let first = mutex.try_lock();
+    /// assert!(first.is_some() && mutex.try_lock().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T, P>> {
@@ -162,18 +186,40 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     }
 
     /// Whether somebody holds the mutex; out of date at once. Linux: `mutex_is_locked`. Contexts: any.
+    ///
+    /// ```
+    /// let mutex = sync::Mutex::<u32>::new(1);
+    /// let guard = mutex.try_lock();
+    /// assert!(mutex.is_locked());
+    /// drop(guard);
+    /// assert!(!mutex.is_locked());
+    /// ```
     #[inline]
     pub fn is_locked(&self) -> bool {
         self.owner().is_some()
     }
 
     /// The task that holds the mutex; out of date at once, unless it is the caller. Contexts: any.
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// let mutex = sync::Mutex::<u32>::new(1);
+    /// assert_eq!(mutex.owner(), None);
+    /// let _guard = mutex.try_lock();
+    /// assert_eq!(mutex.owner(), Some(Native::current_task()));
+    /// ```
     #[inline]
     pub fn owner(&self) -> Option<TaskId> {
         owner(self.word.load(Ordering::Relaxed))
     }
 
     /// The data. The exclusive borrow shows that nobody else has the mutex.
+    ///
+    /// ```
+    /// let mut mutex = sync::Mutex::<u32>::new(1);
+    /// *mutex.get_mut() += 1;
+    /// assert_eq!(mutex.into_inner(), 2);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
@@ -207,7 +253,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
                 location: at,
             });
         }
-        if self.watch_owner(me) {
+        if self.watch_owner(me, limits) {
             return Ok(());
         }
         with_place(&self.line, itself, Request::of_kind(PATIENT), |place| {
@@ -278,8 +324,9 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
         owner(self.word.load(Ordering::Acquire)) == Some(me)
     }
 
-    /// Watches the owner while it runs, to take the mutex as it comes free. Returns whether it was taken.
-    fn watch_owner(&self, me: TaskId) -> bool {
+    /// Watches the owner while it runs, to take the mutex as it comes free. Returns whether it was taken. A limit that is
+    /// reached ends the watch too: an owner may run for long.
+    fn watch_owner(&self, me: TaskId, limits: Limits) -> bool {
         // One at a time: more would fight for the word with the owner. Relaxed: a hint.
         if self.spinner.swap(true, Ordering::Relaxed) {
             return false;
@@ -293,7 +340,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
                 Some(owner) => {
                     on = runs_on::<P>(owner, on);
                     // Whoever has been asked to make room should not burn its time here.
-                    if on.is_none() || P::context().resched_due() {
+                    if on.is_none() || P::context().resched_due() || limits.are_reached::<P>() {
                         break false;
                     }
                 }

@@ -73,6 +73,11 @@ impl<P: Platform> PreemptGuard<P> {
     /// The CPU that this code is on, and stays on while the guard lives.
     ///
     /// Contexts: any. Cost: one load.
+    ///
+    /// ```
+    /// let here = sync::preempt::disable();
+    /// assert_eq!(here.cpu(), <hal::Native as hal::Platform>::cpu());
+    /// ```
     #[inline(always)]
     pub fn cpu(&self) -> CpuId {
         P::cpu()
@@ -82,6 +87,16 @@ impl<P: Platform> PreemptGuard<P> {
     ///
     /// For code that is about to reach a preemption point anyway, or must not be replaced at this very place.
     /// Linux: `preempt_enable_no_resched`. Contexts: any. Cost: one instruction on x86_64.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use hal::{Native, Platform};
+    /// let here = sync::preempt::disable();
+    /// Native::set_need_resched(Native::cpu());
+    /// here.enable_no_resched();
+    /// assert!(Native::context().resched_due(), "still due");
+    /// # Native::check_resched();
+    /// ```
     #[inline(always)]
     pub fn enable_no_resched(self) {
         let may_undo = self.made.may_undo(Count::Preempt);

@@ -96,6 +96,10 @@ impl<T, P: Platform> RwSemaphore<T, P> {
     }
 
     /// The data, of one that nobody can hold any more.
+    ///
+    /// ```
+    /// assert_eq!(sync::RwSemaphore::<u32>::new(5).into_inner(), 5);
+    /// ```
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
@@ -104,6 +108,14 @@ impl<T, P: Platform> RwSemaphore<T, P> {
 impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     /// Takes it for reading, sleeping until that is possible. Linux: `down_read`. Contexts: task, with nothing held that
     /// forbids sleeping.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let routes = sync::RwSemaphore::<[u32; 2]>::new([1, 2]);
+    /// let reading = routes.read(&mut cx);
+    /// assert_eq!(reading[1], 2);
+    /// assert!(routes.try_read().is_some() && routes.try_write().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read(&self, cx: &mut TaskCx<P>) -> RwSemaphoreReadGuard<'_, T, P> {
@@ -117,6 +129,13 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::wait::Limits;
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// assert_eq!(routes.read_with(Limits::NONE.cancellable(), &mut cx).map(|routes| *routes), Ok(1));
+    /// ```
     #[track_caller]
     pub fn read_with(
         &self,
@@ -129,6 +148,13 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
 
     /// Takes it for writing, sleeping until nobody else has it. Linux: `down_write`. Contexts: as
     /// [`read`](RwSemaphore::read).
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// *routes.write(&mut cx) += 1;
+    /// assert_eq!(routes.into_inner(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write(&self, cx: &mut TaskCx<P>) -> RwSemaphoreWriteGuard<'_, T, P> {
@@ -142,6 +168,17 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::wait::{Limits, WaitError};
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// let reading = routes.try_read();
+    /// let result = routes.write_with(Limits::NONE.until(0), &mut cx).map(|routes| *routes);
+    /// assert_eq!(result, Err(WaitError::TimedOut));
+    /// assert!(routes.try_read().is_some(), "who gave up stands in nobody's way");
+    /// # drop(reading);
+    /// ```
     #[track_caller]
     pub fn write_with(
         &self,
@@ -153,6 +190,14 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     }
 
     /// Takes it for reading if nobody writes and nobody waits. Linux: `down_read_trylock`. Contexts: task.
+    ///
+    /// ```
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// let writing = routes.try_write();
+    /// assert!(routes.try_read().is_none());
+    /// drop(writing);
+    /// assert!(routes.try_read().is_some());
+    /// ```
     #[track_caller]
     pub fn try_read(&self) -> Option<RwSemaphoreReadGuard<'_, T, P>> {
         self.add_reader().then(|| {
@@ -162,6 +207,14 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     }
 
     /// Takes it for writing if nobody has it. Linux: `down_write_trylock`. Contexts: task.
+    ///
+    /// ```
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// let reading = routes.try_read();
+    /// assert!(routes.try_write().is_none());
+    /// drop(reading);
+    /// assert!(routes.try_write().is_some());
+    /// ```
     #[track_caller]
     pub fn try_write(&self) -> Option<RwSemaphoreWriteGuard<'_, T, P>> {
         self.set_writer().then(|| {
@@ -171,11 +224,25 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
     }
 
     /// Whether somebody has it, for reading or writing; out of date at once. Linux: `rwsem_is_locked`.
+    ///
+    /// ```
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// let reading = routes.try_read();
+    /// assert!(routes.is_locked());
+    /// drop(reading);
+    /// assert!(!routes.is_locked());
+    /// ```
     pub fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) & !WAITERS != 0
     }
 
     /// The data. The exclusive borrow shows that nobody has it.
+    ///
+    /// ```
+    /// let mut routes = sync::RwSemaphore::<u32>::new(1);
+    /// *routes.get_mut() += 1;
+    /// assert_eq!(routes.into_inner(), 2);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }
@@ -279,6 +346,15 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
 
 impl<'a, T: ?Sized, P: Platform> RwSemaphoreWriteGuard<'a, T, P> {
     /// Goes on reading, without letting another writer in between. Linux: `downgrade_write`.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let routes = sync::RwSemaphore::<u32>::new(1);
+    /// let mut writing = routes.write(&mut cx);
+    /// *writing = 2;
+    /// let reading = writing.downgrade();
+    /// assert_eq!((*reading, routes.try_read().is_some()), (2, true));
+    /// ```
     #[track_caller]
     pub fn downgrade(self) -> RwSemaphoreReadGuard<'a, T, P> {
         let (semaphore, at) = (self.semaphore, Location::caller());

@@ -49,6 +49,14 @@ impl<P: Platform> Semaphore<P> {
     /// Takes a permit, waiting until there is one.
     ///
     /// Linux: `down`. Contexts: task, with nothing held that forbids sleeping. Cost without waiting: one lock.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let slots: sync::Semaphore = sync::Semaphore::new(1);
+    /// slots.down(&mut cx);
+    /// assert_eq!(slots.permits(), 0);
+    /// slots.up();
+    /// ```
     #[inline]
     #[track_caller]
     pub fn down(&self, cx: &mut TaskCx<P>) {
@@ -62,6 +70,13 @@ impl<P: Platform> Semaphore<P> {
     ///
     /// # Errors
     /// [`WaitError`] if a limit was reached first; no permit was taken then.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::wait::{Limits, WaitError};
+    /// let slots: sync::Semaphore = sync::Semaphore::new(0);
+    /// assert_eq!(slots.down_with(Limits::NONE.until(0), &mut cx), Err(WaitError::TimedOut));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn down_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
@@ -85,6 +100,11 @@ impl<P: Platform> Semaphore<P> {
     }
 
     /// Takes a permit if there is one. Linux: `down_trylock`, whose result is the other way round. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let slots: sync::Semaphore = sync::Semaphore::new(1);
+    /// assert!(slots.try_down() && !slots.try_down());
+    /// ```
     #[track_caller]
     pub fn try_down(&self) -> bool {
         let mut state = self.state.lock();
@@ -97,6 +117,12 @@ impl<P: Platform> Semaphore<P> {
     ///
     /// # Panics
     /// If there would be more than `u32::MAX` permits.
+    ///
+    /// ```
+    /// let slots: sync::Semaphore = sync::Semaphore::new(0);
+    /// slots.up(); // also by somebody who has taken none
+    /// assert!(slots.try_down());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn up(&self) {
@@ -107,6 +133,10 @@ impl<P: Platform> Semaphore<P> {
     }
 
     /// How many permits there are to take; out of date at once. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert_eq!(sync::Semaphore::<hal::Native>::new(3).permits(), 3);
+    /// ```
     #[track_caller]
     pub fn permits(&self) -> u32 {
         self.state.lock().permits

@@ -74,6 +74,12 @@ impl<P: Platform> TaskCx<P> {
     /// The task that the token belongs to.
     ///
     /// Contexts: task. Cost: [`Platform::current_task`].
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// assert_eq!(cx.task(), <hal::Native as hal::Platform>::current_task());
+    /// ```
+    #[inline(always)]
     pub fn task(&self) -> TaskId {
         P::current_task()
     }
@@ -82,6 +88,12 @@ impl<P: Platform> TaskCx<P> {
     /// knowledge. See [`might_sleep`](crate::context::might_sleep).
     ///
     /// It asks for the unique borrow, so that it does not compile where a sleep would not.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// cx.might_sleep(); // nothing is switched off: nothing is said
+    /// ```
+    #[inline(always)]
     #[track_caller]
     pub fn might_sleep(&mut self) {
         Cpu::<P>::might_sleep();
@@ -89,6 +101,16 @@ impl<P: Platform> TaskCx<P> {
 
     /// Lets another task run if one should; returns whether that was so. For long computations. See
     /// [`cond_resched`](crate::context::cond_resched).
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use hal::{Native, Platform};
+    /// assert!(!cx.cond_resched());
+    /// Native::set_need_resched(Native::cpu());
+    /// assert!(cx.cond_resched());
+    /// ```
+    #[inline(always)]
     #[track_caller]
     pub fn cond_resched(&mut self) -> bool {
         Cpu::<P>::cond_resched()
@@ -99,6 +121,13 @@ impl<P: Platform> TaskCx<P> {
     ///
     /// Linux: `schedule` and `schedule_hrtimeout` in `TASK_UNINTERRUPTIBLE`. Contexts: task, with nothing switched off;
     /// otherwise the platform stops with `scheduling while atomic`.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use hal::platform::Wakeup;
+    /// assert_eq!(cx.block(Some(0)), Wakeup::TimedOut);
+    /// ```
+    #[inline(always)]
     #[track_caller]
     pub fn block(&mut self, deadline_ns: Option<u64>) -> Wakeup {
         P::block(deadline_ns)

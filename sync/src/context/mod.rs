@@ -72,6 +72,12 @@ functions! {
 
     /// A task runs, and no interrupt of any kind is being served. It may have preemption, bottom halves or interrupts
     /// off. Linux: `in_task()`. Cost: one load.
+    ///
+    /// ```
+    /// use sync::{bh, context, irq};
+    /// let _quiet = irq::disable();
+    /// assert!(context::in_task(), "with interrupts off too");
+    /// ```
     fn in_task() -> bool {
         P::context().in_task()
     }
@@ -90,33 +96,74 @@ functions! {
     }
 
     /// A softirq is being served. Linux: `in_serving_softirq()`. Cost: one load.
+    ///
+    /// ```
+    /// use sync::{bh, context, irq};
+    /// let _no_softirqs = bh::disable();
+    /// assert!(!context::in_serving_softirq(), "kept off, and not served");
+    /// ```
     fn in_serving_softirq() -> bool {
         P::context().in_serving_softirq()
     }
 
     /// A hardware interrupt is being served. Linux: `in_hardirq()`. Cost: one load.
+    ///
+    /// ```
+    /// use sync::{bh, context, irq};
+    /// let _quiet = irq::disable();
+    /// assert!(!context::in_hardirq(), "none is served");
+    /// ```
     fn in_hardirq() -> bool {
         P::context().in_hardirq()
     }
 
     /// An NMI is being served. Linux: `in_nmi()`. Cost: one load.
+    ///
+    /// ```
+    /// assert!(!sync::context::in_nmi());
+    /// ```
     fn in_nmi() -> bool {
         P::context().in_nmi()
     }
 
     /// Something other than the interrupt flag forbids preemption. Linux: `in_atomic()`; unlike there it is always
     /// exact, because the count is kept in every build. Cost: one load.
+    ///
+    /// ```
+    /// use sync::{bh, context, irq};
+    /// let quiet = irq::disable();
+    /// assert!(!context::in_atomic(), "the flag is not in the count");
+    /// drop(quiet);
+    /// let _no_softirqs = bh::disable();
+    /// assert!(context::in_atomic());
+    /// ```
     fn in_atomic() -> bool {
         P::context().in_atomic()
     }
 
     /// Interrupts are off on this CPU, or one is being served. Linux: `irqs_disabled()`. Cost: one load.
+    ///
+    /// ```
+    /// use sync::{bh, context, irq};
+    /// let quiet = irq::disable();
+    /// assert!(context::irqs_disabled());
+    /// drop(quiet);
+    /// assert!(!context::irqs_disabled());
+    /// ```
     fn irqs_disabled() -> bool {
         P::irq_depth() != 0
     }
 
     /// A preemption point: lets another task run if a reschedule is due and nothing forbids it.
     /// Linux: `preempt_check_resched()`. Cost: one load and one branch when none is due.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use hal::{Native, Platform};
+    /// Native::set_need_resched(Native::cpu());
+    /// sync::context::check_resched();
+    /// assert!(!Native::context().resched_due());
+    /// ```
     fn check_resched() -> () {
         P::check_resched();
     }

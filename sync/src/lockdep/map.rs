@@ -43,6 +43,10 @@ impl Subclass {
     }
 
     /// Its number.
+    ///
+    /// ```
+    /// assert_eq!(sync::lockdep::Subclass::NESTED.index(), 1);
+    /// ```
     pub const fn index(self) -> usize {
         self.0 as usize
     }

@@ -258,6 +258,13 @@ impl<P: Platform> PerCpuRef<P> {
     /// Makes a reference, for somebody who has one. Linux: `percpu_ref_get`.
     ///
     /// Reports `percpu_ref: increment on 0; use after free`, and then the object is never destroyed.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// refs.get();
+    /// assert!(!refs.kill() && refs.put(), "two references, the creator's and this one");
+    /// ```
     #[inline]
     #[track_caller]
     pub fn get(&self) {
@@ -265,6 +272,13 @@ impl<P: Platform> PerCpuRef<P> {
     }
 
     /// As [`get`](Self::get), for somebody who stays on its CPU anyway.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// refs.get_with(&sync::preempt::disable());
+    /// assert!(!refs.kill() && refs.put());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn get_with(&self, pinned: &(impl Pinned + ?Sized)) {
@@ -274,6 +288,14 @@ impl<P: Platform> PerCpuRef<P> {
     }
 
     /// Makes a reference unless the last one has been given up; whether it did. Linux: `percpu_ref_tryget`.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// assert!(refs.try_get());
+    /// assert!(!refs.put() && refs.kill());
+    /// assert!(!refs.try_get(), "the last one is gone");
+    /// ```
     #[inline]
     #[must_use = "without a reference the object may be destroyed at any time"]
     pub fn try_get(&self) -> bool {
@@ -285,6 +307,14 @@ impl<P: Platform> PerCpuRef<P> {
     ///
     /// Also no, on a CPU that came up after the count was made: there use [`try_get`](Self::try_get). Linux:
     /// `percpu_ref_tryget_live`.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// refs.get();
+    /// assert!(!refs.kill());
+    /// assert!(!refs.try_get_live() && refs.try_get(), "dying, but not dead");
+    /// ```
     #[inline]
     #[must_use = "without a reference the object may be destroyed at any time"]
     pub fn try_get_live(&self) -> bool {
@@ -304,6 +334,14 @@ impl<P: Platform> PerCpuRef<P> {
     }
 
     /// As [`put`](Self::put), for somebody who stays on its CPU anyway.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// refs.get();
+    /// assert!(!refs.put_with(&sync::preempt::disable()));
+    /// assert!(refs.kill());
+    /// ```
     #[inline]
     #[track_caller]
     #[must_use = "whoever gives up the last reference destroys the object"]
@@ -322,6 +360,12 @@ impl<P: Platform> PerCpuRef<P> {
     ///
     /// Linux: `percpu_ref_kill`, which does not wait either. Contexts: task, softirq. Cost: one exchange with each CPU's
     /// cache line. A second kill is reported, `percpu_ref: killed twice`, and ignored.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// assert!(refs.kill() && refs.is_killed());
+    /// ```
     #[track_caller]
     #[must_use = "whoever gives up the last reference destroys the object"]
     pub fn kill(&self) -> bool {
@@ -344,6 +388,14 @@ impl<P: Platform> PerCpuRef<P> {
     ///
     /// Linux: `percpu_ref_reinit`. Contexts: task. If references are out it reports `percpu_ref: revived with N
     /// references`, and does nothing.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// assert!(refs.kill());
+    /// refs.revive();
+    /// assert!(refs.try_get_live());
+    /// ```
     #[track_caller]
     pub fn revive(&self) {
         let slots = self.slots.iter().map(|(_, slot)| slot);
@@ -354,6 +406,13 @@ impl<P: Platform> PerCpuRef<P> {
     }
 
     /// Whether [`kill`](Self::kill) has been called; out of date at once. Linux: `percpu_ref_is_dying`.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// assert!(!refs.is_killed());
+    /// assert!(refs.kill() && refs.is_killed());
+    /// ```
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
     }

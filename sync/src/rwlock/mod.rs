@@ -93,6 +93,10 @@ impl<T, F: Flavor> RwLock<T, F> {
     }
 
     /// The data, of a lock that nobody can hold any more.
+    ///
+    /// ```
+    /// assert_eq!(sync::RwLock::<u32>::new(5).into_inner(), 5);
+    /// ```
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }
@@ -105,6 +109,12 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     /// Linux: `read_lock`, `read_lock_bh`, `read_lock_irqsave` by flavour. Contexts: task, softirq and hardirq as the
     /// flavour allows; not NMI, where [`try_read`](Self::try_read) is allowed. Not while the same task holds the lock
     /// in any way. Cost: uncontended one atomic addition, and one to leave.
+    ///
+    /// ```
+    /// let lock = sync::RwLock::<u32>::new(1);
+    /// let reading = lock.read();
+    /// assert!(*reading == 1 && lock.try_write().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T, F> {
@@ -166,6 +176,12 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     ///
     /// Linux: `write_lock`, `write_lock_bh`, `write_lock_irqsave` by flavour. Contexts and recursion: as
     /// [`read`](Self::read). Cost: uncontended one compare-and-swap, and one atomic subtraction to leave.
+    ///
+    /// ```
+    /// let lock = sync::RwLock::<u32>::new(1);
+    /// *lock.write() += 1;
+    /// assert_eq!(lock.into_inner(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T, F> {
@@ -196,6 +212,14 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     /// while a reader finds out that it cannot enter.
     ///
     /// Linux: `write_trylock`. Contexts: as [`try_read`](Self::try_read).
+    ///
+    /// ```
+    /// let lock = sync::RwLock::<u32>::new(1);
+    /// let reading = lock.read();
+    /// assert!(lock.try_write().is_none());
+    /// drop(reading);
+    /// assert!(lock.try_write().is_some());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T, F>> {
@@ -209,6 +233,14 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     }
 
     /// As [`write`](Self::write), where what the flavour switches off is off already.
+    ///
+    /// ```
+    /// let (a, b) = (sync::IrqRwLock::new(1), sync::IrqRwLock::new(2));
+    /// let quiet = sync::irq::disable();
+    /// core::mem::swap(&mut *a.write_with(&quiet), &mut *b.write_with(&quiet));
+    /// drop(quiet);
+    /// assert_eq!((a.into_inner(), b.into_inner()), (2, 1));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write_with<'a>(&'a self, _proof: &'a (impl Proves<F> + ?Sized)) -> RwLockWriteWithGuard<'a, T, F> {
@@ -216,18 +248,41 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     }
 
     /// Whether somebody is inside; out of date at once, so good for assertions and statistics only. Contexts: any.
+    ///
+    /// ```
+    /// let lock = sync::RwLock::<u32>::new(1);
+    /// let reading = lock.read();
+    /// assert!(lock.is_locked());
+    /// drop(reading);
+    /// assert!(!lock.is_locked());
+    /// ```
     #[inline]
     pub fn is_locked(&self) -> bool {
         self.raw.is_locked()
     }
 
     /// Whether a writer is inside; out of date at once. Contexts: any.
+    ///
+    /// ```
+    /// let lock = sync::RwLock::<u32>::new(1);
+    /// let reading = lock.read();
+    /// assert!(!lock.is_write_locked());
+    /// drop(reading);
+    /// let _writing = lock.write();
+    /// assert!(lock.is_write_locked());
+    /// ```
     #[inline]
     pub fn is_write_locked(&self) -> bool {
         self.raw.is_write_locked()
     }
 
     /// The data. The exclusive borrow shows that nobody else has the lock.
+    ///
+    /// ```
+    /// let mut lock = sync::RwLock::<u32>::new(1);
+    /// *lock.get_mut() += 1;
+    /// assert_eq!(lock.into_inner(), 2);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         self.data.get_mut()
     }

@@ -65,6 +65,15 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     ///
     /// Linux: `raw_read_seqcount_latch` and its retry. Contexts: any, NMI too, in the middle of a write too. Cost: two
     /// loads more than a copy, and no store.
+    ///
+    /// ```
+    /// let latch = sync::Latch::<[u64; 2]>::new([1, 2]);
+    /// let mut writing = latch.write();
+    /// writing[0] = 3;
+    /// assert_eq!(latch.read(), [1, 2], "in the middle of a write too");
+    /// drop(writing);
+    /// assert_eq!(latch.read(), [3, 2]);
+    /// ```
     #[inline]
     pub fn read(&self) -> T {
         loop {
@@ -79,6 +88,12 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     /// Takes the lock of the writers; the guard holds a copy, which it publishes when it is dropped.
     ///
     /// Linux: `write_seqcount_latch` under a lock. Contexts, waiting and recursion: as [`SpinLock::lock`].
+    ///
+    /// ```
+    /// let latch = sync::Latch::<[u64; 2]>::new([1, 2]);
+    /// latch.write()[1] = 5;
+    /// assert_eq!(latch.read(), [1, 5]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write(&self) -> LatchGuard<'_, T, F> {
@@ -87,6 +102,12 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     }
 
     /// As [`write`](Self::write), if no writer is there already. Contexts: as [`SpinLock::try_lock`].
+    ///
+    /// ```
+    /// let latch = sync::Latch::<[u64; 2]>::new([1, 2]);
+    /// let first = latch.try_write();
+    /// assert!(first.is_some() && latch.try_write().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_write(&self) -> Option<LatchGuard<'_, T, F>> {
@@ -95,6 +116,13 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     }
 
     /// As [`write`](Self::write), where what the flavour switches off is off already.
+    ///
+    /// ```
+    /// let latch = sync::Latch::<u64, sync::Irq>::new(1);
+    /// let quiet = sync::irq::disable();
+    /// *latch.write_with(&quiet) = 2;
+    /// assert_eq!(latch.read(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write_with<'a>(&'a self, proof: &'a (impl Proves<F> + ?Sized)) -> LatchWithGuard<'a, T, F> {
@@ -103,6 +131,12 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     }
 
     /// Replaces the data. Contexts: as [`write`](Self::write).
+    ///
+    /// ```
+    /// let latch = sync::Latch::<[u64; 2]>::new([1, 2]);
+    /// latch.set([3, 4]);
+    /// assert_eq!(latch.read(), [3, 4]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn set(&self, value: T) {
@@ -111,6 +145,11 @@ impl<T: NoUninit, F: Flavor> Latch<T, F> {
     }
 
     /// The data, of a latch that nobody can use any more.
+    ///
+    /// ```
+    /// let latch = sync::Latch::<[u64; 2]>::new([1, 2]);
+    /// assert_eq!(latch.into_inner(), [1, 2]);
+    /// ```
     pub fn into_inner(self) -> T {
         self.data.into_inner()
     }

@@ -71,6 +71,11 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     /// middle of publishing (see the type); debug builds report one that did, `seqcount: reader on CPU#n waits for ..`.
     /// Cost: two loads more than a copy, and no store. A reader starts over for each write that comes between; use
     /// [`read_or_lock`](Self::read_or_lock) where writers may not pause.
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// assert_eq!(lock.read(), [1, 2]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read(&self) -> T {
@@ -83,6 +88,11 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     /// The data, unless a writer disturbs the one attempt. Never waits.
     ///
     /// Contexts: any, NMI too.
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// assert_eq!(lock.try_read(), Some([1, 2]));
+    /// ```
     #[inline]
     pub fn try_read(&self) -> Option<T> {
         self.data.try_read()
@@ -113,6 +123,14 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     ///
     /// Linux: `write_seqlock`, `write_seqlock_irqsave` by flavour. Contexts, waiting and recursion: as
     /// [`SpinLock::lock`].
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// let mut writing = lock.write();
+    /// writing[0] = 3;
+    /// drop(writing);
+    /// assert_eq!(lock.read(), [3, 2]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write(&self) -> SeqLockGuard<'_, T, F> {
@@ -121,6 +139,12 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     }
 
     /// As [`write`](Self::write), if no writer is there already. Contexts: as [`SpinLock::try_lock`].
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// let first = lock.try_write();
+    /// assert!(first.is_some() && lock.try_write().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_write(&self) -> Option<SeqLockGuard<'_, T, F>> {
@@ -146,6 +170,12 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     }
 
     /// Replaces the data. Contexts: as [`write`](Self::write), of which this is the form that does not copy out first.
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// lock.set([3, 4]);
+    /// assert_eq!(lock.read(), [3, 4]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn set(&self, value: T) {
@@ -154,17 +184,36 @@ impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     }
 
     /// Whether somebody holds the lock of the writers; out of date at once. Contexts: any.
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// let writing = lock.write();
+    /// assert!(lock.is_locked());
+    /// drop(writing);
+    /// assert!(!lock.is_locked());
+    /// ```
     #[inline]
     pub fn is_locked(&self) -> bool {
         self.writers.is_locked()
     }
 
     /// The data, of a lock that nobody can use any more.
+    ///
+    /// ```
+    /// let lock = sync::SeqLock::<[u64; 2]>::new([1, 2]);
+    /// assert_eq!(lock.into_inner(), [1, 2]);
+    /// ```
     pub fn into_inner(self) -> T {
         self.data.words.into_inner()
     }
 
     /// The data. The exclusive borrow shows that nobody else reads or writes.
+    ///
+    /// ```
+    /// let mut lock = sync::SeqLock::<u64>::new(1);
+    /// *lock.get_mut() += 1;
+    /// assert_eq!(lock.read(), 2);
+    /// ```
     #[cfg(not(loom))]
     pub fn get_mut(&mut self) -> &mut T {
         self.data.words.get_mut()

@@ -153,6 +153,12 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
     /// flavour allows; not NMI, where only [`try_lock`](SpinLock::try_lock) is allowed. The lock must not be held by this
     /// CPU already: debug builds report `spinlock recursion`, and all builds then wait for ever. A wait of ten seconds is
     /// reported by debug builds as `spinlock lockup suspected`, and goes on.
+    ///
+    /// ```
+    /// let lock = sync::SpinLock::<_>::new(1);
+    /// *lock.lock() += 1;
+    /// assert_eq!(lock.into_inner(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> SpinLockGuard<'_, T, F> {

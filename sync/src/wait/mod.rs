@@ -23,6 +23,8 @@ mod models;
 
 use core::fmt;
 
+use hal::Platform;
+
 pub use queue::WaitQueue;
 pub(crate) use waiters::{Place, Request, Waiters, Woken, itself, sleep, sleep_once, with_place};
 
@@ -46,15 +48,29 @@ impl Limits {
 
     /// The wait also ends when the clock of [`Platform::now_ns`](hal::Platform::now_ns) shows `deadline_ns`, never
     /// earlier. Linux: the `_timeout` forms, whose time is relative.
+    ///
+    /// ```
+    /// assert_ne!(sync::wait::Limits::NONE.until(5), sync::wait::Limits::NONE.until(6));
+    /// ```
     #[must_use]
     pub const fn until(self, deadline_ns: u64) -> Limits {
         Limits { deadline_ns: Some(deadline_ns), ..self }
     }
 
     /// The wait also ends when the task is asked to end. Linux: the `_interruptible` and `_killable` forms.
+    ///
+    /// ```
+    /// assert_ne!(sync::wait::Limits::NONE.cancellable(), sync::wait::Limits::NONE);
+    /// ```
     #[must_use]
     pub const fn cancellable(self) -> Limits {
         Limits { cancellable: true, ..self }
+    }
+
+    /// Whether one of them is reached at this moment.
+    pub(crate) fn are_reached<P: Platform>(&self) -> bool {
+        self.deadline_ns.is_some_and(|deadline| P::now_ns() >= deadline)
+            || self.cancellable && P::is_cancelled()
     }
 }
 

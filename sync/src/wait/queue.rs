@@ -54,6 +54,12 @@ impl<P: Platform> WaitQueue<P> {
     /// Blocks until `condition` holds. Whoever waits like this is woken by every wake-up.
     ///
     /// Linux: `wait_event`. Contexts: task, with nothing held that forbids sleeping.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let queue: sync::wait::WaitQueue = sync::wait::WaitQueue::new();
+    /// queue.wait(&mut cx, || true); // nothing to wait for
+    /// ```
     #[track_caller]
     pub fn wait(&self, cx: &mut TaskCx<P>, condition: impl FnMut() -> bool) {
         let result = self.wait_as(SHARED, Limits::NONE, cx, condition);
@@ -66,6 +72,13 @@ impl<P: Platform> WaitQueue<P> {
     ///
     /// # Errors
     /// [`WaitError`] if the condition still did not hold when a limit was reached.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::wait::{Limits, WaitError, WaitQueue};
+    /// let queue: WaitQueue = WaitQueue::new();
+    /// assert_eq!(queue.wait_with(Limits::NONE.until(0), &mut cx, || false), Err(WaitError::TimedOut));
+    /// ```
     #[track_caller]
     pub fn wait_with(
         &self,
@@ -83,6 +96,17 @@ impl<P: Platform> WaitQueue<P> {
     ///
     /// # Errors
     /// [`WaitError`] if the condition still did not hold when a limit was reached.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use core::cell::Cell;
+    /// use sync::wait::{Limits, WaitQueue};
+    /// let (queue, items): (WaitQueue, _) = (WaitQueue::new(), Cell::new(1));
+    /// // The condition takes what it was waiting for.
+    /// let take = || items.get() > 0 && { items.set(items.get() - 1); true };
+    /// assert_eq!(queue.wait_exclusive(Limits::NONE, &mut cx, take), Ok(()));
+    /// assert_eq!(items.get(), 0);
+    /// ```
     #[track_caller]
     pub fn wait_exclusive(
         &self,
@@ -147,6 +171,10 @@ impl<P: Platform> WaitQueue<P> {
     /// were woken.
     ///
     /// Linux: `wake_up`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake_one(), 0, "nobody waits");
+    /// ```
     pub fn wake_one(&self) -> usize {
         self.waiters.lock().wake(1)
     }
@@ -155,6 +183,10 @@ impl<P: Platform> WaitQueue<P> {
     /// woken.
     ///
     /// Linux: `wake_up_nr`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake(2), 0, "nobody waits");
+    /// ```
     pub fn wake(&self, exclusive: usize) -> usize {
         self.waiters.lock().wake(exclusive)
     }
@@ -162,6 +194,10 @@ impl<P: Platform> WaitQueue<P> {
     /// Wakes every task in line. Returns how many.
     ///
     /// Linux: `wake_up_all`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake_all(), 0, "nobody waits");
+    /// ```
     pub fn wake_all(&self) -> usize {
         self.wake(usize::MAX)
     }
@@ -170,6 +206,10 @@ impl<P: Platform> WaitQueue<P> {
     /// answer would be worthless: what the caller did before is visible to a waiter that this does not see.
     ///
     /// Linux: `wq_has_sleeper`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// assert!(!sync::wait::WaitQueue::<hal::Native>::new().has_waiters());
+    /// ```
     pub fn has_waiters(&self) -> bool {
         // Taking the lock is the barrier: a waiter that joins later sees what was done before the lock was free again.
         !self.waiters.lock().is_empty()

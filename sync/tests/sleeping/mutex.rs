@@ -96,3 +96,24 @@ fn waiters_that_give_up_leave_a_mutex_that_works() {
     assert!(!mutex.is_locked());
     assert!(taken >= 3_000 && mutex.into_inner() == taken);
 }
+
+/// Who watches a running owner looks at its limits, too.
+#[test]
+fn a_deadline_passes_while_the_owner_runs() {
+    let mutex = Mutex::<u32>::new(1);
+    let (held, tried) = (Completion::<Native>::new(), AtomicBool::new(false));
+    tasks(2, |number, cx| {
+        if number == 0 {
+            let _guard = mutex.lock(cx);
+            held.complete();
+            while !tried.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+            return;
+        }
+        held.wait(cx);
+        let result = mutex.lock_with(Limits::NONE.until(in_ms(5)), cx).map(|_| ());
+        assert_eq!(result, Err(WaitError::TimedOut));
+        tried.store(true, Ordering::Relaxed);
+    });
+}

@@ -229,6 +229,12 @@ impl Fair {
 
     /// Somebody leaves, who is the current one or waits, and takes its lag along.
     pub(super) fn leave(&mut self, entity: Handle, current: Option<Handle>, why: Departure) {
+        entity.ahead.set(entity.deadline.get().since(entity.had.get()));
+        if self.weight + self.absent.weight == 0 && current == Some(entity) {
+            // Who is alone is always where the average is.
+            self.zero = entity.had.get();
+            return entity.lag.set(0);
+        }
         let average = self.settle(current);
         if entity.node.is_linked() {
             self.take(entity);
@@ -236,7 +242,6 @@ impl Fair {
         let most = MOST_LAG * entity.request();
         let lag = average.since(entity.had.get()).clamp(-most, most);
         entity.lag.set(lag);
-        entity.ahead.set(entity.deadline.get().since(entity.had.get()));
         entity.had.set(average.plus(-lag));
         let mut round = 0;
         if lag < 0 && why != Departure::Moved {
@@ -278,6 +283,9 @@ impl Fair {
     pub(super) fn better_than(&self, current: Option<Handle>) -> Option<Handle> {
         if self.waiting.is_empty() || (current.is_some() && !self.done && !self.challenged) {
             return None;
+        }
+        if current.is_none() && self.waiting.len() == 1 {
+            return self.iter().next();
         }
         let average = self.average(current);
         let found = self.waiting.first_where(|had| average.reaches(had));

@@ -1,5 +1,8 @@
 //! The running machine, as the console sees it.
 
+mod tasks;
+mod toys;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

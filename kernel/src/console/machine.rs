@@ -7,11 +7,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::tasks::Tasks;
 use crate::memory::check::Findings;
 use crate::trace::merge::Story;
 
 /// The machine, as commands see it.
-pub trait Machine: Sync {
+pub trait Machine: Tasks + Sync {
     /// What is running, for the greeting.
     fn summary(&self) -> Summary;
     /// Every possible CPU, in order.

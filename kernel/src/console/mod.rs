@@ -1,7 +1,8 @@
 //! The console: a prompt on the serial port, and the commands behind it.
 //!
 //! `keys` turns bytes into keys, [`editor`] keys into lines, [`words`] lines into commands, [`registry`] finds and runs
-//! them, [`commands`] are they, and [`machine`] is all that they know of the machine. Only this file touches the one
+//! them, [`commands`] are they, and [`machine`] is all that they know of the machine
+//! (its tasks are in [`tasks`]). Only this file touches the one
 //! terminal of the kernel; everything else is a value that tests make for themselves.
 
 pub mod commands;
@@ -9,6 +10,7 @@ pub mod editor;
 mod keys;
 pub mod machine;
 pub mod registry;
+pub mod tasks;
 pub mod words;
 
 use alloc::string::String;
@@ -51,7 +53,12 @@ fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
     log::edit(&echo, "");
     match event {
         Event::Line(line) => {
-            ALL.run_line(&line, &mut Context { out: &mut Screen::default(), machine, success: true });
+            ALL.run_line(&line, &mut Context {
+                    out: &mut Screen::default(),
+                    machine,
+                    success: true,
+                    interactive: true,
+                });
         }
         Event::Interrupted => {}
         Event::End => log::raw_line(format_args!("`poweroff` ends the run")),
@@ -65,7 +72,7 @@ fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
 /// Task context.
 pub fn execute(machine: &dyn Machine, script: &str) -> bool {
     let mut screen = Screen::default();
-    let mut cx = Context { out: &mut screen, machine, success: true };
+    let mut cx = Context { out: &mut screen, machine, success: true, interactive: false };
     for command in words::commands(script) {
         log::raw_line(format_args!("{PROMPT}{command}"));
         ALL.run(command, &mut cx);

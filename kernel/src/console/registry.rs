@@ -31,6 +31,8 @@ pub struct Context<'a> {
     pub machine: &'a dyn Machine,
     /// Whether every command before it went well.
     pub success: bool,
+    /// Whether a person types and looks on. A script's commands answer once and end.
+    pub interactive: bool,
 }
 
 /// How a command ends.

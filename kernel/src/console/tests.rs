@@ -1,5 +1,7 @@
 //! The console as a whole, on a machine of threads.
 
+mod tasks;
+
 use std::sync::Mutex;
 
 use super::machine::*;
@@ -10,6 +12,7 @@ use super::*;
 #[derive(Default)]
 struct Made {
     done: Mutex<Vec<String>>,
+    world: Mutex<tasks::World>,
 }
 
 impl Made {
@@ -97,7 +100,7 @@ impl Machine for Made {
 /// What the commands of a line print, and whether they went well.
 fn run(machine: &Made, line: &str) -> (String, bool) {
     let mut out = String::new();
-    let success = ALL.run_line(line, &mut Context { out: &mut out, machine, success: true });
+    let success = ALL.run_line(line, &mut Context { out: &mut out, machine, success: true, interactive: false });
     (out, success)
 }
 
@@ -139,17 +142,17 @@ fn every_command_answers() {
 
 #[test]
 fn wrong_input_is_told_what_would_be_right() {
-    fails("cpu", "there is no command `cpu`; did you mean cpus? `help` lists");
+    fails("cpuss", "there is no command `cpuss`; did you mean cpus? `help` lists");
     fails("frobnicate", "there is no command `frobnicate`; `help` lists");
     fails("cpus 1", "cpus: `1` is one argument too many; usage: cpus");
     fails("mem x", "usage: mem [map | check [MIB]]");
     fails("irq x", "usage: irq [hash]");
-    fails("backtrace 7", "`7` is no CPU; they are 0 to 1; usage: backtrace [CPU]");
-    fails("backtrace x", "they are 0 to 1");
+    fails("backtrace 7", "there is no task 7; `ps` lists them; CPUs are 0 to 1; usage: backtrace [[cpu] CPU |");
+    fails("backtrace x", "CPUs are 0 to 1");
     fails("crash null", "did you mean null-read?");
     fails("demo x", "there is no demonstration `x`");
     fails("demo percp", "did you mean percpu?");
-    fails("help cpsu", "did you mean cpus?");
+    fails("help cpuss", "did you mean cpus?");
     fails("log loud", "levels: off, error, warn");
     fails("dmesg x", "`x` is not a number of lines");
     fails("log \"x", "a quote is not closed");
@@ -170,12 +173,12 @@ fn commands_act_on_the_machine() {
 fn completion_knows_commands_and_their_arguments() {
     let complete = |before: &str| ALL.complete(&Made::default(), before).words;
     assert_eq!(complete("cl"), ["clock"]);
-    assert_eq!(complete("c"), ["clock", "cpus", "crash"]);
+    assert_eq!(complete("c"), ["cancel", "clock", "cpu", "cpus", "crash"]);
     assert_eq!(complete("cpus;  cl"), ["clock"]);
     assert_eq!(complete("cpus;"), complete(""));
     assert_eq!(complete("log d"), ["debug"]);
     assert_eq!(complete("help dm"), ["dmesg"]);
-    assert_eq!(complete("backtrace "), ["0", "1"]);
+    assert_eq!(complete("backtrace "), ["0", "1", "cpu", "task"]);
     assert_eq!(complete("crash n"), ["null-read"]);
     assert_eq!(complete("crash panic "), [""; 0]);
     assert_eq!(complete("nothing "), [""; 0]);
@@ -202,6 +205,8 @@ fn the_greeting_is_three_lines() {
         let summary = command.help.lines().next().unwrap();
         assert!(summary.chars().count() <= 58, "the list of `help` is 79 columns wide: {summary}");
     }
+    let (help, _) = run(&Made::default(), "help");
+    assert!(help.lines().all(|line| line.chars().count() < 80), "{help}");
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod points;
 #[cfg(target_os = "none")]
 mod queue;
 #[cfg(target_os = "none")]
+mod report;
+#[cfg(target_os = "none")]
 pub(crate) mod sleepers;
 #[cfg(target_os = "none")]
 mod wake;
@@ -39,6 +41,8 @@ mod live {
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
     pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, is_started, start_on_this_cpu};
+    pub(crate) use super::report::idle_task;
+    pub use super::report::{Report, report, run_time_ns};
     pub(crate) use super::wake::{admit, block, end, wake};
 
     /// The CPUs that run their idle task.

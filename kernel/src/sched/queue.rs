@@ -31,7 +31,7 @@ pub(crate) struct CpuQueue {
     /// Tasks that wait here with a deadline.
     pub(crate) sleepers: Sleepers,
     /// Runs when nobody else wants to. `None` until the CPU has tasks.
-    idle: Option<&'static Task>,
+    pub(super) idle: Option<&'static Task>,
     /// From just before a switch to just after it: the task that went.
     last: Option<&'static Task>,
     /// That one may not stay here, and is in no queue.

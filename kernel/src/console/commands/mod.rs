@@ -9,6 +9,8 @@ mod machine;
 mod messages;
 mod power;
 mod processors;
+mod scheduler;
+mod tasks;
 mod trace;
 mod trouble;
 
@@ -30,6 +32,13 @@ pub const ALL: Registry = Registry(&[
     &machine::ACPI,
     &machine::CLOCK,
     &processors::PERCPU,
+    &tasks::PS,
+    &scheduler::TOP,
+    &scheduler::SCHED,
+    &tasks::SPAWN,
+    &tasks::CANCEL,
+    &tasks::NICE,
+    &tasks::TASKSET,
     &deferred::SOFTIRQ,
     &deferred::WORK,
     &lockdep::LOCKDEP,
@@ -53,12 +62,19 @@ static HELP: Command = Command {
     run: help,
 };
 
+/// What is wider is cut in the list.
+const USAGE_COLUMNS: usize = 18;
+
 fn help(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     at_most(arguments, 1)?;
     let Some(name) = arguments.first() else {
         for command in ALL.0 {
             let summary = command.help.lines().next().unwrap_or("");
-            writeln!(cx.out, "  {:<18} {summary}", usage(command))?;
+            let usage = match usage(command) {
+                usage if usage.len() <= USAGE_COLUMNS => usage,
+                _ => alloc::format!("{} ..", command.name),
+            };
+            writeln!(cx.out, "  {usage:<USAGE_COLUMNS$} {summary}")?;
         }
         writeln!(cx.out, "`;` separates commands on one line. Tab completes, Up recalls.")?;
         return Ok(());

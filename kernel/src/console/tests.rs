@@ -136,6 +136,7 @@ fn every_command_answers() {
     prints("demo", "demo percpu");
     prints("help", "  dmesg [LINES]");
     prints("help log", "log [LEVEL]\n  shows or sets");
+    prints("cpu 1 offline", "CPU 1 is offline");
     prints("cpus; mem;;", "usable");
     prints("", "");
 }
@@ -143,6 +144,10 @@ fn every_command_answers() {
 #[test]
 fn wrong_input_is_told_what_would_be_right() {
     fails("cpuss", "there is no command `cpuss`; did you mean cpus? `help` lists");
+    fails("cpu", "which CPU, and what is it to be?; usage: cpu N online|offline");
+    fails("cpu 1 away", "`away` is not `online` or `offline`");
+    fails("cpu x online", "`x` is no CPU's number");
+    fails("cpu 0 offline", "cpu: the boot CPU stays online");
     fails("frobnicate", "there is no command `frobnicate`; `help` lists");
     fails("cpus 1", "cpus: `1` is one argument too many; usage: cpus");
     fails("mem x", "usage: mem [map | check [MIB]]");

@@ -1,8 +1,9 @@
 //! What the kernel does when the machine calls up: the one table, filled.
 
 use core::fmt::{self, Write};
+use core::ptr::NonNull;
 
-use hal::platform::{Report, Severity, TaskId};
+use hal::platform::{Priority, Report, Severity, TaskId};
 use hal::x86_64::traps::TrapFrame;
 use hal::x86_64::upcalls::Upcalls;
 use hal::x86_64::{native, vectors};
@@ -24,6 +25,9 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     interrupt_exit: sched::interrupt_exit,
     reschedule: sched::reschedule,
     is_cancelled,
+    priority_of,
+    set_inherited_priority,
+    inheritance,
     block: sched::block,
     wake,
     softirq: softirq::serve,
@@ -60,6 +64,24 @@ fn nmi(frame: &TrapFrame) {
 unsafe fn wake(task: TaskId) -> bool {
     // SAFETY: the caller's promise: a task that has not ended has a record.
     sched::wake(unsafe { Task::from_id(task) })
+}
+
+unsafe fn priority_of(task: TaskId) -> Priority {
+    // SAFETY: as in `wake`.
+    sched::own_priority(unsafe { Task::from_id(task) })
+}
+
+unsafe fn set_inherited_priority(task: TaskId, priority: Priority) {
+    // SAFETY: as in `wake`.
+    sched::inherit(unsafe { Task::from_id(task) }, priority);
+}
+
+unsafe fn inheritance(task: TaskId) -> Option<NonNull<()>> {
+    if !sched::is_started() {
+        return None;
+    }
+    // SAFETY: as in `wake`.
+    Some(NonNull::from(&unsafe { Task::from_id(task) }.inheritance).cast())
 }
 
 fn is_cancelled() -> bool {

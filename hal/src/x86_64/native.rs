@@ -10,7 +10,7 @@ use spin::Once;
 use super::upcalls::upcalls;
 use super::{apic, clock, softirq, vectors};
 use crate::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
-use crate::platform::{CpuRecord, Native, Platform, Report, ReschedPoint, TaskId, Wakeup};
+use crate::platform::{CpuRecord, Native, Platform, Priority, Report, ReschedPoint, TaskId, Wakeup};
 use crate::{CpuId, percpu, percpu_init};
 
 percpu! {
@@ -256,6 +256,21 @@ unsafe impl Platform for Native {
     unsafe fn wake(task: TaskId) -> bool {
         // SAFETY: the caller's promise is the table function's condition.
         unsafe { (upcalls().wake)(task) }
+    }
+
+    unsafe fn priority_of(task: TaskId) -> Priority {
+        // SAFETY: the caller's promise is the table function's condition.
+        unsafe { (upcalls().priority_of)(task) }
+    }
+
+    unsafe fn set_inherited_priority(task: TaskId, priority: Priority) {
+        // SAFETY: as above.
+        unsafe { (upcalls().set_inherited_priority)(task, priority) }
+    }
+
+    unsafe fn inheritance(task: TaskId) -> Option<NonNull<()>> {
+        // SAFETY: as above.
+        unsafe { (upcalls().inheritance)(task) }
     }
 
     #[track_caller]

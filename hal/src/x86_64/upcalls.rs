@@ -3,11 +3,13 @@
 //! The machine layer knows no scheduler, no console and no TLB protocol. The kernel installs one table of functions at
 //! boot; only slow paths go through it.
 
+use core::ptr::NonNull;
+
 use spin::Once;
 
 use super::traps::{Cause, TrapFrame};
 use crate::CpuId;
-use crate::platform::{Report, ReschedPoint, TaskId, Wakeup};
+use crate::platform::{Priority, Report, ReschedPoint, TaskId, Wakeup};
 
 /// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off.
 pub struct Upcalls {
@@ -33,6 +35,12 @@ pub struct Upcalls {
     pub reschedule: fn(ReschedPoint),
     /// [`Platform::is_cancelled`](crate::Platform::is_cancelled).
     pub is_cancelled: fn() -> bool,
+    /// [`Platform::priority_of`](crate::Platform::priority_of), whose conditions the caller has met.
+    pub priority_of: unsafe fn(TaskId) -> Priority,
+    /// [`Platform::set_inherited_priority`](crate::Platform::set_inherited_priority), likewise.
+    pub set_inherited_priority: unsafe fn(TaskId, Priority),
+    /// [`Platform::inheritance`](crate::Platform::inheritance), likewise.
+    pub inheritance: unsafe fn(TaskId) -> Option<NonNull<()>>,
     /// [`Platform::block`](crate::Platform::block).
     pub block: fn(Option<u64>) -> Wakeup,
     /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.

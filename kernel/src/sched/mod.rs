@@ -17,6 +17,8 @@ pub use preemption::Preemption;
 #[cfg(target_os = "none")]
 mod idle;
 #[cfg(target_os = "none")]
+mod inherit;
+#[cfg(target_os = "none")]
 mod placement;
 #[cfg(target_os = "none")]
 mod points;
@@ -37,7 +39,8 @@ mod live {
     use hal::cpumask::AtomicCpuMask;
 
     pub(crate) use super::idle::idle;
-    pub(crate) use super::placement::{affinity, first_cpu, join, leave, set_affinity, set_policy};
+    pub(crate) use super::inherit::{Standing, inherit, own_priority, set_policy};
+    pub(crate) use super::placement::{affinity, first_cpu, join, leave, set_affinity};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
     pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, is_started, start_on_this_cpu};

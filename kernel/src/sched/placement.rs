@@ -222,8 +222,8 @@ pub(crate) fn join() {
     Native::set_need_resched(here);
 }
 
-/// [`Task::set_policy`].
-pub(crate) fn set_policy(task: &Task, policy: Policy) {
+/// Changes the policy by which the task is scheduled.
+pub(super) fn set_policy(task: &Task, policy: Policy) {
     let quiet = sync::irq::disable();
     let (home, mut queue) = lock_home(task, &quiet);
     // SAFETY: we have the task (T2).

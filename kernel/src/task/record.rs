@@ -17,9 +17,11 @@ use hal::{CpuId, Native, Platform};
 use sync::list::{Link, List, Owner};
 #[cfg(any(feature = "lockdep", debug_assertions))]
 use sync::lockdep::HeldStack;
+use sync::pi::Inheritance;
 use sync::{Completion, IrqSpinLock, RefCount, llist};
 
 use crate::memory::stacks::GuardedStack;
+use crate::sched::Standing;
 use crate::sched::policy::{Entity, Policy};
 use crate::sched::sleepers::Sleeper;
 
@@ -133,6 +135,10 @@ pub struct Task {
     /// The CPU on which it runs, wants to or has run last.
     pub(crate) cpu: AtomicU32,
     pub(crate) entity: Entity,
+    /// Why it is scheduled as it is.
+    pub(crate) standing: IrqSpinLock<Standing>,
+    /// What `sync` keeps of it for the inheritance of priorities.
+    pub(crate) inheritance: Inheritance<Native>,
     pub(crate) sleeper: Sleeper,
     /// What [`block`](crate::sched::block) returns: the deadline ended the wait.
     pub(crate) timed_out: AtomicBool,
@@ -202,6 +208,8 @@ impl Task {
             state: AtomicU32::new(state::RUNNABLE),
             cpu: AtomicU32::new(cpu.as_u32()),
             entity: Entity::new(policy),
+            standing: Standing::new(policy),
+            inheritance: Inheritance::new(),
             sleeper: Sleeper::new(0, ()),
             timed_out: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
@@ -295,12 +303,13 @@ impl Task {
         }
     }
 
-    /// How it is scheduled.
+    /// How it is scheduled at present, with what it may have inherited.
     pub fn policy(&self) -> Policy {
         self.entity.policy()
     }
 
-    /// Changes how it is scheduled, from now on. Linux: `sched_setattr_nocheck`, `set_user_nice`. Contexts: any but NMI.
+    /// Changes how it is scheduled, from now on, unless it has inherited something more urgent; then from when that ends.
+    /// Linux: `sched_setattr_nocheck`, `set_user_nice`. Contexts: task.
     pub fn set_policy(&self, policy: Policy) {
         crate::sched::set_policy(self, policy);
     }

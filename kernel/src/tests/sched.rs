@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use hal::cpumask::CpuMask;
 use hal::x86_64::{traps, vectors};
 use hal::{CpuId, Native, Platform};
-use sync::Completion;
+use sync::{Completion, PiMutex};
 
 use super::tasks::fail;
 use crate::sched::policy::Policy;
@@ -381,6 +381,64 @@ kernel_test! {
             };
             check_eq!((mode, seen), (mode, expected));
         }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn who_holds_up_an_urgent_task_is_as_urgent(cx) {
+        // On one CPU: a calm task holds a mutex, an urgent one waits for it, one in between would run for ever.
+        let cpu = quiet_cpu();
+        struct Shared {
+            mutex: PiMutex<u32>,
+            held: AtomicBool,
+            stop: AtomicBool,
+            boosted: AtomicBool,
+        }
+        let shared = Arc::new(Shared {
+            mutex: PiMutex::new(0),
+            held: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            boosted: AtomicBool::new(false),
+        });
+        let calm = Arc::clone(&shared);
+        let calm = Builder::new("calm").on(cpu).policy(Policy::fifo(10)).spawn(move |cx| {
+            let mut held = calm.mutex.lock(cx);
+            calm.held.store(true, Ordering::Relaxed);
+            // Until somebody waits who is more urgent than the one in between.
+            while task::current().policy() != Policy::fifo(30) {
+                cx.block(Some(Native::now_ns() + 100_000));
+            }
+            calm.boosted.store(true, Ordering::Relaxed);
+            *held += 1;
+            drop(held);
+            task::current().policy()
+        });
+        let calm = calm.map_err(fail)?;
+        while !shared.held.load(Ordering::Relaxed) {
+            cx.block(Some(Native::now_ns() + 100_000));
+        }
+        let middle = Arc::clone(&shared);
+        let middle = Builder::new("between").on(cpu).policy(Policy::fifo(20)).spawn(move |_cx| {
+            while !middle.stop.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let middle = middle.map_err(fail)?;
+        let urgent = Arc::clone(&shared);
+        let urgent = Builder::new("urgent").on(cpu).policy(Policy::fifo(30)).spawn(move |cx| {
+            let mut got = urgent.mutex.lock(cx);
+            *got += 1;
+            let value = *got;
+            drop(got);
+            urgent.stop.store(true, Ordering::Relaxed);
+            value
+        });
+        check_eq!(urgent.map_err(fail)?.join(cx), 2);
+        middle.join(cx);
+        check_eq!(calm.join(cx), Policy::fifo(10));
+        check!(shared.boosted.load(Ordering::Relaxed));
         Ok(())
     }
 }

@@ -91,6 +91,7 @@ kernel_test! {
         PRESENT.store(0, Ordering::Relaxed);
         GONE.store(0, Ordering::Relaxed);
         let before = memory::stats().free();
+        let begun = Native::now_ns();
         let mut handles = Vec::with_capacity(TASKS as usize);
         for number in 0..TASKS {
             let handle = Builder::named(format_args!("one of many/{number}")).spawn(move |cx| {
@@ -104,12 +105,15 @@ kernel_test! {
             cx.block(Some(Native::now_ns() + 1_000_000));
         }
         let each = (before - memory::stats().free()) / TASKS;
+        let made = Native::now_ns();
         GONE.store(1, Ordering::Relaxed);
         GO.wake_all();
         let sum: u64 = handles.into_iter().map(|handle| handle.join(cx)).sum();
         check_eq!(sum, TASKS * (TASKS - 1) / 2);
         check!(each <= 24 * 1024, "{each} bytes a task");
-        ::log::info!("{TASKS} tasks at once, {each} bytes each");
+        let ms = |from: u64, to: u64| (to - from) / 1_000_000;
+        let (making, ending) = (ms(begun, made), ms(made, Native::now_ns()));
+        ::log::info!("{TASKS} tasks at once, {each} bytes each; made in {making} ms, ended in {ending} ms");
         Ok(())
     }
 }
@@ -273,7 +277,7 @@ kernel_test! {
     fn tasks_of_two_cpus_take_turns_and_no_wake_up_is_lost(cx) {
         // Each turn finds the other CPU on its way into the halt, or in it.
         let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
-        take_turns(cx, [CpuId::BOOT, other], 5_000)
+        take_turns(cx, [CpuId::BOOT, other], 2_000)
     }
 }
 

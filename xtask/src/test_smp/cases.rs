@@ -93,6 +93,14 @@ pub(super) fn host_driven() -> Vec<Case> {
         expect: Expectation::OtherKernel { says: &["other-kernel: 2 CPUs, ", " acquisitions, ", ": ok"] },
         ..plain(Machine::Q35, 2)
     });
+    // What needs more memory than the other guests have.
+    cases.push(Case {
+        name: "ten-thousand-tasks".to_owned(),
+        memory: Some(512),
+        words: "test=ten_thousand_tasks".to_owned(),
+        expect: Expectation::Tests { says: &["10000 tasks at once"] },
+        ..plain(Machine::Q35, 4)
+    });
     cases.push(Case {
         name: "determinism".to_owned(),
         time: Time::Counted { shift: SHIFT },

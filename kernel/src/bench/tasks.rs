@@ -72,7 +72,7 @@ fn alone(cx: &mut TaskCx) -> Vec<Figure> {
     let queue = WaitQueue::<Native>::new();
     note("wake_up_empty_waitqueue", shortest(|| _ = black_box(queue.wake_one())));
     note("cond_resched", shortest(|| _ = cx.cond_resched()));
-    note("yield_alone", shortest(|| crate::sched::yield_now()));
+    note("yield_alone", shortest(crate::sched::yield_now));
     figures
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn bury(task: TaskRef) {
 
 fn reap(cx: &mut TaskCx) {
     loop {
-        let mut dead = DEAD.take_fifo().into_iter().peekable();
+        let mut dead = DEAD.take_fifo().peekable();
         while dead.peek().is_some() {
             stacks::release(dead.by_ref().take(BATCH).filter_map(|task| {
                 // SAFETY: this list alone has the task by this link, from its start to here.

@@ -323,13 +323,9 @@ impl Task {
         crate::sched::set_affinity(self, cpus)
     }
 
-    /// How long it has run, in nanoseconds, the present turn included.
+    /// How long it has run, in nanoseconds, the present turn included. Contexts: any but NMI.
     pub fn run_time_ns(&self) -> u64 {
-        let turn = match self.state() {
-            State::Running => Native::now_ns().saturating_sub(self.since.load(Ordering::Relaxed)),
-            _ => 0,
-        };
-        self.run_time.load(Ordering::Relaxed) + turn
+        crate::sched::run_time_ns(self)
     }
 
     /// How often it was given a CPU.

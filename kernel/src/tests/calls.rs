@@ -193,7 +193,7 @@ kernel_test! {
         expect_report("waiting for a call with interrupts off can deadlock");
         let answer = {
             let _quiet = irq::disable();
-            calls::single(other, || Native::cpu())
+            calls::single(other, Native::cpu)
         };
         check_eq!(answer, Ok(other));
         Ok(())

@@ -176,7 +176,7 @@ kernel_test! {
         softirq::raise(Vector::Output);
         let (served, left) = (ORDER.read(), hal::x86_64::softirq::left_on(cpu));
         drop(here);
-        check!(rounds >= 1 && rounds <= 10, "{rounds} rounds");
+        check!((1..=10).contains(&rounds), "{rounds} rounds");
         check!(waits && served == 1, "waits: {waits}, served: {served}");
         check_eq!(left, (Vector::Poll.bit(), Vector::Poll.bit()));
         check!(comes_true_by_others(|| RUNS.read() == TIMES + 1), "{} of {TIMES}", RUNS.read());

@@ -187,7 +187,7 @@ kernel_test! {
 kernel_test! {
     task,
     fn a_join_can_be_limited_and_repeated(cx) {
-        let handle = task::spawn("late", |cx| task::park(cx)).map_err(fail)?;
+        let handle = task::spawn("late", task::park).map_err(fail)?;
         let soon = Limits::NONE.until(Native::now_ns() + 3_000_000);
         let Err((handle, error)) = handle.join_with(soon, cx) else { check!(false); return Ok(()) };
         check_eq!(error, WaitError::TimedOut);

@@ -7,7 +7,6 @@ use core::panic::Location;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use hal::cpumask::CpuMask;
 use hal::percpu::IrqsOff;
 use hal::{CpuId, MAX_CPUS, Native, Platform};
 
@@ -227,10 +226,14 @@ impl<P: Platform> Calls<P> {
     /// As for [`single`](Calls::single).
     #[doc(alias("smp_call_function_many", "on_each_cpu_mask"))]
     #[track_caller]
-    pub fn many(&self, cpus: &CpuMask, function: impl Fn(CpuId) + Sync) -> Result<(), CallError> {
+    pub fn many(
+        &self,
+        cpus: impl IntoIterator<Item = CpuId>,
+        function: impl Fn(CpuId) + Sync,
+    ) -> Result<(), CallError> {
         let at = Location::caller();
         let _here = Cpu::<P>::disable_preemption();
-        match self.round(cpus.iter(), &function, at)? {
+        match self.round(cpus.into_iter(), &function, at)? {
             (_, None) => Ok(()),
             (_, Some(offline)) => Err(CallError::Offline(offline)),
         }

@@ -143,17 +143,17 @@ pub(crate) const BATCH: usize = 16;
 pub(crate) fn release(stacks: impl Iterator<Item = GuardedStack>) {
     let mut frames = [0; BATCH * super::MAX_PAGES];
     let mut ranges = [const { 0..0 }; BATCH];
-    let (mut count, mut all) = (0, u64::MAX..0);
+    let (mut count, mut lowest, mut end) = (0, u64::MAX, 0);
     for (stack, place) in stacks.zip(&mut ranges) {
         let range = core::mem::ManuallyDrop::new(stack).range.clone();
         count += take_frames(range.clone(), &mut frames[count..]);
-        all = all.start.min(range.start)..all.end.max(range.end);
+        (lowest, end) = (lowest.min(range.start), end.max(range.end));
         *place = range;
     }
-    if all.is_empty() {
+    if end == 0 {
         return;
     }
-    shootdown::flush_everywhere(all);
+    shootdown::flush_everywhere(lowest..end);
     frames[..count].iter().for_each(|frame| instance::free_frames(*frame, 0));
     ranges.iter().filter(|range| !range.is_empty()).for_each(|range| SLOTS.release(range));
 }

@@ -53,6 +53,15 @@ pub fn disable() -> BhGuard {
 ///
 /// # Invariants
 /// One `SOFTIRQ_DISABLE_UNIT` that the execution which owns the value added to `P`'s preempt word has not been undone.
+///
+/// ```
+/// use sync::{bh, context::in_softirq};
+/// let (first, second) = (bh::disable(), bh::disable());
+/// drop(first); // in any order
+/// assert!(in_softirq());
+/// drop(second);
+/// assert!(!in_softirq());
+/// ```
 #[must_use = "softirqs are served again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct BhGuard<P: Platform = Native> {
@@ -88,6 +97,16 @@ impl<P: Platform> BhGuard<P> {
     ///
     /// For code that is about to reach both anyway. Linux: `__local_bh_enable_ip`'s parts, which it does not offer
     /// alone. Contexts: any. Cost: one instruction on x86_64.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use hal::{Native, Platform};
+    /// let no_softirqs = sync::bh::disable();
+    /// Native::raise_softirq(1);
+    /// no_softirqs.enable_no_resched();
+    /// assert!(!sync::context::in_softirq());
+    /// assert!(Native::softirqs_pending(), "not served here");
+    /// ```
     #[inline(always)]
     pub fn enable_no_resched(self) {
         let (may_undo, place) = (self.made.may_undo(Count::BottomHalves), self.made.place());

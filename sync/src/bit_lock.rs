@@ -23,6 +23,16 @@ use crate::primitives::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::spin::raw::pause;
 
 /// A word that can hold the lock: `AtomicU32`, `AtomicUsize`, `AtomicPtr`. Nothing else can implement it.
+///
+/// ```
+/// use core::sync::atomic::AtomicPtr;
+/// use sync::{BitSpinLock, Task};
+///
+/// let mut node = 7_u32;
+/// let head = AtomicPtr::new(&raw mut node);
+/// let guard = BitSpinLock::<_, Task>::new(&head, 0).lock();
+/// assert_eq!(guard.get(), &raw mut node, "the pointer, without the bit");
+/// ```
 pub trait BitWord: sealed::Word {}
 
 mod sealed {
@@ -169,6 +179,15 @@ impl<'a, W: BitWord, F: Flavor> BitSpinLock<'a, W, F> {
     ///
     /// # Panics
     /// If the word has no such bit.
+    ///
+    /// ```
+    /// use core::sync::atomic::{AtomicU32, Ordering};
+    /// use sync::{BitSpinLock, Task};
+    ///
+    /// let flags = AtomicU32::new(0b1000);
+    /// let _guard = BitSpinLock::<_, Task>::new(&flags, 1).lock();
+    /// assert_eq!(flags.load(Ordering::Relaxed), 0b1010);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn new(word: &'a W, bit: u32) -> BitSpinLock<'a, W, F> {
@@ -180,6 +199,17 @@ impl<'a, W: BitWord, F: Flavor> BitSpinLock<'a, W, F> {
     ///
     /// Contexts: as the flavour allows; not NMI. Cost: one atomic read-modify-write, and one to give it up. A waiter may
     /// be passed without bound.
+    ///
+    /// ```
+    /// # use core::sync::atomic::AtomicU32;
+    /// # use sync::{BitSpinLock, Task};
+    /// let flags = AtomicU32::new(0);
+    /// let lock = BitSpinLock::<_, Task>::new(&flags, 31);
+    /// let guard = lock.lock();
+    /// assert!(lock.is_locked() && sync::context::in_atomic());
+    /// drop(guard);
+    /// assert!(!lock.is_locked() && !sync::context::in_atomic());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> BitGuard<'a, W, F> {
@@ -191,6 +221,16 @@ impl<'a, W: BitWord, F: Flavor> BitSpinLock<'a, W, F> {
     }
 
     /// Sets the bit if it is clear. Contexts: any.
+    ///
+    /// ```
+    /// # use core::sync::atomic::AtomicU32;
+    /// # use sync::{BitSpinLock, Task};
+    /// let flags = AtomicU32::new(0);
+    /// let first = BitSpinLock::<_, Task>::new(&flags, 0).try_lock();
+    /// assert!(first.is_some());
+    /// assert!(BitSpinLock::<_, Task>::new(&flags, 0).try_lock().is_none(), "the same bit");
+    /// assert!(BitSpinLock::<_, Task>::new(&flags, 1).try_lock().is_some(), "another lock");
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_lock(&self) -> Option<BitGuard<'a, W, F>> {
@@ -199,6 +239,14 @@ impl<'a, W: BitWord, F: Flavor> BitSpinLock<'a, W, F> {
     }
 
     /// Whether the bit is set; out of date at once.
+    ///
+    /// ```
+    /// # use core::sync::atomic::AtomicU32;
+    /// # use sync::{BitSpinLock, Task};
+    /// let flags = AtomicU32::new(0b10);
+    /// assert!(BitSpinLock::<_, Task>::new(&flags, 1).is_locked());
+    /// assert!(!BitSpinLock::<_, Task>::new(&flags, 0).is_locked());
+    /// ```
     #[inline]
     pub fn is_locked(&self) -> bool {
         W::has(self.word.load(), self.bit)
@@ -241,6 +289,17 @@ impl<W: BitWord, F: Flavor> fmt::Debug for BitSpinLock<'_, W, F> {
 
 /// The bit is set, and was set by the owner of this value. Dropping it clears the bit, changes nothing else in the word,
 /// and switches on again what the flavour switched off. Neither `Send` nor `Sync`.
+///
+/// ```
+/// # use core::sync::atomic::{AtomicUsize, Ordering};
+/// # use sync::{BitSpinLock, Irq};
+/// let head = AtomicUsize::new(0x1000);
+/// let guard = BitSpinLock::<_, Irq>::new(&head, 0).lock();
+/// assert_eq!(head.load(Ordering::Relaxed), 0x1001);
+/// assert!(sync::context::irqs_disabled(), "as the flavour says");
+/// drop(guard);
+/// assert_eq!(head.load(Ordering::Relaxed), 0x1000);
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct BitGuard<'a, W: BitWord, F: Flavor> {
@@ -267,6 +326,13 @@ impl<W: BitWord> Drop for Held<'_, W> {
 
 impl<W: BitWord, F: Flavor> BitGuard<'_, W, F> {
     /// The word, without the lock's bit.
+    ///
+    /// ```
+    /// # use core::sync::atomic::AtomicU32;
+    /// # use sync::{BitSpinLock, Task};
+    /// let word = AtomicU32::new(6);
+    /// assert_eq!(BitSpinLock::<_, Task>::new(&word, 0).lock().get(), 6);
+    /// ```
     #[inline]
     pub fn get(&self) -> W::Value {
         W::without(self.held.word.load(), self.held.bit)
@@ -276,6 +342,17 @@ impl<W: BitWord, F: Flavor> BitGuard<'_, W, F> {
     ///
     /// Release: what was done before is visible to who finds the value without taking the lock (a reader of a list whose
     /// head this is), if it loads with `Acquire`. A change that somebody else makes at the same time is overwritten.
+    ///
+    /// ```
+    /// # use core::sync::atomic::{AtomicU32, Ordering};
+    /// # use sync::{BitSpinLock, Task};
+    /// let word = AtomicU32::new(6);
+    /// let mut guard = BitSpinLock::<_, Task>::new(&word, 0).lock();
+    /// guard.set(8);
+    /// assert_eq!(word.load(Ordering::Relaxed), 9, "with the bit, which is held");
+    /// drop(guard);
+    /// assert_eq!(word.load(Ordering::Relaxed), 8);
+    /// ```
     #[inline]
     pub fn set(&mut self, value: W::Value) {
         let value = W::with(value, self.held.bit);

@@ -58,6 +58,13 @@ struct State<T, const N: usize, P: Platform> {
 }
 
 /// Why nothing was sent. The value comes back.
+///
+/// ```
+/// use sync::{Channel, SendError};
+/// let channel: Channel<&str, 1> = Channel::new();
+/// assert_eq!(channel.try_send("in"), Ok(()));
+/// assert_eq!(channel.try_send("back"), Err(SendError::Full("back")));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SendError<T> {
     /// The channel was closed.
@@ -69,6 +76,14 @@ pub enum SendError<T> {
 }
 
 /// Why nothing was received.
+///
+/// ```
+/// use sync::{Channel, ReceiveError};
+/// let channel: Channel<u32, 1> = Channel::new();
+/// assert_eq!(channel.try_receive(), Err(ReceiveError::Empty));
+/// channel.close();
+/// assert_eq!(channel.try_receive(), Err(ReceiveError::Closed));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReceiveError {
     /// The channel was closed, and everything that was sent before has been received.
@@ -143,6 +158,12 @@ impl<T, const N: usize, P: Platform> Drop for State<T, N, P> {
 impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     const_fn! {
         /// An open channel without values.
+        ///
+        /// ```
+        /// let channel: sync::Channel<u32, 2> = sync::Channel::new();
+        /// assert!(channel.is_empty());
+        /// channel.try_send(1).unwrap(); // open
+        /// ```
         #[track_caller]
         pub fn new() -> Channel<T, N, P> {
             Channel {
@@ -164,6 +185,15 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`SendError::Closed`] if the channel is or becomes closed.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Channel, SendError};
+    /// let channel: Channel<u32, 2> = Channel::new();
+    /// assert_eq!(channel.send(7, &mut cx), Ok(()));
+    /// channel.close();
+    /// assert_eq!(channel.send(8, &mut cx), Err(SendError::Closed(8)));
+    /// ```
     #[track_caller]
     pub fn send(&self, value: T, cx: &mut TaskCx<P>) -> Result<(), SendError<T>> {
         self.send_with(value, Limits::NONE, cx)
@@ -173,6 +203,14 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`SendError::Closed`], or [`SendError::Wait`] if a limit was reached first.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Channel, SendError, wait::{Limits, WaitError}};
+    /// let channel: Channel<u32, 0> = Channel::new(); // nobody receives
+    /// let sent = channel.send_with(7, Limits::NONE.until(0), &mut cx);
+    /// assert_eq!(sent, Err(SendError::Wait(WaitError::TimedOut, 7)));
+    /// ```
     #[track_caller]
     pub fn send_with(&self, value: T, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), SendError<T>> {
         cx.might_sleep();
@@ -196,6 +234,15 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`SendError::Closed`] and [`SendError::Full`].
+    ///
+    /// ```
+    /// use sync::{Channel, SendError};
+    /// let channel: Channel<u32, 1> = Channel::new();
+    /// assert_eq!(channel.try_send(1), Ok(()));
+    /// assert_eq!(channel.try_send(2), Err(SendError::Full(2)));
+    /// channel.close();
+    /// assert_eq!(channel.try_send(3), Err(SendError::Closed(3)));
+    /// ```
     #[track_caller]
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
         self.state.lock().offer(value)
@@ -207,6 +254,17 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`ReceiveError::Closed`] if the channel is or becomes closed and nothing is left in it.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Channel, ReceiveError};
+    /// let channel: Channel<u32, 2> = Channel::new();
+    /// channel.try_send(1).unwrap();
+    /// channel.try_send(2).unwrap();
+    /// channel.close();
+    /// assert_eq!((channel.receive(&mut cx), channel.receive(&mut cx)), (Ok(1), Ok(2)));
+    /// assert_eq!(channel.receive(&mut cx), Err(ReceiveError::Closed));
+    /// ```
     #[track_caller]
     pub fn receive(&self, cx: &mut TaskCx<P>) -> Result<T, ReceiveError> {
         self.receive_with(Limits::NONE, cx)
@@ -217,6 +275,14 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`ReceiveError::Closed`], or [`ReceiveError::Wait`] if a limit was reached first.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Channel, ReceiveError, wait::{Limits, WaitError}};
+    /// let channel: Channel<u32, 2> = Channel::new(); // nobody sends
+    /// let received = channel.receive_with(Limits::NONE.until(0), &mut cx);
+    /// assert_eq!(received, Err(ReceiveError::Wait(WaitError::TimedOut)));
+    /// ```
     #[track_caller]
     pub fn receive_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<T, ReceiveError> {
         cx.might_sleep();
@@ -240,6 +306,15 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     ///
     /// # Errors
     /// [`ReceiveError::Closed`] and [`ReceiveError::Empty`].
+    ///
+    /// ```
+    /// use sync::{Channel, ReceiveError};
+    /// let channel: Channel<u32, 2> = Channel::new();
+    /// channel.try_send(1).unwrap();
+    /// channel.try_send(2).unwrap();
+    /// assert_eq!((channel.try_receive(), channel.try_receive()), (Ok(1), Ok(2)));
+    /// assert_eq!(channel.try_receive(), Err(ReceiveError::Empty));
+    /// ```
     #[track_caller]
     pub fn try_receive(&self) -> Result<T, ReceiveError> {
         self.state.lock().take()
@@ -247,6 +322,16 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
 
     /// Closes the channel: senders, waiting ones included, get their values back; receivers get what is left, and then
     /// an error. Contexts: any but NMI.
+    ///
+    /// ```
+    /// use sync::{Channel, ReceiveError, SendError};
+    /// let channel: Channel<u32, 2> = Channel::new();
+    /// channel.try_send(1).unwrap();
+    /// channel.close();
+    /// assert_eq!(channel.try_send(2), Err(SendError::Closed(2)));
+    /// assert_eq!(channel.try_receive(), Ok(1), "it was sent before");
+    /// assert_eq!(channel.try_receive(), Err(ReceiveError::Closed));
+    /// ```
     #[track_caller]
     pub fn close(&self) {
         let mut state = self.state.lock();
@@ -256,12 +341,25 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     }
 
     /// How many values are in it; out of date at once. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let channel: sync::Channel<u32, 2> = sync::Channel::new();
+    /// channel.try_send(1).unwrap();
+    /// assert_eq!(channel.len(), 1);
+    /// ```
     #[track_caller]
     pub fn len(&self) -> usize {
         self.state.lock().len
     }
 
     /// Whether there is none; out of date at once. Contexts: any but NMI.
+    ///
+    /// ```
+    /// let channel: sync::Channel<u32, 2> = sync::Channel::new();
+    /// assert!(channel.is_empty());
+    /// channel.try_send(1).unwrap();
+    /// assert!(!channel.is_empty());
+    /// ```
     #[track_caller]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

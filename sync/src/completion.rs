@@ -67,6 +67,11 @@ impl<P: Platform> State<P> {
 impl<P: Platform> Completion<P> {
     const_fn! {
         /// An event that has not happened.
+        ///
+        /// ```
+        /// static READY: sync::Completion = sync::Completion::new();
+        /// assert!(!READY.is_done());
+        /// ```
         #[track_caller]
         pub fn new() -> Completion<P> {
             Completion {

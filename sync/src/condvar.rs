@@ -39,6 +39,11 @@ pub struct Condvar<P: Platform = Native> {
 impl<P: Platform> Condvar<P> {
     const_fn! {
         /// One on which nobody waits.
+        ///
+        /// ```
+        /// static CHANGED: sync::Condvar = sync::Condvar::new();
+        /// CHANGED.notify_one(); // nobody waits, and it is not remembered
+        /// ```
         #[track_caller]
         pub fn new() -> Condvar<P> {
             Condvar { line: SpinLock::new(Waiters::new()) }
@@ -49,6 +54,26 @@ impl<P: Platform> Condvar<P> {
     /// is not missed.
     ///
     /// Contexts: task, with nothing but the mutex held.
+    ///
+    /// ```
+    /// use sync::{Condvar, Mutex, TaskCx};
+    /// static STAGE: Mutex<u32> = Mutex::new(0);
+    /// static CHANGED: Condvar = Condvar::new();
+    ///
+    /// # let other = std::thread::spawn(|| {
+    /// # let mut cx = unsafe { TaskCx::new() };
+    /// *STAGE.lock(&mut cx) += 1; // another task
+    /// CHANGED.notify_all();
+    /// # });
+    /// # let mut cx = unsafe { TaskCx::new() };
+    /// let mut stage = STAGE.lock(&mut cx);
+    /// while *stage == 0 {
+    ///     stage = CHANGED.wait(stage, &mut cx);
+    /// }
+    /// assert_eq!(*stage, 1);
+    /// # drop(stage);
+    /// # other.join().unwrap();
+    /// ```
     #[track_caller]
     pub fn wait<'a, T: ?Sized>(
         &self,
@@ -61,6 +86,16 @@ impl<P: Platform> Condvar<P> {
     /// Waits while `condition` says so of what the mutex protects.
     ///
     /// Contexts: as [`wait`](Condvar::wait).
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use sync::{Condvar, Mutex};
+    /// let (stage, changed): (Mutex<u32>, Condvar) = (Mutex::new(3), Condvar::new());
+    /// let guard = stage.lock(&mut cx);
+    /// // It is tested first, so that this does not wait.
+    /// let guard = changed.wait_while(guard, &mut cx, |stage| *stage < 3);
+    /// assert_eq!(*guard, 3);
+    /// ```
     #[track_caller]
     pub fn wait_while<'a, T: ?Sized>(
         &self,

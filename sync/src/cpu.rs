@@ -29,6 +29,14 @@ pub struct Cpu<P = Native>(PhantomData<P>, core::convert::Infallible);
 
 impl<P: Platform> Cpu<P> {
     /// Forbids preemption until the guard is dropped. See [`preempt::disable`](crate::preempt::disable).
+    ///
+    /// ```
+    /// use sync::{Cpu, context};
+    /// let here = Cpu::<hal::Native>::disable_preemption();
+    /// assert!(!context::preemptible() && !context::irqs_disabled());
+    /// drop(here);
+    /// assert!(context::preemptible());
+    /// ```
     #[inline(always)]
     #[track_caller]
     pub fn disable_preemption() -> PreemptGuard<P> {
@@ -36,6 +44,12 @@ impl<P: Platform> Cpu<P> {
     }
 
     /// Keeps the task on this CPU until the guard is dropped. See [`migrate::disable`](crate::migrate::disable).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// let here = sync::Cpu::<Native>::disable_migration();
+    /// assert_eq!((here.cpu(), sync::context::irqs_disabled()), (Native::cpu(), false));
+    /// ```
     #[inline(always)]
     #[track_caller]
     pub fn disable_migration() -> MigrateGuard<P> {
@@ -43,6 +57,14 @@ impl<P: Platform> Cpu<P> {
     }
 
     /// Keeps softirqs off this CPU until the guard is dropped. See [`bh::disable`](crate::bh::disable).
+    ///
+    /// ```
+    /// use sync::{Cpu, context};
+    /// let no_softirqs = Cpu::<hal::Native>::disable_bottom_halves();
+    /// assert!(context::in_softirq() && !context::irqs_disabled());
+    /// drop(no_softirqs);
+    /// assert!(!context::in_softirq());
+    /// ```
     #[inline(always)]
     #[track_caller]
     pub fn disable_bottom_halves() -> BhGuard<P> {
@@ -50,6 +72,14 @@ impl<P: Platform> Cpu<P> {
     }
 
     /// Turns this CPU's interrupts off until the guard is dropped. See [`irq::disable`](crate::irq::disable).
+    ///
+    /// ```
+    /// use sync::{Cpu, context};
+    /// let quiet = Cpu::<hal::Native>::disable_interrupts();
+    /// assert!(context::irqs_disabled());
+    /// drop(quiet);
+    /// assert!(!context::irqs_disabled());
+    /// ```
     #[inline(always)]
     #[track_caller]
     pub fn disable_interrupts() -> IrqGuard<P> {

@@ -53,6 +53,13 @@ pub fn mdelay(ms: u64) {
 
 impl<P: Platform> Cpu<P> {
     /// Waits for `ns` nanoseconds at least, on the clock of the platform `P`. See [`delay::ndelay`](ndelay).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// let begun = Native::now_ns();
+    /// sync::Cpu::<Native>::ndelay(2_000);
+    /// assert!(Native::now_ns() - begun >= 2_000);
+    /// ```
     pub fn ndelay(ns: u64) {
         let begun = P::now_ns();
         // By difference, so that no deadline can overflow.

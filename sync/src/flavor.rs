@@ -29,6 +29,17 @@ use crate::{BhGuard, IrqGuard, PreemptGuard, bh, irq};
 /// * Nothing that can interrupt the execution there may take a lock of the flavour, except where that is documented as
 ///   the flavour's rule for its users (breaking it hangs the CPU; it must not corrupt).
 /// * `enter`s and `exit`s may interleave in any order as long as they pair up.
+///
+/// ```
+/// use sync::{Flavor, Irq, Task, lockdep::Level};
+/// assert!(Task::<hal::Native>::LEVEL < Irq::<hal::Native>::LEVEL);
+/// assert_eq!(<Irq as Flavor>::LEVEL, Level::Hardirq);
+/// <Irq as Flavor>::enter();
+/// assert!(sync::context::irqs_disabled());
+/// // SAFETY: entered just now; no lock is held.
+/// unsafe { <Irq as Flavor>::exit() };
+/// assert!(!sync::context::irqs_disabled());
+/// ```
 pub unsafe trait Flavor: Sized + 'static {
     /// The machine that the lock runs on.
     type Platform: Platform;
@@ -42,6 +53,15 @@ pub unsafe trait Flavor: Sized + 'static {
     const LEVEL: Level;
 
     /// Switches off. Debug builds may report misuse here, at the caller's line.
+    ///
+    /// ```
+    /// use sync::{Flavor, Task};
+    /// <Task as Flavor>::enter();
+    /// assert!(!sync::context::preemptible());
+    /// // SAFETY: entered just now; no lock is held.
+    /// unsafe { <Task as Flavor>::exit() };
+    /// assert!(sync::context::preemptible());
+    /// ```
     #[track_caller]
     fn enter();
 
@@ -61,6 +81,13 @@ pub unsafe trait Flavor: Sized + 'static {
 /// Data shared between tasks: preemption is off while the lock is held. Linux: `spin_lock`.
 ///
 /// Interrupt handlers must not take such a lock: one that interrupts the holder would wait for it for ever.
+///
+/// ```
+/// use sync::{SpinLock, Task, context};
+/// let lock: SpinLock<u32, Task> = SpinLock::new(1);
+/// let _guard = lock.lock();
+/// assert!(!context::preemptible() && !context::in_softirq() && !context::irqs_disabled());
+/// ```
 #[derive(Debug)]
 pub struct Task<P = Native>(PhantomData<fn() -> P>);
 
@@ -89,6 +116,13 @@ unsafe impl<P: Platform> Flavor for Task<P> {
 ///
 /// Hardware interrupt handlers must not take such a lock. It is taken and released with interrupts on: releasing it
 /// serves the softirqs that came due meanwhile ([`bh`] says more).
+///
+/// ```
+/// use sync::{BottomHalf, SpinLock, context};
+/// let lock: SpinLock<u32, BottomHalf> = SpinLock::new(1);
+/// let _guard = lock.lock();
+/// assert!(context::in_softirq() && !context::irqs_disabled());
+/// ```
 #[derive(Debug)]
 pub struct BottomHalf<P = Native>(PhantomData<fn() -> P>);
 
@@ -122,6 +156,13 @@ unsafe impl<P: Platform> Flavor for BottomHalf<P> {
 /// Data shared with interrupt handlers: interrupts are off while the lock is held. Linux: `spin_lock_irqsave`.
 ///
 /// NMI handlers must not take such a lock, because NMIs come in spite of it; `try_lock` is allowed to them.
+///
+/// ```
+/// use sync::{Irq, SpinLock, context};
+/// let lock: SpinLock<u32, Irq> = SpinLock::new(1);
+/// let _guard = lock.lock();
+/// assert!(context::irqs_disabled());
+/// ```
 #[derive(Debug)]
 pub struct Irq<P = Native>(PhantomData<fn() -> P>);
 
@@ -153,6 +194,17 @@ unsafe impl<P: Platform> Flavor for Irq<P> {
 ///
 /// # Safety
 /// From `enter` to the matching `exit` interrupts are off on this CPU.
+///
+/// ```
+/// use hal::percpu::IrqsOff;
+/// use sync::{Irq, IrqsOffFlavor, SpinLock, context::irqs_disabled};
+///
+/// /// Whatever the flavour is, its guards prove that interrupts are off.
+/// fn with_interrupts_off<F: IrqsOffFlavor>(lock: &SpinLock<u32, F>, act: impl Fn(&dyn IrqsOff)) {
+///     act(&lock.lock());
+/// }
+/// with_interrupts_off::<Irq>(&SpinLock::new(1), |_| assert!(irqs_disabled()));
+/// ```
 pub unsafe trait IrqsOffFlavor: Flavor {}
 
 // SAFETY: that is all that its `enter` does.

@@ -51,6 +51,15 @@ pub fn disable() -> IrqGuard {
 ///
 /// # Invariants
 /// One `irq_disable` of `P`, by the execution that owns the value, has not been undone.
+///
+/// ```
+/// use sync::{context::irqs_disabled, irq};
+/// let (first, second) = (irq::disable(), irq::disable());
+/// drop(first); // in any order
+/// assert!(irqs_disabled());
+/// drop(second);
+/// assert!(!irqs_disabled());
+/// ```
 #[must_use = "interrupts are on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct IrqGuard<P: Platform = Native> {
@@ -85,6 +94,16 @@ impl<P: Platform> IrqGuard<P> {
     /// that is due stays due until the next preemption point.
     ///
     /// For contexts that cannot schedule, the scheduler itself first of all. Contexts: as for [`disable`].
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use hal::{Native, Platform};
+    /// let quiet = sync::irq::disable();
+    /// Native::set_need_resched(Native::cpu());
+    /// quiet.enable_no_resched();
+    /// assert!(!sync::context::irqs_disabled());
+    /// assert!(Native::context().resched_due(), "still to be done");
+    /// ```
     #[inline(always)]
     pub fn enable_no_resched(self) {
         let (may_undo, place) = (self.made.may_undo(Count::Interrupts), self.made.place());

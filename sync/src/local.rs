@@ -63,6 +63,14 @@ pub struct LocalLock<T, F: Flavor = Task> {
 
 impl<T, F: Flavor> LocalLock<T, F> {
     /// A copy that nobody uses. For the initial value of a per-CPU variable.
+    ///
+    /// ```
+    /// # use sync::LocalLock;
+    /// hal::percpu! {
+    ///     static NEXT_ID: LocalLock<u32> = LocalLock::new(1);
+    /// }
+    /// assert_eq!(*LocalLock::lock(&NEXT_ID), 1);
+    /// ```
     #[track_caller]
     pub const fn new(value: T) -> LocalLock<T, F> {
         LocalLock {
@@ -82,6 +90,18 @@ impl<T: Send, F: Flavor> LocalLock<T, F> {
     /// not NMI. Cost: what the flavour costs, one load and two stores.
     ///
     /// If this CPU's copy is in use already the machine stops with `local lock recursion`.
+    ///
+    /// ```
+    /// # use sync::LocalLock;
+    /// hal::percpu! {
+    ///     static SEEN: LocalLock<[u32; 2]> = LocalLock::new([0; 2]);
+    /// }
+    /// let mut seen = LocalLock::lock(&SEEN);
+    /// seen[1] += 1;
+    /// assert!(sync::context::in_atomic(), "as the flavour says");
+    /// drop(seen);
+    /// assert_eq!(*LocalLock::lock(&SEEN), [0, 1]);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock<S>(variable: &'static PerCpu<LocalLock<T, F>, S>) -> LocalLockGuard<T, F> {
@@ -139,6 +159,17 @@ impl<T: Send, F: Flavor> LocalLock<T, F> {
 /// [`LocalLock::lock`]; gives access to the data.
 ///
 /// Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{Irq, LocalLock, context::irqs_disabled};
+/// hal::percpu! {
+///     static DEPTH: LocalLock<u8, Irq> = LocalLock::new(0);
+/// }
+/// let guard = LocalLock::lock(&DEPTH);
+/// assert!(irqs_disabled() && LocalLock::try_lock(&DEPTH).is_none());
+/// drop(guard);
+/// assert!(!irqs_disabled() && LocalLock::try_lock(&DEPTH).is_some());
+/// ```
 #[must_use = "the data is given back as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct LocalLockGuard<T: 'static, F: Flavor> {
@@ -152,6 +183,17 @@ pub struct LocalLockGuard<T: 'static, F: Flavor> {
 /// [`LocalLock::lock_with`]; gives access to the data.
 ///
 /// Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{LocalLock, context::in_atomic, preempt};
+/// hal::percpu! {
+///     static DEPTH: LocalLock<u8> = LocalLock::new(0);
+/// }
+/// let here = preempt::disable();
+/// *LocalLock::lock_with(&DEPTH, &here) = 3;
+/// assert!(in_atomic(), "the section is the other guard's");
+/// assert_eq!(*LocalLock::lock_with(&DEPTH, &here), 3);
+/// ```
 #[must_use = "the data is given back as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct LocalLockWithGuard<'a, T: 'static, F: Flavor> {

@@ -40,6 +40,13 @@ pub fn disable() -> MigrateGuard {
 ///
 /// # Invariants
 /// One `migrate_disable` of `P`, by the execution that owns the value, has not been undone.
+///
+/// ```
+/// use hal::{Native, Platform};
+/// let (first, second) = (sync::migrate::disable(), sync::migrate::disable());
+/// drop(first); // in any order
+/// assert_eq!(second.cpu(), Native::cpu());
+/// ```
 #[must_use = "the task can be moved again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct MigrateGuard<P: Platform = Native> {

@@ -80,6 +80,16 @@ unsafe impl<T: ?Sized + Send, P: Platform> Send for Mutex<T, P> {}
 ///
 /// # Invariants
 /// The mutex is held by the task that owns the value.
+///
+/// ```
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let mutex: sync::Mutex<u32> = sync::Mutex::new(1);
+/// let mut guard = mutex.lock(&mut cx);
+/// *guard += 1;
+/// assert!(mutex.is_locked());
+/// drop(guard);
+/// assert!(!mutex.is_locked());
+/// ```
 #[must_use = "the mutex is unlocked as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -93,6 +103,12 @@ unsafe impl<T: ?Sized + Sync, P: Platform> Sync for MutexGuard<'_, T, P> {}
 impl<T, P: Platform> Mutex<T, P> {
     const_fn! {
         /// A mutex around `value` that nobody holds.
+        ///
+        /// ```
+        /// static COUNT: sync::Mutex<u32> = sync::Mutex::new(5);
+        /// assert!(!COUNT.is_locked());
+        /// assert_eq!(COUNT.try_lock().as_deref(), Some(&5));
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> Mutex<T, P> {
             Mutex {
@@ -120,6 +136,16 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     ///
     /// Linux: `mutex_lock`. Contexts: task, with nothing held that forbids sleeping. A task that holds it already waits
     /// for ever, which is reported.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let mutex: sync::Mutex<u32> = sync::Mutex::new(1);
+    /// let guard = mutex.lock(&mut cx);
+    /// assert!(mutex.try_lock().is_none());
+    /// drop(guard);
+    /// *mutex.lock(&mut cx) += 1;
+    /// assert_eq!(mutex.into_inner(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock(&self, cx: &mut TaskCx<P>) -> MutexGuard<'_, T, P> {

@@ -52,6 +52,15 @@ pub fn disable() -> PreemptGuard {
 ///
 /// # Invariants
 /// One `preempt_disable` of `P`, by the execution that owns the value, has not been undone.
+///
+/// ```
+/// use sync::{context::preemptible, preempt};
+/// let (first, second) = (preempt::disable(), preempt::disable());
+/// drop(first); // in any order
+/// assert!(!preemptible());
+/// drop(second);
+/// assert!(preemptible());
+/// ```
 #[must_use = "preemption is on again as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PreemptGuard<P: Platform = Native> {

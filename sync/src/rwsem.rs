@@ -61,6 +61,16 @@ unsafe impl<T: ?Sized + Send + Sync, P: Platform> Sync for RwSemaphore<T, P> {}
 unsafe impl<T: ?Sized + Send, P: Platform> Send for RwSemaphore<T, P> {}
 
 /// A [`RwSemaphore`] is held for reading while this value lives. Not `Send`: the task that took it lets go of it.
+///
+/// ```
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let routes = sync::RwSemaphore::<u32>::new(1);
+/// let reading = routes.read(&mut cx);
+/// assert_eq!(*reading, 1);
+/// assert!(!sync::context::in_atomic(), "it may sleep meanwhile");
+/// drop(reading);
+/// assert!(!routes.is_locked());
+/// ```
 #[must_use = "it is let go as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwSemaphoreReadGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -69,6 +79,16 @@ pub struct RwSemaphoreReadGuard<'a, T: ?Sized, P: Platform = Native> {
 }
 
 /// A [`RwSemaphore`] is held for writing while this value lives. Not `Send`: the task that took it lets go of it.
+///
+/// ```
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let routes = sync::RwSemaphore::<u32>::new(1);
+/// let mut writing = routes.write(&mut cx);
+/// *writing += 1;
+/// assert!(routes.try_read().is_none());
+/// drop(writing);
+/// assert_eq!(routes.try_read().as_deref().copied(), Some(2));
+/// ```
 #[must_use = "it is let go as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwSemaphoreWriteGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -84,6 +104,12 @@ unsafe impl<T: ?Sized + Sync, P: Platform> Sync for RwSemaphoreWriteGuard<'_, T,
 impl<T, P: Platform> RwSemaphore<T, P> {
     const_fn! {
         /// One around `value` that nobody holds.
+        ///
+        /// ```
+        /// static ROUTES: sync::RwSemaphore<u32> = sync::RwSemaphore::new(5);
+        /// assert!(!ROUTES.is_locked());
+        /// assert_eq!(ROUTES.try_read().map(|routes| *routes), Some(5));
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> RwSemaphore<T, P> {
             RwSemaphore {

@@ -40,6 +40,11 @@ struct State<P: Platform> {
 impl<P: Platform> Semaphore<P> {
     const_fn! {
         /// A semaphore with `permits` permits to take.
+        ///
+        /// ```
+        /// let slots: sync::Semaphore = sync::Semaphore::new(1);
+        /// assert!(slots.try_down() && !slots.try_down());
+        /// ```
         #[track_caller]
         pub fn new(permits: u32) -> Semaphore<P> {
             Semaphore { state: SpinLock::new(State { permits, waiters: Waiters::new() }) }

@@ -55,6 +55,13 @@ impl TaskCx {
     /// # Safety
     /// For whoever starts a task, once, before its body runs: the executing task has no other token, and is in no
     /// section that forbids sleeping (a lock held, preemption, bottom halves or interrupts off).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// // SAFETY: this thread is a task, and this its only token.
+    /// let cx = unsafe { sync::TaskCx::new() };
+    /// assert_eq!(cx.task(), Native::current_task());
+    /// ```
     pub unsafe fn new() -> TaskCx {
         // SAFETY: by the contract.
         unsafe { TaskCx::new_in() }
@@ -66,6 +73,13 @@ impl<P: Platform> TaskCx<P> {
     ///
     /// # Safety
     /// As for [`new`](TaskCx::new).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// // SAFETY: this thread is a task, and this its only token.
+    /// let cx = unsafe { sync::TaskCx::<Native>::new_in() };
+    /// assert_eq!(cx.task(), Native::current_task());
+    /// ```
     pub unsafe fn new_in() -> TaskCx<P> {
         // INVARIANT: by the contract.
         TaskCx { platform: PhantomData, _bound: CpuBound::NEW }

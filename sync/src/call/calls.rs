@@ -82,6 +82,12 @@ impl Line {
 impl Calls {
     /// No CPU takes calls yet. `interrupt` makes a CPU, which may be the caller's, call [`serve`](Calls::serve) soon, in
     /// hardirq context; what was stored before is visible there. It may be called in every context.
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// static CALLS: sync::call::Calls = sync::call::Calls::new(|_cpu| ());
+    /// assert!(!CALLS.is_open(Native::cpu()));
+    /// ```
     pub const fn new(interrupt: fn(CpuId)) -> Calls {
         Calls::new_in(interrupt)
     }
@@ -89,6 +95,13 @@ impl Calls {
 
 impl<P: Platform> Calls<P> {
     /// The same on the platform `P`. See [`new`](Calls::new).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// use sync::call::Calls;
+    /// static CALLS: Calls<Native> = Calls::new_in(|_cpu| ());
+    /// assert_eq!(CALLS.served(Native::cpu()), 0);
+    /// ```
     pub const fn new_in(interrupt: fn(CpuId)) -> Calls<P> {
         Calls {
             lines: [const { Line::new() }; MAX_CPUS],
@@ -101,6 +114,14 @@ impl<P: Platform> Calls<P> {
     // ---- The CPUs ----
 
     /// Lets `cpu` be called. For the CPU itself when it goes on-line. Nothing if it takes calls already.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # static CALLS: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// CALLS.open(Native::cpu());
+    /// assert!(CALLS.is_open(Native::cpu()));
+    /// # CALLS.close(&sync::irq::disable());
+    /// ```
     pub fn open(&self, cpu: CpuId) {
         self.line(cpu).now.open();
         self.line(cpu).lazy.open();
@@ -110,6 +131,18 @@ impl<P: Platform> Calls<P> {
     /// itself when it goes off-line.
     ///
     /// Contexts: interrupts off. The functions run here and now, in hardirq context.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, CallError, Calls};
+    /// static CALLS: Calls = Calls::new(|_| ()); // an interrupt that is slow to come
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// CALLS.close(&sync::irq::disable());
+    /// assert_eq!(CALLS.served(Native::cpu()), 1, "what was sent before");
+    /// assert_eq!(CALLS.queue(Native::cpu(), &NOTE), Err(CallError::Offline(Native::cpu())));
+    /// ```
     pub fn close(&self, quiet: &impl IrqsOff) {
         let line = self.line(P::cpu());
         // SAFETY: this CPU's queues, with interrupts off.
@@ -121,11 +154,32 @@ impl<P: Platform> Calls<P> {
     }
 
     /// Whether `cpu` takes calls. Out of date at once. Any context.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # static CALLS: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// CALLS.open(Native::cpu());
+    /// assert!(CALLS.is_open(Native::cpu()));
+    /// CALLS.close(&sync::irq::disable());
+    /// assert!(!CALLS.is_open(Native::cpu()));
+    /// ```
     pub fn is_open(&self, cpu: CpuId) -> bool {
         self.line(cpu).now.is_open()
     }
 
     /// How many functions `cpu` has been sent and called. Any context.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, Calls};
+    /// static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// assert_eq!(CALLS.served(Native::cpu()), 0);
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert_eq!(CALLS.served(Native::cpu()), 1);
+    /// ```
     pub fn served(&self, cpu: CpuId) -> u64 {
         self.line(cpu).served.load(Ordering::Relaxed)
     }
@@ -133,6 +187,17 @@ impl<P: Platform> Calls<P> {
     /// Calls what was sent to the executing CPU, in the order of sending. For the handler of the interrupt.
     ///
     /// Contexts: hardirq, not NMI. Cost: one load if there is nothing.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, Calls};
+    /// static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| assert!(sync::context::in_hardirq()));
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert!(!NOTE.is_pending());
+    /// ```
     pub fn serve(&self, quiet: &impl IrqsOff) {
         let line = self.line(P::cpu());
         self.drain(&line.now, line, quiet);
@@ -142,6 +207,23 @@ impl<P: Platform> Calls<P> {
     /// comes now and then by itself: the tick's.
     ///
     /// Contexts: hardirq, not NMI. Cost: one load if there is nothing.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, Calls};
+    /// static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue_lazy(&NOTE).unwrap();
+    /// let tick = || {
+    ///     let quiet = sync::irq::disable();
+    ///     CALLS.serve(&quiet);
+    ///     assert!(NOTE.is_pending());
+    ///     CALLS.serve_lazy(&quiet);
+    ///     assert!(!NOTE.is_pending());
+    /// };
+    /// hal::hosted::send_interrupt(Native::cpu(), tick).unwrap();
+    /// ```
     pub fn serve_lazy(&self, quiet: &impl IrqsOff) {
         let line = self.line(P::cpu());
         self.drain(&line.lazy, line, quiet);
@@ -224,6 +306,16 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Panics
     /// As for [`single`](Calls::single).
+    ///
+    /// ```
+    /// # use hal::{Native, Platform, cpumask::CpuMask};
+    /// # use sync::call::{CallError, Calls};
+    /// # static CALLS: Calls = Calls::new(|_| ());
+    /// let here = Native::cpu();
+    /// assert_eq!(CALLS.many(&CpuMask::of(here), |cpu| assert_eq!(cpu, here)), Ok(()));
+    /// let other = hal::CpuId::new(here.as_u32() + 1).unwrap();
+    /// assert_eq!(CALLS.many(&CpuMask::of(other), |_| ()), Err(CallError::Offline(other)));
+    /// ```
     #[doc(alias("smp_call_function_many", "on_each_cpu_mask"))]
     #[track_caller]
     pub fn many(
@@ -246,6 +338,13 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Errors
     /// [`CallError::InNmi`].
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # static CALLS: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// CALLS.open(Native::cpu());
+    /// assert_eq!(CALLS.others(|_| unreachable!("no other CPU takes calls")), Ok(0));
+    /// ```
     #[doc(alias = "smp_call_function")]
     #[track_caller]
     pub fn others(&self, function: impl Fn(CpuId) + Sync) -> Result<u32, CallError> {
@@ -262,6 +361,14 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Errors
     /// [`CallError::InNmi`].
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # static CALLS: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// let seen = sync::SpinLock::<Vec<hal::CpuId>>::new(Vec::new());
+    /// assert_eq!(CALLS.all(|cpu| seen.lock().push(cpu)), Ok(1));
+    /// assert_eq!(seen.into_inner(), [Native::cpu()]);
+    /// ```
     #[doc(alias = "on_each_cpu")]
     #[track_caller]
     pub fn all(&self, function: impl Fn(CpuId) + Sync) -> Result<u32, CallError> {
@@ -395,6 +502,19 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Errors
     /// As for [`queue`](Calls::queue).
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use std::sync::Arc;
+    /// use sync::call::{CallData, Calls};
+    /// # static CALLS: Calls = Calls::new(|_| ());
+    /// CALLS.open(Native::cpu());
+    /// let note = Arc::pin(CallData::new(|| ()));
+    /// CALLS.queue_pinned(Native::cpu(), note.as_ref()).unwrap();
+    /// assert!(note.is_pending());
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert!(!note.is_busy());
+    /// ```
     pub fn queue_pinned<F: Fn() + Sync + 'static>(
         &self,
         cpu: CpuId,
@@ -411,6 +531,19 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Errors
     /// As for [`queue`](Calls::queue).
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, CallError, Calls};
+    /// static CALLS: Calls = Calls::new(|_| unreachable!("nobody is interrupted"));
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// assert_eq!(CALLS.queue_lazy(&NOTE), Ok(()));
+    /// assert_eq!(CALLS.queue_lazy(&NOTE), Err(CallError::Pending));
+    /// // The tick:
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve_lazy(&sync::irq::disable())).unwrap();
+    /// assert_eq!(CALLS.queue_lazy(&NOTE), Ok(()));
+    /// ```
     #[doc(alias = "IRQ_WORK_LAZY")]
     pub fn queue_lazy<F: Fn() + Sync + 'static>(
         &self,
@@ -450,6 +583,17 @@ impl<P: Platform> Calls<P> {
     ///
     /// # Errors
     /// [`CallError::InNmi`].
+    ///
+    /// ```
+    /// # use hal::{Native, Platform, hosted};
+    /// use sync::call::{CallData, Calls};
+    /// # static CALLS: Calls = Calls::new(|cpu| { let _ = hosted::send_interrupt(cpu, || CALLS.serve(&sync::irq::disable())); });
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// CALLS.wait_for(&NOTE).unwrap();
+    /// assert!(!NOTE.is_busy());
+    /// ```
     #[doc(alias = "irq_work_sync")]
     #[track_caller]
     pub fn wait_for<F>(&self, data: &CallData<F, P>) -> Result<(), CallError> {
@@ -464,11 +608,22 @@ impl<P: Platform> Calls<P> {
 
     /// How long a CPU may take to answer before that is reported, in nanoseconds: 10 s unless it was set. Each time that the
     /// span passes is reported.
+    ///
+    /// ```
+    /// let calls: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// assert_eq!(calls.patience_ns(), 10_000_000_000);
+    /// ```
     pub fn patience_ns(&self) -> u64 {
         self.patience_ns.load(Ordering::Relaxed)
     }
 
     /// Sets it.
+    ///
+    /// ```
+    /// let calls: sync::call::Calls = sync::call::Calls::new(|_| ());
+    /// calls.set_patience_ns(60_000_000_000);
+    /// assert_eq!(calls.patience_ns(), 60_000_000_000);
+    /// ```
     pub fn set_patience_ns(&self, ns: u64) {
         self.patience_ns.store(ns, Ordering::Relaxed);
     }

@@ -81,6 +81,18 @@ constructors!();
 
 impl<F, P: Platform> CallData<F, P> {
     /// Whether it was sent and its function has not begun. Out of date at once. Linux: `irq_work_is_pending`. Any context.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # use sync::call::{CallData, Calls};
+    /// # static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| assert!(!NOTE.is_pending(), "it has begun"));
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// assert!(NOTE.is_pending());
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert_eq!(CALLS.served(Native::cpu()), 1);
+    /// ```
     #[doc(alias = "irq_work_is_pending")]
     pub fn is_pending(&self) -> bool {
         self.state.is_pending()
@@ -88,6 +100,17 @@ impl<F, P: Platform> CallData<F, P> {
 
     /// Whether it is pending or a CPU is inside of its function. If not, everything that the function did is visible. Out
     /// of date at once. Linux: `irq_work_is_busy`. Any context.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// # use sync::call::{CallData, Calls};
+    /// # static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| assert!(NOTE.is_busy(), "a CPU is inside"));
+    /// CALLS.open(Native::cpu());
+    /// CALLS.queue(Native::cpu(), &NOTE).unwrap();
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert!(!NOTE.is_busy());
+    /// ```
     #[doc(alias = "irq_work_is_busy")]
     pub fn is_busy(&self) -> bool {
         !self.state.is_idle()

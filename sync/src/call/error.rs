@@ -5,6 +5,19 @@ use core::fmt;
 use hal::CpuId;
 
 /// Why a function was not called, or its descriptor not sent.
+///
+/// ```
+/// # use hal::{Native, Platform};
+/// use sync::call::{CallData, CallError, Calls};
+/// # static CALLS: Calls = Calls::new(|_| ());
+/// static NOTE: CallData = CallData::new(|| ());
+/// let here = Native::cpu();
+/// assert_eq!(CALLS.queue(here, &NOTE), Err(CallError::Offline(here)));
+/// CALLS.open(here);
+/// CALLS.queue(here, &NOTE).unwrap();
+/// assert_eq!(CALLS.queue(here, &NOTE), Err(CallError::Pending));
+/// # CALLS.close(&sync::irq::disable());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CallError {

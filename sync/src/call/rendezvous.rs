@@ -57,6 +57,13 @@ pub struct Rendezvous<P: Platform> {
 impl<P: Platform> Rendezvous<P> {
     const_fn! {
         /// A meeting of `count` CPUs.
+        ///
+        /// ```
+        /// let meeting = sync::call::Rendezvous::<hal::Native>::new(1);
+        /// let mut done = false;
+        /// meeting.stand(Some(|| done = true), || ()); // all one of them are here
+        /// assert!(done);
+        /// ```
         pub fn new(count: u32) -> Rendezvous<P> {
             Rendezvous { meeting: Meeting::new(count), platform: PhantomData }
         }
@@ -68,6 +75,17 @@ impl<P: Platform> Rendezvous<P> {
     ///
     /// Contexts: a task that nothing can replace, with interrupts on; each participant on a CPU of its own. The meeting may
     /// be freed when all participants have returned.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// use sync::context::irqs_disabled;
+    /// let meeting = sync::call::Rendezvous::<Native>::new(2);
+    /// hosted::run_cpus(2, |me| {
+    ///     let work = || assert!(irqs_disabled());
+    ///     meeting.stand((me == 0).then_some(work), || assert!(irqs_disabled()));
+    ///     assert!(!irqs_disabled());
+    /// });
+    /// ```
     pub fn stand(&self, work: Option<impl FnOnce()>, turn: impl Fn()) {
         self.meeting.stand::<P>(work, turn);
     }

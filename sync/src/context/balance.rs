@@ -34,6 +34,15 @@ pub struct Balance<P: Platform = Native> {
 
 impl<P: Platform> Balance<P> {
     /// Notes the counts. Cost: two loads.
+    ///
+    /// ```
+    /// # use core::panic::Location;
+    /// use sync::{context::Balance, preempt};
+    /// let outer = preempt::disable();
+    /// let balance = Balance::<hal::Native>::now(); // with one section
+    /// assert!(balance.check(format_args!("f"), Location::caller()));
+    /// # drop(outer);
+    /// ```
     #[inline]
     pub fn now() -> Balance<P> {
         Balance {
@@ -51,6 +60,18 @@ impl<P: Platform> Balance<P> {
     /// A count that is restored downwards passes over its preemption point; the next one makes up for it.
     ///
     /// Cost: two loads.
+    ///
+    /// ```
+    /// # use core::panic::Location;
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use sync::{context, preempt};
+    /// let reports = hal::hosted::ReportCapture::new();
+    /// let balance = context::Balance::<hal::Native>::now();
+    /// core::mem::forget(preempt::disable()); // what a faulty callback does
+    /// assert!(!balance.check(format_args!("timer f"), Location::caller()));
+    /// assert_eq!(reports.take()[0].message, "timer f preempt leak 00000000 -> 00000001");
+    /// assert!(!context::in_atomic(), "put right");
+    /// ```
     #[inline]
     pub fn check(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) -> bool {
         let balanced = P::context().count() == self.preempt_count && P::irq_depth() == self.irq_depth;
@@ -99,6 +120,18 @@ impl<P: Platform> fmt::Debug for Balance<P> {
 
 impl<P: Platform> Cpu<P> {
     /// Runs `callback`; reports under `name`, and mends, counts that it did not give back. See [`expect_balanced`].
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// use sync::{Cpu, irq};
+    /// let reports = hal::hosted::ReportCapture::new();
+    /// let seven = Cpu::<hal::Native>::expect_balanced(format_args!("f"), || {
+    ///     core::mem::forget(irq::disable());
+    ///     7
+    /// });
+    /// assert_eq!((seven, sync::context::irqs_disabled()), (7, false));
+    /// assert_eq!(reports.take()[0].message, "f interrupt leak 0 -> 1");
+    /// ```
     #[inline]
     #[track_caller]
     pub fn expect_balanced<R>(name: fmt::Arguments<'_>, callback: impl FnOnce() -> R) -> R {

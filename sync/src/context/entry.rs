@@ -159,6 +159,19 @@ impl<P: Platform> crate::Cpu<P> {
     ///
     /// # Safety
     /// As for [`context::enter_hardirq`](enter_hardirq).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// use sync::Cpu;
+    ///
+    /// Native::irq_disable();
+    /// // SAFETY: interrupts are off and counted, and the guard goes before they come on.
+    /// let serving = unsafe { Cpu::<Native>::enter_hardirq() };
+    /// assert!(Cpu::<Native>::in_hardirq());
+    /// drop(serving);
+    /// assert!(!Cpu::<Native>::in_hardirq());
+    /// # Native::irq_enable();
+    /// ```
     #[inline(always)]
     pub unsafe fn enter_hardirq() -> HardirqGuard<P> {
         HardirqGuard::new()
@@ -168,6 +181,17 @@ impl<P: Platform> crate::Cpu<P> {
     ///
     /// # Safety
     /// As for [`context::enter_softirq`](enter_softirq).
+    ///
+    /// ```
+    /// use hal::Native;
+    /// use sync::Cpu;
+    ///
+    /// // SAFETY: this is a task, which serves softirqs itself here; the guard goes before it goes on.
+    /// let serving = unsafe { Cpu::<Native>::enter_softirq() };
+    /// assert!(Cpu::<Native>::in_serving_softirq());
+    /// drop(serving);
+    /// assert!(!Cpu::<Native>::in_serving_softirq());
+    /// ```
     #[inline(always)]
     pub unsafe fn enter_softirq() -> SoftirqGuard<P> {
         SoftirqGuard::new()
@@ -177,6 +201,17 @@ impl<P: Platform> crate::Cpu<P> {
     ///
     /// # Safety
     /// As for [`context::enter_nmi`](enter_nmi).
+    ///
+    /// ```
+    /// use hal::Native;
+    /// use sync::Cpu;
+    ///
+    /// // SAFETY: a simulation; the guard goes before what it interrupts goes on.
+    /// let serving = unsafe { Cpu::<Native>::enter_nmi() };
+    /// assert!(Cpu::<Native>::in_nmi());
+    /// drop(serving);
+    /// assert!(!Cpu::<Native>::in_nmi());
+    /// ```
     #[inline(always)]
     pub unsafe fn enter_nmi() -> NmiGuard<P> {
         NmiGuard::new()

@@ -248,6 +248,14 @@ pub fn get_cpu() -> PreemptGuard {
 }
 
 /// Drops the guard: a preemption point if it is the outermost one. Linux: `put_cpu()`.
+///
+/// ```
+/// use sync::context::{get_cpu, in_atomic, put_cpu};
+/// let here = get_cpu();
+/// assert!(in_atomic());
+/// put_cpu(here);
+/// assert!(!in_atomic());
+/// ```
 #[inline]
 pub fn put_cpu<P: Platform>(guard: PreemptGuard<P>) {
     drop(guard);

@@ -41,6 +41,24 @@ const NMI_PLACES: usize = 16;
 ///
 /// About 580 KiB, all zeros at first: a static one takes no room in the kernel's image. Its tables do not grow. When one
 /// is full that is reported, once, and dependencies are no longer checked.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let reports = hosted::ReportCapture::new();
+/// let a = sync::SpinLock::<u32>::new(1);
+/// let b = sync::SpinLock::<u32>::new(2);
+/// assert_eq!(*a.lock() + *b.lock(), 3); // a, then b
+/// assert_eq!(reports.take(), []);
+/// assert_eq!(*b.lock() - *a.lock(), 1); // b, then a
+/// assert!(reports.take()[0].message.contains("possible circular locking dependency detected"));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub struct Checker {
     lock: AtomicBool,
     stopped: AtomicBool,
@@ -109,6 +127,13 @@ pub(super) struct Env<'a> {
 
 impl Checker {
     /// A checker that knows nothing.
+    ///
+    /// ```
+    /// use sync::lockdep::{self, Checker};
+    /// static CHECKER: Checker = Checker::new();
+    /// let summary = lockdep::summary::<hal::Native>(&CHECKER);
+    /// assert_eq!((summary.is_checking, summary.classes), (true, 0));
+    /// ```
     pub const fn new() -> Checker {
         Checker {
             lock: AtomicBool::new(false),

@@ -31,6 +31,24 @@ impl Identity {
 }
 
 /// A class by its name, for reports: where its locks are created, and what tells them from others created there.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// # use core::panic::Location;
+/// # use lockdep::{Acquire, Level, Map, WaitType};
+/// static JOBS: Map = Map::named("jobs", 3, WaitType::Spin, Level::Task);
+/// # JOBS.acquire::<Native>(Acquire::WRITE, Location::caller());
+/// # JOBS.release::<Native>(Location::caller());
+/// let (label, _) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+/// assert!(label.to_string().starts_with("jobs[3] ("));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     pub(super) identity: Identity,
@@ -39,21 +57,93 @@ pub struct Label {
 
 impl Label {
     /// The place in the source that creates the locks.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use lockdep::{Acquire, Level, Map, WaitType};
+    /// static JOBS: Map = Map::named("jobs", 3, WaitType::Spin, Level::Task);
+    /// # JOBS.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// # JOBS.release::<Native>(Location::caller());
+    /// let (label, _) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert_eq!(label.site().file(), file!());
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub fn site(&self) -> &'static Location<'static> {
         self.identity.site
     }
 
     /// The name that was given to them.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use lockdep::{Acquire, Level, Map, WaitType};
+    /// static JOBS: Map = Map::named("jobs", 3, WaitType::Spin, Level::Task);
+    /// # JOBS.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// # JOBS.release::<Native>(Location::caller());
+    /// let (label, _) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert_eq!(label.name(), Some("jobs"));
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub fn name(&self) -> Option<&'static str> {
         self.identity.name
     }
 
     /// The key that tells them from other locks created there.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use lockdep::{Acquire, Level, Map, WaitType};
+    /// static JOBS: Map = Map::named("jobs", 3, WaitType::Spin, Level::Task);
+    /// # JOBS.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// # JOBS.release::<Native>(Location::caller());
+    /// let (label, _) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert_eq!(label.key(), 3);
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub fn key(&self) -> u32 {
         self.identity.key
     }
 
     /// As which subclass they are taken.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use lockdep::{Acquire, Level, Map, WaitType};
+    /// static JOBS: Map = Map::named("jobs", 3, WaitType::Spin, Level::Task);
+    /// # JOBS.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// # JOBS.release::<Native>(Location::caller());
+    /// let (label, _) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert_eq!(label.subclass(), lockdep::Subclass::OUTER);
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub fn subclass(&self) -> Subclass {
         self.subclass
     }

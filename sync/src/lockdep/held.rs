@@ -28,6 +28,24 @@ pub const DEPTH: usize = 48;
 /// Only its task touches it. 4 KiB; zeros at first.
 ///
 /// [`CpuRecord::held`]: hal::platform::CpuRecord::held
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # if !sync::lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// use sync::lockdep::{self, Checker, HeldStack};
+/// static CHECKER: Checker = Checker::new();
+/// static HELD: HeldStack = HeldStack::new();
+/// // SAFETY: this thread is the CPU's only task, and nobody else has `HELD`.
+/// unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let lock = sync::SpinLock::<u32>::new(1);
+/// let _guard = lock.lock();
+/// let mut held = String::new();
+/// lockdep::write_held::<Native>(&mut held).unwrap();
+/// assert_eq!(held.lines().count(), 1);
+/// # drop(_guard);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub struct HeldStack {
     /// The checker is at work for this task. Then it is not entered again: it reports, and the report takes locks.
     busy: AtomicBool,
@@ -39,6 +57,21 @@ unsafe impl Sync for HeldStack {}
 
 impl HeldStack {
     /// Nothing is held.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # if !sync::lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// use sync::lockdep::{self, Checker, HeldStack};
+    /// static CHECKER: Checker = Checker::new();
+    /// static HELD: HeldStack = HeldStack::new();
+    /// // SAFETY: this thread is the CPU's only task, and nobody else has `HELD`.
+    /// unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// let mut held = String::new();
+    /// lockdep::write_held::<Native>(&mut held).unwrap();
+    /// assert_eq!(held, "");
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub const fn new() -> HeldStack {
         HeldStack { busy: AtomicBool::new(false), held: UnsafeCell::new(Held::new()) }
     }

@@ -1,6 +1,24 @@
 //! What a lock says about itself and about how it is taken.
 
 /// How a task waits for a lock of this kind, which says what it must not wait under.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let reports = hosted::ReportCapture::new();
+/// let (spins, sleeps) = (sync::SpinLock::<u32>::new(1), sync::Mutex::<u32>::new(2));
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let guard = spins.lock();
+/// drop(sleeps.lock(&mut cx));
+/// assert!(reports.take().iter().any(|report| report.message.contains("invalid wait context")));
+/// # drop(guard);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum WaitType {
     /// By looking again. May be taken wherever the flavour allows.
@@ -10,6 +28,11 @@ pub enum WaitType {
 }
 
 /// The most urgent context that may take a lock, by its flavour.
+///
+/// ```
+/// use sync::lockdep::Level;
+/// assert!(Level::Task < Level::Softirq && Level::Softirq < Level::Hardirq);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Level {
     /// Tasks only.
@@ -22,6 +45,25 @@ pub enum Level {
 
 /// Tells apart locks of one class that are taken one inside the other in an order that the program guarantees: a
 /// parent's before its child's, the lower address before the higher. Linux: the argument of `spin_lock_nested`.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let reports = hosted::ReportCapture::new();
+/// let [parent, child] = [1, 2].map(|n| sync::SpinLock::<u32>::new(n));
+/// let above = parent.lock();
+/// drop(child.lock_nested(lockdep::Subclass::NESTED));
+/// assert_eq!(reports.take(), []);
+/// drop(child.lock());
+/// assert!(reports.take()[0].message.contains("possible recursive locking detected"));
+/// # drop(above);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Subclass(u8);
 
@@ -37,6 +79,12 @@ impl Subclass {
     ///
     /// # Panics
     /// If `n` is not below [`COUNT`](Subclass::COUNT); in a constant, when compiled.
+    ///
+    /// ```
+    /// use sync::lockdep::Subclass;
+    /// const GRANDCHILD: Subclass = Subclass::new(2);
+    /// assert!(GRANDCHILD > Subclass::NESTED);
+    /// ```
     pub const fn new(n: u8) -> Subclass {
         assert!((n as usize) < Subclass::COUNT, "there are 8 subclasses, 0 to 7");
         Subclass(n)
@@ -53,6 +101,23 @@ impl Subclass {
 }
 
 /// Who else may hold the lock at the same time, and whether a holder may take it again.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let reports = hosted::ReportCapture::new();
+/// let lock = sync::RwLock::<u32>::new(1);
+/// let reading = lock.read();
+/// let _again = lock.read(); // a writer could stand between the two
+/// assert!(reports.take()[0].message.contains("possible recursive locking detected"));
+/// # drop((reading, _again));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
     /// Nobody else.
@@ -76,6 +141,12 @@ impl Mode {
 }
 
 /// How a lock is being acquired.
+///
+/// ```
+/// use sync::lockdep::{Acquire, Mode, Subclass};
+/// let second = Acquire { subclass: Subclass::NESTED, ..Acquire::READ };
+/// assert_eq!((second.mode, second.is_try), (Mode::Read, false));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Acquire {
     /// Shared or not.

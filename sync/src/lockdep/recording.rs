@@ -21,6 +21,25 @@ use super::shell::{self, with_checker};
 /// has a map as well; the module's documentation says how it is used.
 ///
 /// Dropping the map of a lock that the executing task holds is reported as `held lock freed`.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// # use core::panic::Location;
+/// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+/// static MAP: Map = Map::new(WaitType::Spin, Level::Task);
+/// MAP.acquire::<Native>(Acquire::WRITE, Location::caller());
+/// // .. waits for the lock, and has it ..
+/// assert_eq!(MAP.is_held::<Native>(), Some(true));
+/// MAP.release::<Native>(Location::caller());
+/// assert_eq!(MAP.is_held::<Native>(), Some(false));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub struct Map {
     identity: Identity,
     /// The checker that gave the lock its number, null before.
@@ -31,6 +50,25 @@ pub struct Map {
 
 impl Map {
     /// The map of a lock that is created at the caller's place in the source.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+    /// let maps = [(); 2].map(|()| Map::new(WaitType::Spin, Level::Task));
+    /// for map in &maps {
+    ///     map.acquire::<Native>(Acquire::WRITE, Location::caller());
+    ///     map.release::<Native>(Location::caller());
+    /// }
+    /// assert_eq!(lockdep::summary::<Native>(&CHECKER).classes, 1, "one place");
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     #[track_caller]
     pub const fn new(wait: WaitType, level: Level) -> Map {
         Map::made(None, 0, wait, level, Location::caller())
@@ -68,6 +106,24 @@ impl Map {
     ///
     /// Linux: `lock_acquire`. Contexts: any. Cost: a load and a branch where no checker is installed; otherwise a few
     /// dozen nanoseconds, and a search of the graph when the chain of held locks is new.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+    /// let maps = [0, 1].map(|key| Map::named("queue", key, WaitType::Spin, Level::Task));
+    /// maps[0].acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// maps[1].acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// assert_eq!(lockdep::summary::<Native>(&CHECKER).orders, 1);
+    /// # maps.each_ref().map(|map| map.release::<Native>(Location::caller()));
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     #[inline]
     pub fn acquire<P: Platform>(&self, how: Acquire, at: &'static Location<'static>) {
         if shell::installed::<P>().is_some() {
@@ -78,6 +134,26 @@ impl Map {
     /// The lock is about to be released, or waiting for it was given up.
     ///
     /// Locks may be released in any order. Linux: `lock_release`. Contexts and cost: as [`acquire`](Map::acquire).
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+    /// let reports = hosted::ReportCapture::new();
+    /// let map = Map::new(WaitType::Spin, Level::Task);
+    /// map.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// map.release::<Native>(Location::caller());
+    /// assert_eq!(reports.take(), []);
+    /// map.release::<Native>(Location::caller());
+    /// assert!(reports.take()[0].message.contains("bad unlock balance detected"));
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     #[inline]
     pub fn release<P: Platform>(&self, at: &'static Location<'static>) {
         if shell::installed::<P>().is_some() {
@@ -90,6 +166,28 @@ impl Map {
     ///
     /// Linux: what its `complete` told the checker by the name of cross-release. Contexts and cost: as
     /// [`acquire`](Map::acquire).
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+    /// let reports = hosted::ReportCapture::new();
+    /// let (lock, done) = (sync::SpinLock::<u32>::new(1), Map::new(WaitType::Spin, Level::Task));
+    /// let guard = lock.lock();
+    /// done.acquire::<Native>(Acquire::WRITE, Location::caller()); // waits for it under the lock
+    /// done.release::<Native>(Location::caller());
+    /// assert_eq!(reports.take(), []);
+    /// done.bring_about::<Native>(Location::caller()); // the other side needs the lock for that
+    /// assert!(reports.take()[0].message.contains("possible circular locking dependency detected"));
+    /// # drop(guard);
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     #[inline]
     pub fn bring_about<P: Platform>(&self, at: &'static Location<'static>) {
         if shell::installed::<P>().is_some() {
@@ -101,11 +199,38 @@ impl Map {
     /// no checker is installed or this is an NMI.
     ///
     /// Linux: `lockdep_is_held`. Contexts: any. Cost: O(held locks).
+    ///
+    /// ```
+    /// # use sync::lockdep::{Level, Map, WaitType};
+    /// let map = Map::new(WaitType::Spin, Level::Task);
+    /// assert_eq!(map.is_held::<hal::Native>(), None, "no checker is installed");
+    /// ```
     pub fn is_held<P: Platform>(&self) -> Option<bool> {
         with_checker::<P, _>(|_, held, _, _| held.find(self.address()).is_some())
     }
 
     /// Reports if the executing task does not hold the lock. Linux: `lockdep_assert_held`.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// # use core::panic::Location;
+    /// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+    /// let reports = hosted::ReportCapture::new();
+    /// let map = Map::new(WaitType::Spin, Level::Task);
+    /// map.acquire::<Native>(Acquire::WRITE, Location::caller());
+    /// map.assert_held::<Native>();
+    /// assert_eq!(reports.take(), []);
+    /// map.release::<Native>(Location::caller());
+    /// map.assert_held::<Native>();
+    /// assert!(reports.take()[0].message.starts_with("a lock is not held that must be"));
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     #[track_caller]
     pub fn assert_held<P: Platform>(&self) {
         if self.is_held::<P>() == Some(false) {

@@ -59,6 +59,22 @@ pub unsafe fn install<P: Platform>(checker: &'static Checker, held: &'static Hel
 ///
 /// # Safety
 /// As for [`install`]; the task holds no lock.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// # use core::panic::Location;
+/// # use sync::lockdep::{Acquire, Level, Map, WaitType};
+/// // SAFETY: no lock is held, and this thread is the CPU's only task.
+/// unsafe { lockdep::uninstall::<Native>() };
+/// drop(sync::SpinLock::<u32>::new(1).lock());
+/// assert_eq!(lockdep::summary::<Native>(&CHECKER).classes, 0, "it is not told any more");
+/// ```
 pub unsafe fn uninstall<P: Platform>() {
     P::irq_disable();
     // SAFETY: records live for ever.
@@ -71,6 +87,24 @@ pub unsafe fn uninstall<P: Platform>() {
 /// Reports if the executing task holds a lock that lies in memory which is about to be given back.
 ///
 /// Linux: `debug_check_no_locks_freed`. Contexts: any but NMI. Cost: O(held locks).
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let reports = hosted::ReportCapture::new();
+/// let lock = sync::SpinLock::<u32>::new(1);
+/// let memory = (&raw const lock).addr()..(&raw const lock).addr() + size_of_val(&lock);
+/// let guard = lock.lock();
+/// lockdep::check_no_locks_freed::<Native>(memory);
+/// assert!(reports.take()[0].message.contains("held lock freed"));
+/// # drop(guard);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub fn check_no_locks_freed<P: Platform>(memory: Range<usize>) {
     with_checker::<P, _>(|checker, held, _, env| checker.freed(held, memory, env));
 }
@@ -78,17 +112,65 @@ pub fn check_no_locks_freed<P: Platform>(memory: Range<usize>) {
 /// Writes what the executing task holds, a line for each lock, the newest last. Linux: `debug_show_held_locks`.
 ///
 /// Contexts: any; in an NMI it writes nothing.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let (one, other) = (sync::SpinLock::<u32>::new(1), sync::Mutex::<u32>::new(2));
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let guards = (other.lock(&mut cx), one.lock());
+/// let mut held = String::new();
+/// lockdep::write_held::<Native>(&mut held).unwrap();
+/// assert_eq!(held.lines().count(), 2);
+/// # drop(guards);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub fn write_held<P: Platform>(out: &mut dyn fmt::Write) -> fmt::Result {
     with_checker::<P, _>(|_, held, _, _| held.entries().try_for_each(|entry| writeln!(out, "{entry}")))
         .unwrap_or(Ok(()))
 }
 
 /// How much `checker` knows. Contexts: any but NMI.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let lock = sync::SpinLock::<u32>::new(1);
+/// drop(lock.lock());
+/// let summary = lockdep::summary::<Native>(&CHECKER);
+/// assert_eq!((summary.classes, summary.deepest, summary.reports), (1, 1, 0));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub fn summary<P: Platform>(checker: &Checker) -> Summary {
     quietly::<P, _>(|| checker.summary(P::relax))
 }
 
 /// The classes that `checker` knows, and how they are used, by their numbers 1, 2 and so on. Contexts: any but NMI.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// drop(sync::IrqSpinLock::<u32>::new(1).lock());
+/// let (label, usage) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+/// assert!(label.site().file() == file!() && !usage.with_interrupts_on());
+/// assert!(lockdep::class::<Native>(&CHECKER, 2).is_none());
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 pub fn class<P: Platform>(checker: &Checker, number: u16) -> Option<(Label, Usage)> {
     quietly::<P, _>(|| checker.class_at(number, P::relax))
 }
@@ -99,6 +181,23 @@ pub fn class<P: Platform>(checker: &Checker, number: u16) -> Option<(Label, Usag
 ///
 /// Linux: `lockdep_hardirqs_on_prepare`. Contexts: any. Cost: nothing in builds without the checker, a load and a branch
 /// where none is installed.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// # use core::panic::Location;
+/// # use hal::Platform;
+/// Native::irq_disable();
+/// // .. a handler of a platform, which keeps the count itself ..
+/// lockdep::interrupts_coming_on::<Native>(Location::caller());
+/// assert!(Native::irq_enable(), "the outermost");
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[inline(always)]
 pub fn interrupts_coming_on<P: Platform>(at: &'static Location<'static>) {
     if ENABLED && installed::<P>().is_some() && P::irq_depth() == 1 {
@@ -109,6 +208,23 @@ pub fn interrupts_coming_on<P: Platform>(at: &'static Location<'static>) {
 /// Bottom halves may be about to be enabled: the same for them, before the softirq count goes down.
 ///
 /// Linux: `lockdep_softirqs_on`. Contexts and cost: as [`interrupts_coming_on`].
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// # use core::panic::Location;
+/// # use hal::{Platform, context::SOFTIRQ_DISABLE_UNIT};
+/// Native::preempt_add(SOFTIRQ_DISABLE_UNIT);
+/// // .. without softirqs ..
+/// lockdep::bottom_halves_coming_on::<Native>(Location::caller());
+/// Native::preempt_sub(SOFTIRQ_DISABLE_UNIT);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[inline(always)]
 pub fn bottom_halves_coming_on<P: Platform>(at: &'static Location<'static>) {
     if ENABLED && installed::<P>().is_some() && P::irq_depth() == 0 {

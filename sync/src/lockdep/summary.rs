@@ -6,6 +6,21 @@ use super::graph::{CLASSES, EDGES, SITES};
 use super::verdicts::CHAINS;
 
 /// How much a [`Checker`](super::Checker) knows.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// let (one, other) = (sync::SpinLock::<u32>::new(1), sync::SpinLock::<u32>::new(2));
+/// assert_eq!(*one.lock() + *other.lock(), 3);
+/// let summary = lockdep::summary::<Native>(&CHECKER);
+/// assert_eq!((summary.classes, summary.orders, summary.deepest), (2, 1, 2));
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Summary {
     /// No table has run full.

@@ -82,6 +82,20 @@ impl Use {
 }
 
 /// All that is known about a class in this respect: a set of `Use`s.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// drop(sync::SpinLock::<u32>::new(1).lock());
+/// let (_, usage) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+/// assert_eq!(usage.to_string(), "OO", "held with everything on, taken by no handler");
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage(pub(super) u8);
 
@@ -91,21 +105,87 @@ impl Usage {
     }
 
     /// Hardware interrupt handlers wait for it.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// let lock = sync::IrqSpinLock::<u32>::new(1);
+    /// let quiet = sync::irq::disable();
+    /// # let serving = unsafe { sync::context::enter_hardirq() };
+    /// drop(lock.lock_with(&quiet)); // in a handler
+    /// # drop(serving);
+    /// let (_, usage) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert!(usage.in_hardirq() && !usage.in_softirq());
+    /// # drop(quiet);
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub const fn in_hardirq(self) -> bool {
         self.0 & 0b11 != 0
     }
 
     /// Softirqs wait for it.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// let lock = sync::BhSpinLock::<u32>::new(1);
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// drop(lock.lock_with(&serving)); // in a softirq
+    /// # drop(serving);
+    /// let (_, usage) = lockdep::class::<Native>(&CHECKER, 1).unwrap();
+    /// assert!(usage.in_softirq() && !usage.in_hardirq());
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub const fn in_softirq(self) -> bool {
         self.0 & 0b1100 != 0
     }
 
     /// It was held with interrupts on.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// drop(sync::SpinLock::<u32>::new(1).lock());
+    /// drop(sync::IrqSpinLock::<u32>::new(2).lock());
+    /// let usage = [1, 2].map(|number| lockdep::class::<Native>(&CHECKER, number).unwrap().1);
+    /// assert!(usage[0].with_interrupts_on() && !usage[1].with_interrupts_on());
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub const fn with_interrupts_on(self) -> bool {
         self.0 & 0b11_0000 != 0
     }
 
     /// It was held with bottom halves on.
+    ///
+    /// ```
+    /// # use hal::{Native, hosted};
+    /// # use sync::lockdep;
+    /// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+    /// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+    /// # if !lockdep::ENABLED { return; }
+    /// # let _cpu = hosted::bind().unwrap();
+    /// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+    /// drop(sync::SpinLock::<u32>::new(1).lock());
+    /// drop(sync::BhSpinLock::<u32>::new(2).lock());
+    /// let usage = [1, 2].map(|number| lockdep::class::<Native>(&CHECKER, number).unwrap().1);
+    /// assert!(usage[0].with_bottom_halves_on() && !usage[1].with_bottom_halves_on());
+    /// # unsafe { lockdep::uninstall::<Native>() };
+    /// ```
     pub const fn with_bottom_halves_on(self) -> bool {
         self.0 & 0b1100_0000 != 0
     }

@@ -241,6 +241,13 @@ impl<P: Platform> PerCpuRef<P> {
     ///
     /// # Errors
     /// [`OutOfPerCpuSpace`].
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// assert!(refs.try_get_live() && !refs.put());
+    /// assert!(refs.kill(), "the creator's was the last one");
+    /// ```
     pub fn new() -> Result<PerCpuRef<P>, OutOfPerCpuSpace> {
         // Closed at first, also for CPUs that come later, which may be after `kill`.
         let slots = DynamicPerCpu::new(|_cpu| AtomicIsize::new(CLOSED))?;
@@ -326,6 +333,16 @@ impl<P: Platform> PerCpuRef<P> {
     ///
     /// After the kill it reports `percpu_ref: underflow; use after free`, and then the object is never destroyed. Before
     /// it a reference that was given up twice cannot be told.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let refs = sync::PerCpuRef::<hal::Native>::new().unwrap();
+    /// refs.get();
+    /// refs.get();
+    /// assert!(!refs.put());
+    /// assert!(!refs.kill());
+    /// assert!(refs.put(), "after the kill one is the last");
+    /// ```
     #[inline]
     #[track_caller]
     #[must_use = "whoever gives up the last reference destroys the object"]

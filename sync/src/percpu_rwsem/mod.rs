@@ -75,6 +75,15 @@ unsafe impl<T: ?Sized + Send, P: Platform> Send for PerCpuRwSemaphore<T, P> {}
 
 /// A [`PerCpuRwSemaphore`] is held for reading while this value lives. Not `Send`: the task that took it lets go of it;
 /// it may sleep meanwhile, and continue on another CPU.
+///
+/// ```
+/// # let _cpu = hal::hosted::bind().unwrap();
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let settings = sync::PerCpuRwSemaphore::<u32>::new(5).unwrap();
+/// let reading = settings.read(&mut cx);
+/// assert_eq!(*reading, 5);
+/// assert!(settings.try_read().is_some() && !sync::context::in_atomic());
+/// ```
 #[must_use = "it is let go as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PerCpuRwSemaphoreReadGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -83,6 +92,17 @@ pub struct PerCpuRwSemaphoreReadGuard<'a, T: ?Sized, P: Platform = Native> {
 }
 
 /// A [`PerCpuRwSemaphore`] is held for writing while this value lives. Not `Send`: the task that took it lets go of it.
+///
+/// ```
+/// # let _cpu = hal::hosted::bind().unwrap();
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let settings = sync::PerCpuRwSemaphore::<u32>::new(5).unwrap();
+/// let mut writing = settings.write(&mut cx);
+/// *writing = 6;
+/// assert!(settings.try_read().is_none());
+/// drop(writing);
+/// assert_eq!(settings.try_read().as_deref(), Some(&6));
+/// ```
 #[must_use = "it is let go as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PerCpuRwSemaphoreWriteGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -102,6 +122,12 @@ impl<T, P: Platform> PerCpuRwSemaphore<T, P> {
     ///
     /// # Errors
     /// [`OutOfPerCpuSpace`].
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let settings = sync::PerCpuRwSemaphore::<u32>::new(5).unwrap();
+    /// assert_eq!(settings.into_inner(), 5);
+    /// ```
     #[track_caller]
     pub fn new(value: T) -> Result<PerCpuRwSemaphore<T, P>, OutOfPerCpuSpace> {
         let slots = DynamicPerCpu::new(|_cpu| AtomicIsize::new(0))?;
@@ -130,6 +156,13 @@ impl<T: ?Sized, P: Platform> PerCpuRwSemaphore<T, P> {
     ///
     /// Linux: `percpu_down_read`. Contexts: task, with nothing held that forbids sleeping. Cost without a writer: a
     /// per-CPU addition and a load, with preemption off around them. [The type](PerCpuRwSemaphore) has an example.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let settings = sync::PerCpuRwSemaphore::<u32>::new(5).unwrap();
+    /// assert_eq!(*settings.read(&mut cx), 5);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read(&self, cx: &mut TaskCx<P>) -> PerCpuRwSemaphoreReadGuard<'_, T, P> {
@@ -168,6 +201,14 @@ impl<T: ?Sized, P: Platform> PerCpuRwSemaphore<T, P> {
     ///
     /// Linux: `percpu_down_write`. Contexts: as [`read`](PerCpuRwSemaphore::read). Cost: an interrupt of each other CPU,
     /// a look at each CPU's number, and the wait. [The type](PerCpuRwSemaphore) has an example.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let settings = sync::PerCpuRwSemaphore::<u32>::new(5).unwrap();
+    /// *settings.write(&mut cx) += 1;
+    /// assert_eq!(*settings.read(&mut cx), 6);
+    /// ```
     #[track_caller]
     pub fn write(&self, cx: &mut TaskCx<P>) -> PerCpuRwSemaphoreWriteGuard<'_, T, P> {
         let taken = self.take(Limits::NONE, cx, Location::caller());

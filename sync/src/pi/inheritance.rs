@@ -99,6 +99,11 @@ crate::link_field! {
 impl<P: Platform> Inheritance<P> {
     const_fn! {
         /// For a task that waits for nothing and holds nothing.
+        ///
+        /// ```
+        /// let record = sync::pi::Inheritance::<hal::Native>::new();
+        /// assert_eq!(record.inherited(), hal::platform::Priority::default());
+        /// ```
         #[track_caller]
         pub fn new() -> Inheritance<P> {
             Inheritance {

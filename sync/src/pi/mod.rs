@@ -79,6 +79,16 @@ unsafe impl<T: ?Sized + Send, P: Platform> Send for PiMutex<T, P> {}
 ///
 /// # Invariants
 /// The mutex is held by the task that owns the value.
+///
+/// ```
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// let mutex: sync::PiMutex<u32> = sync::PiMutex::new(1);
+/// let mut guard = mutex.lock(&mut cx);
+/// *guard += 1;
+/// assert!(mutex.try_lock().is_none());
+/// drop(guard);
+/// assert_eq!(mutex.try_lock().as_deref(), Some(&2));
+/// ```
 #[must_use = "the mutex is unlocked as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct PiMutexGuard<'a, T: ?Sized, P: Platform = Native> {
@@ -92,6 +102,11 @@ unsafe impl<T: ?Sized + Sync, P: Platform> Sync for PiMutexGuard<'_, T, P> {}
 impl<T, P: Platform> PiMutex<T, P> {
     const_fn! {
         /// A mutex around `value` that nobody holds. Linux: `rt_mutex_init`. A constant expression.
+        ///
+        /// ```
+        /// static POSITION: sync::PiMutex<[u32; 2]> = sync::PiMutex::new([3, 4]);
+        /// assert_eq!(POSITION.try_lock().as_deref(), Some(&[3, 4]));
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> PiMutex<T, P> {
             PiMutex {
@@ -119,6 +134,13 @@ impl<T: ?Sized, P: Platform> PiMutex<T, P> {
     /// Linux: `rt_mutex_lock`. Contexts: task, with nothing held that forbids sleeping. A wait that closes a circle of
     /// owners, a task that holds it already included, is reported as `pi mutex deadlock` or `pi mutex recursion`, and
     /// lasts for ever. [The type](PiMutex) has an example.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// let mutex: sync::PiMutex<u32> = sync::PiMutex::new(1);
+    /// *mutex.lock(&mut cx) += 1;
+    /// assert_eq!(*mutex.lock(&mut cx), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock(&self, cx: &mut TaskCx<P>) -> PiMutexGuard<'_, T, P> {

@@ -204,18 +204,37 @@ pub struct RefCount<P = Native> {
 
 impl<P> RefCount<P> {
     /// The most references that are counted.
+    ///
+    /// ```
+    /// use sync::RefCount;
+    /// let refs: RefCount = RefCount::with_count(RefCount::<hal::Native>::MAX);
+    /// assert_eq!(refs.count(), 2_147_483_647);
+    /// refs.get(); // one too many
+    /// assert!(refs.is_saturated());
+    /// ```
     pub const MAX: u32 = MAX;
 }
 
 impl<P: Platform> RefCount<P> {
     const_fn! {
         /// One reference: the creator's. Linux: `REFCOUNT_INIT(1)`.
+        ///
+        /// ```
+        /// let refs: sync::RefCount = sync::RefCount::new();
+        /// assert_eq!(refs.count(), 1);
+        /// assert!(refs.put(), "there is no other");
+        /// ```
         pub fn new() -> RefCount<P> {
             RefCount { counter: Counter::new(1), platform: PhantomData }
         }
 
         /// `count` references, at most [`MAX`](RefCount::MAX); 0 for an object that does not live yet, and comes to life
         /// with [`revive`](RefCount::revive). Linux: `REFCOUNT_INIT(count)`.
+        ///
+        /// ```
+        /// let refs: sync::RefCount = sync::RefCount::with_count(2);
+        /// assert!(!refs.put() && refs.put());
+        /// ```
         pub fn with_count(count: u32) -> RefCount<P> {
             assert!(count <= MAX, "at most 2^31 - 1 references");
             RefCount { counter: Counter::new(count), platform: PhantomData }
@@ -226,6 +245,12 @@ impl<P: Platform> RefCount<P> {
     ///
     /// Linux: `refcount_inc`. Reports `refcount: increment on 0; use after free` and `refcount: overflow; memory will
     /// leak`, and saturates.
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::new();
+    /// refs.get();
+    /// assert_eq!(refs.count(), 2);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn get(&self) {
@@ -239,6 +264,13 @@ impl<P: Platform> RefCount<P> {
     /// The memory of the count must be there: that a table's entry is not freed while it is looked up is the table's
     /// business (its lock, or RCU). Linux: `refcount_inc_not_zero`, `kref_get_unless_zero`. Reports as
     /// [`get`](Self::get).
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::new();
+    /// assert!(refs.try_get());
+    /// assert!(!refs.put() && refs.put());
+    /// assert!(!refs.try_get(), "nothing leads back from 0");
+    /// ```
     #[inline]
     #[track_caller]
     #[must_use = "without a reference the object may be destroyed at any time"]
@@ -256,6 +288,13 @@ impl<P: Platform> RefCount<P> {
     /// was done under other references happened before.
     ///
     /// Linux: `refcount_dec_and_test`. Reports `refcount: underflow; use after free`, and saturates.
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::new();
+    /// refs.get();
+    /// assert!(!refs.put(), "the creator has one still");
+    /// assert!(refs.put());
+    /// ```
     #[inline]
     #[track_caller]
     #[must_use = "whoever gives up the last reference destroys the object"]
@@ -271,6 +310,13 @@ impl<P: Platform> RefCount<P> {
 
     /// Gives a reference up unless it is the last one; whether it did. Linux: `refcount_dec_not_one`. Reports as
     /// [`put`](Self::put).
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::with_count(2);
+    /// assert!(refs.put_unless_last());
+    /// assert!(!refs.put_unless_last());
+    /// assert_eq!(refs.count(), 1);
+    /// ```
     #[inline]
     #[track_caller]
     #[must_use = "if it was the last reference it is still there"]
@@ -317,6 +363,14 @@ impl<P: Platform> RefCount<P> {
     ///
     /// What was done to the object before is visible to those whose [`try_get`](Self::try_get) succeeds afterwards.
     /// Linux: `refcount_set`. A count that is not 0 is left alone and reported: `refcount: revived with N references`.
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::with_count(0); // of an object in a pool
+    /// assert!(!refs.try_get());
+    /// refs.revive();
+    /// assert!(refs.try_get());
+    /// assert_eq!(refs.count(), 2);
+    /// ```
     #[track_caller]
     pub fn revive(&self) {
         // Release: pairs with the Acquire in `try_get`.
@@ -329,11 +383,27 @@ impl<P: Platform> RefCount<P> {
 
     /// How many references are out; out of date at once. [`is_saturated`](Self::is_saturated) counts say nothing.
     /// Linux: `refcount_read`.
+    ///
+    /// ```
+    /// let refs: sync::RefCount = sync::RefCount::with_count(3);
+    /// assert!(!refs.put());
+    /// assert_eq!(refs.count(), 2);
+    /// ```
     pub fn count(&self) -> u32 {
         self.counter.load()
     }
 
     /// Whether the count has left its range, and the object stays for ever.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind().unwrap();
+    /// let reports = hal::hosted::ReportCapture::new();
+    /// let refs: sync::RefCount = sync::RefCount::new();
+    /// assert!(refs.put() && !refs.is_saturated());
+    /// assert!(!refs.put(), "once too often");
+    /// assert!(refs.is_saturated());
+    /// assert_eq!(reports.take()[0].message, "refcount: underflow; use after free");
+    /// ```
     pub fn is_saturated(&self) -> bool {
         self.counter.load() > RefCount::<P>::MAX
     }

@@ -19,6 +19,16 @@ use crate::{BottomHalf, Flavor, Irq, Proves, Task};
 /// Dropping it leaves the lock, then switches on again what was switched off, and is then a preemption point if that
 /// made one possible. `E` is the flavour that was entered; it differs from the lock's for
 /// [`read_irqs_on`](RwLock::read_irqs_on) only. Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{IrqRwLock, context::irqs_disabled};
+/// let lock = IrqRwLock::new(5);
+/// let (one, other) = (lock.read(), lock.try_read().unwrap());
+/// drop(one);
+/// assert!(irqs_disabled() && lock.try_write().is_none(), "the other one is inside");
+/// drop(other);
+/// assert!(!irqs_disabled() && lock.try_write().is_some());
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized, F: Flavor, E: Flavor = F> {
@@ -30,6 +40,16 @@ pub struct RwLockReadGuard<'a, T: ?Sized, F: Flavor, E: Flavor = F> {
 
 /// A [`RwLock`] is held for reading, in a context that was there before. Made by [`read_with`](RwLock::read_with).
 /// Dropping it leaves the lock and nothing more. Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{IrqRwLock, irq};
+/// let lock = IrqRwLock::new(5);
+/// let quiet = irq::disable();
+/// let reading = lock.read_with(&quiet);
+/// assert_eq!(*reading, 5);
+/// drop(reading);
+/// assert!(!lock.is_locked() && sync::context::irqs_disabled());
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadWithGuard<'a, T: ?Sized, F: Flavor> {
@@ -39,6 +59,15 @@ pub struct RwLockReadWithGuard<'a, T: ?Sized, F: Flavor> {
 /// A [`RwLock`] is held for writing while this value lives. Gives exclusive access to the data.
 ///
 /// Dropping it releases as a [`RwLockReadGuard`] does. Neither `Send` nor `Sync`.
+///
+/// ```
+/// let lock = sync::RwLock::<u32>::new(1);
+/// let mut writing = lock.write();
+/// *writing += 1;
+/// assert!(lock.try_read().is_none());
+/// drop(writing);
+/// assert_eq!(lock.try_read().as_deref(), Some(&2));
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard<'a, T: ?Sized, F: Flavor> {
@@ -49,6 +78,16 @@ pub struct RwLockWriteGuard<'a, T: ?Sized, F: Flavor> {
 
 /// A [`RwLock`] is held for writing, in a context that was there before. Made by [`write_with`](RwLock::write_with).
 /// Dropping it leaves the lock and nothing more. Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{IrqRwLock, irq};
+/// let lock = IrqRwLock::new(5);
+/// let quiet = irq::disable();
+/// let mut writing = lock.write_with(&quiet);
+/// *writing = 6;
+/// drop(writing);
+/// assert!(!lock.is_locked() && sync::context::irqs_disabled());
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteWithGuard<'a, T: ?Sized, F: Flavor> {
@@ -187,6 +226,16 @@ impl<'a, T: ?Sized, F: Flavor> RwLockWriteWithGuard<'a, T, F> {
     }
 
     /// As [`RwLockWriteGuard::downgrade`].
+    ///
+    /// ```
+    /// let lock = sync::IrqRwLock::new(1);
+    /// let quiet = sync::irq::disable();
+    /// let mut writing = lock.write_with(&quiet);
+    /// *writing += 1;
+    /// let reading = writing.downgrade();
+    /// assert_eq!(*reading, 2);
+    /// assert!(lock.is_locked() && !lock.is_write_locked());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn downgrade(self) -> RwLockReadWithGuard<'a, T, F> {

@@ -81,6 +81,12 @@ unsafe impl<T: ?Sized + Send + Sync, F: Flavor> Sync for RwLock<T, F> {}
 impl<T, F: Flavor> RwLock<T, F> {
     const_fn! {
         /// A lock around `value` that nobody holds.
+        ///
+        /// ```
+        /// static LIMIT: sync::RwLock<u32> = sync::RwLock::new(5);
+        /// assert!(!LIMIT.is_locked());
+        /// assert_eq!(*LIMIT.read(), 5);
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> RwLock<T, F> {
             RwLock {
@@ -125,6 +131,13 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     /// dependency checker which one this is. Otherwise the same as [`read`](Self::read).
     ///
     /// Linux: `read_lock` has no such form. [`write_nested`](Self::write_nested) has an example.
+    ///
+    /// ```
+    /// use sync::{RwLock, lockdep::Subclass};
+    /// let [parent, child] = [1, 2].map(|n| RwLock::<u32>::new(n));
+    /// let above = parent.write();
+    /// assert_eq!(*above + *child.read_nested(Subclass::NESTED), 3);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read_nested(&self, subclass: Subclass) -> RwLockReadGuard<'_, T, F> {

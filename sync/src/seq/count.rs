@@ -52,6 +52,14 @@ pub struct SeqCount<P = Native> {
 }
 
 /// The number that a reader noted; made by [`SeqCount::begin`].
+///
+/// ```
+/// let count = sync::SeqCount::<hal::Native>::new();
+/// let (one, other) = (count.begin(), count.begin());
+/// assert_eq!(one, other, "nobody wrote in between");
+/// drop(count.write(&sync::preempt::disable()));
+/// assert_ne!(one, count.begin());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a read section means nothing until its end is checked"]
 pub struct Begun(usize);
@@ -59,6 +67,11 @@ pub struct Begun(usize);
 impl<P: Platform> SeqCount<P> {
     const_fn! {
         /// A count under which nobody writes.
+        ///
+        /// ```
+        /// static COUNT: sync::SeqCount = sync::SeqCount::new();
+        /// assert!(COUNT.try_begin().is_some());
+        /// ```
         pub fn new() -> SeqCount<P> {
             SeqCount { number: Number::new(), writer: Writer::new(), platform: PhantomData }
         }
@@ -69,6 +82,19 @@ impl<P: Platform> SeqCount<P> {
     ///
     /// Contexts: any that cannot interrupt a writer on its CPU; there use [`try_begin`](Self::try_begin). Cost: two
     /// loads and no store; unbounded while writers come without a pause.
+    ///
+    /// ```
+    /// let count = sync::SeqCount::<hal::Native>::new();
+    /// let mut tries = 0;
+    /// let seen = count.read(|| {
+    ///     tries += 1;
+    ///     if tries == 1 {
+    ///         drop(count.write(&sync::preempt::disable())); // a writer comes between
+    ///     }
+    ///     tries
+    /// });
+    /// assert_eq!(seen, 2, "what was read first is not believed");
+    /// ```
     #[inline]
     #[track_caller]
     pub fn read<R>(&self, mut f: impl FnMut() -> R) -> R {
@@ -86,6 +112,13 @@ impl<P: Platform> SeqCount<P> {
     ///
     /// Linux: `read_seqcount_begin`. Contexts: as [`read`](Self::read). In debug builds a reader that waits for a writer
     /// on its own CPU is reported; it waits for ever.
+    ///
+    /// ```
+    /// let count = sync::SeqCount::<hal::Native>::new();
+    /// let begun = count.begin();
+    /// // .. reads the data ..
+    /// assert!(count.is_current(begun));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn begin(&self) -> Begun {
@@ -96,6 +129,15 @@ impl<P: Platform> SeqCount<P> {
     }
 
     /// Begins a read section, unless a writer is at work. Never waits. Contexts: any, NMI too.
+    ///
+    /// ```
+    /// let count = sync::SeqCount::<hal::Native>::new();
+    /// let here = sync::preempt::disable();
+    /// let writing = count.write(&here);
+    /// assert!(count.try_begin().is_none());
+    /// drop(writing);
+    /// assert!(count.try_begin().is_some());
+    /// ```
     #[inline]
     pub fn try_begin(&self) -> Option<Begun> {
         let number = self.number.begin();
@@ -124,6 +166,16 @@ impl<P: Platform> SeqCount<P> {
     ///
     /// Linux: `write_seqcount_begin`. The caller holds the lock that excludes other writers; debug builds report a
     /// second one, `seqcount: write section inside of ..`. Contexts: task, softirq and hardirq, as that lock allows.
+    ///
+    /// ```
+    /// let count = sync::SeqCount::<hal::Native>::new();
+    /// let begun = count.begin();
+    /// let here = sync::preempt::disable();
+    /// let writing = count.write(&here);
+    /// assert!(!count.is_current(begun), "from its beginning on");
+    /// drop(writing);
+    /// assert!(!count.is_current(begun));
+    /// ```
     #[inline]
     #[track_caller]
     pub fn write<'a>(&'a self, _pinned: &'a (impl Pinned + ?Sized)) -> SeqCountGuard<'a, P> {
@@ -157,6 +209,16 @@ impl<P> fmt::Debug for SeqCount<P> {
 
 /// A write section of a [`SeqCount`]; readers that meet it start over. It cannot outlive the proof that its CPU is not
 /// taken away, and is neither `Send` nor `Sync`.
+///
+/// ```
+/// let count = sync::SeqCount::<hal::Native>::new();
+/// let writers = sync::SpinLock::<()>::new(());
+/// let held = writers.lock(); // excludes other writers, and pins
+/// let writing = count.write(&held);
+/// assert!(count.try_begin().is_none());
+/// drop(writing);
+/// assert!(count.try_begin().is_some());
+/// ```
 #[must_use = "the write section ends as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct SeqCountGuard<'a, P = Native> {

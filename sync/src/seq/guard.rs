@@ -8,6 +8,13 @@ use hal::percpu::{IrqsOff, Pinned};
 
 /// A [`SeqLock`](super::SeqLock) or [`Latch`](super::Latch): what a [`WriteGuard`] publishes to. Nothing else can
 /// implement it.
+///
+/// ```
+/// use sync::{Latch, SeqLock, seq::Target};
+/// fn is_target(_: &impl Target) {}
+/// is_target(&SeqLock::<u32>::new(1));
+/// is_target(&Latch::<u32>::new(1));
+/// ```
 pub trait Target: sealed::Publish {}
 
 pub(super) mod sealed {
@@ -32,6 +39,15 @@ pub(super) mod sealed {
 ///
 /// Leaking the guard leaves the writers' lock held for ever; readers go on with the old value. `H` is how the lock is
 /// held. Neither `Send` nor `Sync`.
+///
+/// ```
+/// let limit: sync::SeqLock<u32> = sync::SeqLock::new(1);
+/// let mut writing = limit.write();
+/// *writing += 4;
+/// assert_eq!((*writing, limit.read()), (5, 1));
+/// drop(writing);
+/// assert_eq!(limit.read(), 5);
+/// ```
 #[must_use = "the data is published and the lock released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct WriteGuard<'a, L: Target, H> {

@@ -48,13 +48,38 @@ pub struct Latch<T, F: Flavor = Task> {
 }
 
 /// The right to write a [`Latch`]; made by [`write`](Latch::write) and [`try_write`](Latch::try_write).
+///
+/// ```
+/// use sync::{Latch, seq::LatchGuard};
+/// fn double(mut guard: LatchGuard<'_, u32>) {
+///     *guard *= 2;
+/// }
+/// let latch: Latch<u32> = Latch::new(4);
+/// double(latch.write());
+/// assert_eq!(latch.read(), 8);
+/// ```
 pub type LatchGuard<'a, T, F = Task> = WriteGuard<'a, Latch<T, F>, SpinLockGuard<'a, (), F>>;
 /// The right to write a [`Latch`], in a context that was there before; made by [`write_with`](Latch::write_with).
+///
+/// ```
+/// use sync::{Irq, Latch, seq::LatchWithGuard};
+/// fn double(mut guard: LatchWithGuard<'_, u32, Irq>) {
+///     *guard *= 2;
+/// }
+/// let latch: Latch<u32, Irq> = Latch::new(4);
+/// double(latch.write_with(&sync::irq::disable()));
+/// assert_eq!(latch.read(), 8);
+/// ```
 pub type LatchWithGuard<'a, T, F = Task> = WriteGuard<'a, Latch<T, F>, SpinLockWithGuard<'a, (), F>>;
 
 impl<T: NoUninit, F: Flavor> Latch<T, F> {
     const_fn! {
         /// A latch that holds `value`.
+        ///
+        /// ```
+        /// static RATE: sync::Latch<u64> = sync::Latch::new(3);
+        /// assert_eq!(RATE.read(), 3);
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> Latch<T, F> {
             Latch { data: TwoCopies::new(value), writers: SpinLock::new(()) }

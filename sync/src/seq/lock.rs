@@ -14,6 +14,14 @@ use crate::primitives::const_fn;
 use crate::spin::{SpinLock, SpinLockGuard, SpinLockWithGuard};
 
 /// A [`SeqLock`] whose writers may be interrupt handlers, and whose readers may be handlers whoever writes.
+///
+/// ```
+/// static STAMP: sync::IrqSeqLock<u64> = sync::IrqSeqLock::new(1);
+/// let writing = STAMP.write();
+/// assert!(sync::context::irqs_disabled(), "no handler can meet the writer");
+/// drop(writing);
+/// assert_eq!(STAMP.read(), 1);
+/// ```
 pub type IrqSeqLock<T> = SeqLock<T, Irq>;
 
 /// A small `T` that is read without a store and without waiting for other readers. Writers exclude each other by a spin
@@ -52,13 +60,38 @@ pub struct SeqLock<T, F: Flavor = Task> {
 }
 
 /// The right to write a [`SeqLock`]; made by [`write`](SeqLock::write) and [`try_write`](SeqLock::try_write).
+///
+/// ```
+/// use sync::{SeqLock, seq::SeqLockGuard};
+/// fn double(mut guard: SeqLockGuard<'_, u32>) {
+///     *guard *= 2;
+/// }
+/// let limit: SeqLock<u32> = SeqLock::new(4);
+/// double(limit.write());
+/// assert_eq!(limit.read(), 8);
+/// ```
 pub type SeqLockGuard<'a, T, F = Task> = WriteGuard<'a, SeqLock<T, F>, SpinLockGuard<'a, (), F>>;
 /// The right to write a [`SeqLock`], in a context that was there before; made by [`write_with`](SeqLock::write_with).
+///
+/// ```
+/// use sync::{Irq, IrqSeqLock, seq::SeqLockWithGuard};
+/// fn double(mut guard: SeqLockWithGuard<'_, u32, Irq>) {
+///     *guard *= 2;
+/// }
+/// let limit = IrqSeqLock::new(4);
+/// double(limit.write_with(&sync::irq::disable()));
+/// assert_eq!(limit.read(), 8);
+/// ```
 pub type SeqLockWithGuard<'a, T, F = Task> = WriteGuard<'a, SeqLock<T, F>, SpinLockWithGuard<'a, (), F>>;
 
 impl<T: NoUninit, F: Flavor> SeqLock<T, F> {
     const_fn! {
         /// A lock around `value`.
+        ///
+        /// ```
+        /// static LIMIT: sync::SeqLock<u64> = sync::SeqLock::new(3);
+        /// assert_eq!(LIMIT.read(), 3);
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> SeqLock<T, F> {
             SeqLock { data: OneCopy::new(value), writer: Writer::new(), writers: SpinLock::new(()) }

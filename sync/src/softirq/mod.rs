@@ -70,9 +70,20 @@ pub enum Vector {
 
 impl Vector {
     /// How many there are.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// assert_eq!(Vector::from_index(Vector::COUNT as u32), None);
+    /// ```
     pub const COUNT: usize = 10;
 
     /// All, in order.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// assert!(Vector::ALL.is_sorted());
+    /// assert_eq!((Vector::ALL[0], Vector::ALL[9]), (Vector::High, Vector::Rcu));
+    /// ```
     pub const ALL: [Vector; Vector::COUNT] = [
         Vector::High,
         Vector::Timer,
@@ -87,21 +98,44 @@ impl Vector {
     ];
 
     /// The vector of that number.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// assert_eq!(Vector::from_index(0), Some(Vector::High));
+    /// assert_eq!(Vector::from_index(10), None);
+    /// ```
     pub const fn from_index(index: u32) -> Option<Vector> {
         if (index as usize) < Vector::COUNT { Some(Vector::ALL[index as usize]) } else { None }
     }
 
     /// Its number, which is also its bit's.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// assert!(Vector::ALL.iter().all(|vector| Vector::from_index(vector.index()) == Some(*vector)));
+    /// ```
     pub const fn index(self) -> u32 {
         self as u32
     }
 
     /// The mask with its bit.
+    ///
+    /// ```
+    /// use sync::softirq::Vector;
+    /// assert_eq!(Vector::Timer.bit(), 1 << Vector::Timer.index());
+    /// ```
     pub const fn bit(self) -> u32 {
         1 << self.index()
     }
 
     /// What tables call it.
+    ///
+    /// ```
+    /// use std::collections::BTreeSet;
+    /// use sync::softirq::Vector;
+    /// let names: BTreeSet<_> = Vector::ALL.iter().map(|vector| vector.name()).collect();
+    /// assert_eq!(names.len(), Vector::COUNT);
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Vector::High => "high",
@@ -140,6 +174,12 @@ impl Vector {
 /// The first round always runs. Another one follows if fewer than `rounds` have run, less than `ns` nanoseconds have
 /// passed since the end of the first, and no reschedule is due. A round ends when its handlers do, so the bound is what a
 /// budget allows and one round more. The clock is not read unless there is a second round.
+///
+/// ```
+/// use sync::softirq::Budget;
+/// let short = Budget { ns: 200_000, ..Budget::USUAL };
+/// assert_eq!(short.rounds, 10);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
     /// The most rounds, at least 1.
@@ -150,8 +190,18 @@ pub struct Budget {
 
 impl Budget {
     /// 10 rounds, 2 ms. Linux: `MAX_SOFTIRQ_RESTART`, `MAX_SOFTIRQ_TIME`.
+    ///
+    /// ```
+    /// use sync::softirq::Budget;
+    /// assert_eq!(Budget::USUAL, Budget { rounds: 10, ns: 2_000_000 });
+    /// ```
     pub const USUAL: Budget = Budget { rounds: 10, ns: 2_000_000 };
     /// What a task that serves softirqs does before it lets others run.
+    ///
+    /// ```
+    /// use sync::softirq::Budget;
+    /// assert_eq!(Budget::ONE_ROUND.rounds, 1);
+    /// ```
     pub const ONE_ROUND: Budget = Budget { rounds: 1, ns: 0 };
 }
 

@@ -117,6 +117,12 @@ unsafe impl<F: Send, P: Platform> Send for Tasklet<F, P> {}
 impl<F: Fn(&Running<'_>) + Send + Sync> Tasklet<F> {
     const_fn! {
         /// A tasklet that calls `function`, on this build's platform.
+        ///
+        /// ```
+        /// # use sync::softirq::{Running, Tasklet};
+        /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+        /// assert!(!TASKLET.is_scheduled() && !TASKLET.is_disabled() && !TASKLET.is_killed());
+        /// ```
         #[track_caller]
         pub fn new(function: F) -> Tasklet<F> {
             Tasklet::new_in(function)
@@ -127,6 +133,12 @@ impl<F: Fn(&Running<'_>) + Send + Sync> Tasklet<F> {
 impl<F: Fn(&Running<'_, P>) + Send + Sync, P: Platform> Tasklet<F, P> {
     const_fn! {
         /// A tasklet that calls `function`, on the platform `P`.
+        ///
+        /// ```
+        /// # use sync::softirq::{Running, Tasklet};
+        /// static TASKLET: Tasklet<fn(&Running<'_>), hal::Native> = Tasklet::new_in(|_| ());
+        /// assert!(!TASKLET.is_scheduled());
+        /// ```
         #[track_caller]
         pub fn new_in(function: F) -> Tasklet<F, P> {
             let core = Core {
@@ -146,11 +158,35 @@ impl<F: Fn(&Running<'_, P>) + Send + Sync, P: Platform> Tasklet<F, P> {
 
 impl<F, P: Platform> Tasklet<F, P> {
     /// Whether it is to run: it waits in a queue, or for being enabled. Out of date at once.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// QUEUE.schedule(&TASKLET);
+    /// assert!(TASKLET.is_scheduled());
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// QUEUE.run(&serving); // what the softirq does
+    /// # drop(serving);
+    /// assert!(!TASKLET.is_scheduled());
+    /// ```
     pub fn is_scheduled(&self) -> bool {
         self.core.state.is_queued()
     }
 
     /// Whether its function runs. Out of date at once.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| assert!(TASKLET.is_running()));
+    /// QUEUE.schedule(&TASKLET);
+    /// assert!(!TASKLET.is_running());
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!(QUEUE.run(&serving), 1);
+    /// # drop(serving);
+    /// assert!(!TASKLET.is_running());
+    /// ```
     pub fn is_running(&self) -> bool {
         self.core.state.is_running()
     }
@@ -191,12 +227,36 @@ impl<F, P: Platform> Tasklet<F, P> {
     /// The same without waiting: the function may be running, but does not begin from here on.
     ///
     /// Linux: `tasklet_disable_nosync`. Contexts: any.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// let off = TASKLET.disable_no_wait();
+    /// QUEUE.schedule(&TASKLET);
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!(QUEUE.run(&serving), 0);
+    /// off.enable(&QUEUE);
+    /// assert_eq!(QUEUE.run(&serving), 1);
+    /// # drop(serving);
+    /// ```
     pub fn disable_no_wait(&self) -> Disabled<'_, P> {
         self.core.state.disable();
         Disabled { core: &self.core }
     }
 
     /// Whether somebody has [disabled](Tasklet::disable) it. Out of date at once.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// let (one, other) = (TASKLET.disable_no_wait(), TASKLET.disable_no_wait());
+    /// one.enable(&QUEUE);
+    /// assert!(TASKLET.is_disabled(), "by the other one");
+    /// other.enable(&QUEUE);
+    /// assert!(!TASKLET.is_disabled());
+    /// ```
     pub fn is_disabled(&self) -> bool {
         self.core.state.is_disabled()
     }
@@ -206,6 +266,15 @@ impl<F, P: Platform> Tasklet<F, P> {
     ///
     /// Linux: `tasklet_kill`, after which it can be scheduled again. Contexts: task, with nothing held that forbids
     /// sleeping, and nothing that the function waits for.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// TASKLET.kill(&mut cx);
+    /// assert!(!QUEUE.schedule(&TASKLET), "it has ended");
+    /// ```
     #[track_caller]
     pub fn kill(&self, cx: &mut TaskCx<P>) {
         cx.might_sleep();
@@ -220,6 +289,15 @@ impl<F, P: Platform> Tasklet<F, P> {
     }
 
     /// Whether it was [killed](Tasklet::kill).
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// assert!(!TASKLET.is_killed());
+    /// TASKLET.kill(&mut cx);
+    /// assert!(TASKLET.is_killed());
+    /// ```
     pub fn is_killed(&self) -> bool {
         self.core.state.is_killed()
     }
@@ -275,6 +353,22 @@ impl<F, P: Platform> fmt::Debug for Tasklet<F, P> {
 }
 
 /// The function of a [`Tasklet`] runs, on this CPU, in softirq context.
+///
+/// ```
+/// use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+/// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+/// static SEEN: sync::BhSpinLock<u32> = sync::BhSpinLock::new(0);
+///
+/// fn count(running: &Running<'_>) {
+///     *SEEN.lock_with(running.softirq()) += 1;
+/// }
+/// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(count);
+/// QUEUE.schedule(&TASKLET);
+/// # let serving = unsafe { sync::context::enter_softirq() };
+/// # QUEUE.run(&serving);
+/// # drop(serving);
+/// assert_eq!(*SEEN.lock(), 1);
+/// ```
 pub struct Running<'a, P: Platform = Native> {
     core: &'a Core<P>,
     serving: &'a SoftirqGuard<P>,
@@ -285,11 +379,41 @@ impl<'a, P: Platform> Running<'a, P> {
     /// that was settled already, or the tasklet is killed.
     ///
     /// Linux: `tasklet_schedule` from the function itself. Contexts: where the value is.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|running| {
+    ///     assert!(running.again() && !running.again());
+    /// });
+    /// QUEUE.schedule(&TASKLET);
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!(QUEUE.run(&serving), 1);
+    /// assert_eq!(QUEUE.run(&serving), 1, "as it asked for");
+    /// # drop(serving);
+    /// ```
     pub fn again(&self) -> bool {
         matches!(self.core.state.schedule(), Scheduled::Again)
     }
 
     /// The proof that a softirq is being served here, for [`lock_with`](crate::SpinLock::lock_with) and per-CPU data.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// hal::percpu! {
+    ///     static RUNS: AtomicU32 = AtomicU32::new(0);
+    /// }
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|running| {
+    ///     RUNS.get(running.softirq()).store(7, Relaxed); // this CPU's, which the function stays on
+    /// });
+    /// QUEUE.schedule(&TASKLET);
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # QUEUE.run(&serving);
+    /// # drop(serving);
+    /// assert_eq!(RUNS.get(&sync::preempt::disable()).load(Relaxed), 7);
+    /// ```
     pub fn softirq(&self) -> &'a SoftirqGuard<P> {
         self.serving
     }
@@ -305,6 +429,16 @@ impl<P: Platform> fmt::Debug for Running<'_, P> {
 ///
 /// A value that is dropped without [`enable`](Disabled::enable) leaves it disabled for ever, and the queue's reference to
 /// it, if it was to run, in place.
+///
+/// ```
+/// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+/// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+/// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+/// let off = TASKLET.disable_no_wait();
+/// assert!(TASKLET.is_disabled());
+/// off.enable(&QUEUE);
+/// assert!(!TASKLET.is_disabled());
+/// ```
 #[must_use = "the tasklet stays disabled until `enable` is called"]
 pub struct Disabled<'a, P: Platform = Native> {
     core: &'a Core<P>,
@@ -315,6 +449,21 @@ impl<P: Platform> Disabled<'_, P> {
     ///
     /// Linux: `tasklet_enable`. Contexts: any but NMI; the caller stays on its CPU meanwhile, as for
     /// [`TaskletQueue::schedule`].
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// let off = TASKLET.disable_no_wait();
+    /// QUEUE.schedule(&TASKLET);
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// QUEUE.run(&serving); // finds it disabled, and takes it out
+    /// assert!(QUEUE.is_empty());
+    /// off.enable(&QUEUE);
+    /// assert!(!QUEUE.is_empty());
+    /// # QUEUE.run(&serving);
+    /// # drop(serving);
+    /// ```
     pub fn enable(self, queue: &TaskletQueue<P>) {
         if self.core.state.enable()
             && let Some(reference) = self.core.reference.get()

@@ -38,6 +38,21 @@ crate::link_field! {
 /// One CPU's tasklets that are to run, in the order in which they were scheduled.
 ///
 /// Scheduling takes no lock. Linux: `struct tasklet_head`. Size: two words.
+///
+/// ```
+/// # use sync::softirq::{Running, Tasklet};
+/// use sync::softirq::{TaskletQueue, Vector};
+/// static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+/// static RAN: sync::BhSpinLock<Vec<u32>> = sync::BhSpinLock::new(Vec::new());
+/// static ONE: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| RAN.lock().push(1));
+/// static TWO: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| RAN.lock().push(2));
+/// QUEUE.schedule(&ONE);
+/// QUEUE.schedule(&TWO);
+/// # let serving = unsafe { sync::context::enter_softirq() };
+/// assert_eq!(QUEUE.run(&serving), 2);
+/// # drop(serving);
+/// assert_eq!(*RAN.lock(), [1, 2]);
+/// ```
 pub struct TaskletQueue<P: Platform = Native> {
     waiting: LList<Queued<P>, InQueue<P>>,
     vector: Vector,
@@ -52,6 +67,14 @@ unsafe impl<P: Platform> Send for TaskletQueue<P> {}
 impl<P: Platform> TaskletQueue<P> {
     const_fn! {
         /// An empty queue, whose tasklets are run by the handler of `vector`.
+        ///
+        /// ```
+        /// # use hal::{Native, Platform};
+        /// # use sync::softirq::{Running, Tasklet};
+        /// use sync::softirq::{TaskletQueue, Vector};
+        /// static URGENT: TaskletQueue = TaskletQueue::new(Vector::High);
+        /// assert!(URGENT.is_empty());
+        /// ```
         pub fn new(vector: Vector) -> TaskletQueue<P> {
             TaskletQueue { waiting: LList::new(), vector, platform: PhantomData }
         }
@@ -65,6 +88,16 @@ impl<P: Platform> TaskletQueue<P> {
     /// Linux: `tasklet_schedule`, `tasklet_hi_schedule`, by the queue. Contexts: any but NMI. Cost: two atomic
     /// read-modify-writes and raising a softirq, if the queue was empty; in a task with nothing switched off the function
     /// runs before this returns.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// assert!(QUEUE.schedule(&TASKLET));
+    /// assert!(!QUEUE.schedule(&TASKLET), "one run serves both");
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # QUEUE.run(&serving);
+    /// ```
     pub fn schedule<F, O>(&self, tasklet: O) -> bool
     where
         O: Owner<Object = Tasklet<F, P>> + 'static,
@@ -100,11 +133,33 @@ impl<P: Platform> TaskletQueue<P> {
     /// are scheduled meanwhile wait for the next call, for which the softirq is raised.
     ///
     /// For the handler of the queue's vector. Contexts: softirq, on the queue's CPU.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> =
+    ///     Tasklet::new(|_| assert!(sync::context::in_serving_softirq()));
+    /// QUEUE.schedule(&TASKLET);
+    /// // SAFETY: a task that serves softirqs itself; the guard goes before it goes on.
+    /// let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!((QUEUE.run(&serving), QUEUE.run(&serving)), (1, 0));
+    /// ```
     pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
         self.waiting.take_fifo().filter(|queued| self.run_one(queued.0, serving)).count()
     }
 
     /// Whether nothing waits in it. Out of date at once.
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// # static QUEUE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// # static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// assert!(QUEUE.is_empty());
+    /// QUEUE.schedule(&TASKLET);
+    /// assert!(!QUEUE.is_empty());
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # QUEUE.run(&serving);
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -112,6 +167,18 @@ impl<P: Platform> TaskletQueue<P> {
     /// Moves what waits in `other`, the queue of a CPU that has gone off-line, to this one. Returns how many.
     ///
     /// Linux: `takeover_tasklets`. Contexts: as for [`schedule`](TaskletQueue::schedule).
+    ///
+    /// ```
+    /// # use sync::softirq::{Running, Tasklet, TaskletQueue, Vector};
+    /// static HERE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static GONE: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
+    /// static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| ());
+    /// GONE.schedule(&TASKLET);
+    /// assert_eq!(HERE.inherit(&GONE), 1);
+    /// assert!(GONE.is_empty() && !HERE.is_empty());
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # HERE.run(&serving);
+    /// ```
     pub fn inherit(&self, other: &TaskletQueue<P>) -> usize {
         // Pushed one by one, so that they stay in order.
         other.waiting.take_fifo().map(|queued| self.push(queued.0)).count()

@@ -18,6 +18,16 @@ use crate::flavor::{Entered, Flavor, IrqsOffFlavor};
 /// possible, is a preemption point: never while the lock is held, and never lost.
 ///
 /// Neither `Send` nor `Sync`: the lock is released on the CPU that took it.
+///
+/// ```
+/// use sync::{IrqSpinLock, context::irqs_disabled};
+/// let lock = IrqSpinLock::new(1);
+/// let mut guard = lock.lock();
+/// *guard += 1;
+/// assert!(irqs_disabled() && lock.is_locked());
+/// drop(guard);
+/// assert!(!irqs_disabled() && !lock.is_locked());
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct SpinLockGuard<'a, T: ?Sized, F: Flavor> {
@@ -31,6 +41,14 @@ pub struct SpinLockGuard<'a, T: ?Sized, F: Flavor> {
 /// to the data. Dropping it releases the lock and nothing more: it is no preemption point.
 ///
 /// Neither `Send` nor `Sync`.
+///
+/// ```
+/// use sync::{IrqSpinLock, context::irqs_disabled};
+/// let lock = IrqSpinLock::new(1);
+/// let quiet = sync::irq::disable();
+/// drop(lock.lock_with(&quiet));
+/// assert!(irqs_disabled() && !lock.is_locked());
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[clippy::has_significant_drop]
 pub struct SpinLockWithGuard<'a, T: ?Sized, F: Flavor> {

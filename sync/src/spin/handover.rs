@@ -22,6 +22,15 @@ impl<T: ?Sized, F: Flavor> SpinLockGuard<'_, T, F> {
     ///
     /// For the dependency checker and the other diagnostics this task holds the lock no longer. Linux:
     /// `prepare_lock_switch`. Contexts: the scheduler. See [`SpinLock::adopt_handover`] for an example.
+    ///
+    /// ```
+    /// let queue: sync::IrqSpinLock<u32> = sync::IrqSpinLock::new(1);
+    /// queue.lock().into_handover();
+    /// assert!(queue.is_locked() && sync::context::irqs_disabled());
+    /// // SAFETY: handed over just now on this CPU, and adopted once.
+    /// drop(unsafe { queue.adopt_handover() });
+    /// assert!(!queue.is_locked() && !sync::context::irqs_disabled());
+    /// ```
     #[track_caller]
     pub fn into_handover(self) {
         let lock = self.lock();
@@ -34,6 +43,16 @@ impl<T: ?Sized, F: Flavor> SpinLockGuard<'_, T, F> {
 impl<T: ?Sized, F: Flavor> SpinLockWithGuard<'_, T, F> {
     /// As [`SpinLockGuard::into_handover`], for a lock that was taken in a context that was there before: it is adopted
     /// by [`adopt_handover_with`](SpinLock::adopt_handover_with).
+    ///
+    /// ```
+    /// let queue: sync::IrqSpinLock<u32> = sync::IrqSpinLock::new(1);
+    /// let quiet = sync::irq::disable();
+    /// queue.lock_with(&quiet).into_handover();
+    /// assert!(queue.is_locked());
+    /// // SAFETY: handed over just now on this CPU, and adopted once.
+    /// drop(unsafe { queue.adopt_handover_with(&quiet) });
+    /// assert!(!queue.is_locked());
+    /// ```
     #[track_caller]
     pub fn into_handover(self) {
         let lock = self.lock();

@@ -120,6 +120,12 @@ impl<T, F: Flavor> SpinLock<T, F> {
         /// source for locks of one kind.
         ///
         /// Linux: `DEFINE_SPINLOCK`, `spin_lock_init`. A constant expression.
+        ///
+        /// ```
+        /// static COUNT: sync::SpinLock<u32> = sync::SpinLock::new(5);
+        /// assert!(!COUNT.is_locked());
+        /// assert_eq!(*COUNT.lock(), 5);
+        /// ```
         #[track_caller]
         pub fn new(value: T) -> SpinLock<T, F> {
             SpinLock {
@@ -235,6 +241,15 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
     }
 
     /// [`lock_with`](SpinLock::lock_with), for the dependency checker as [`lock_nested`](SpinLock::lock_nested).
+    ///
+    /// ```
+    /// use sync::{IrqSpinLock, irq, lockdep::Subclass};
+    /// let [parent, child] = [1, 2].map(IrqSpinLock::<u32>::new);
+    /// let quiet = irq::disable();
+    /// let above = parent.lock_with(&quiet);
+    /// *child.lock_with_nested(&quiet, Subclass::NESTED) += *above;
+    /// assert_eq!(*child.lock_with_nested(&quiet, Subclass::NESTED), 3);
+    /// ```
     #[inline]
     #[track_caller]
     pub fn lock_with_nested<'a>(

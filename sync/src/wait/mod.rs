@@ -44,6 +44,12 @@ pub struct Limits {
 
 impl Limits {
     /// Nothing: the wait lasts until what is waited for happens. Linux: `TASK_UNINTERRUPTIBLE`.
+    ///
+    /// ```
+    /// use sync::wait::Limits;
+    /// assert_eq!(Limits::NONE, Limits::default());
+    /// assert_ne!(Limits::NONE, Limits::NONE.until(0));
+    /// ```
     pub const NONE: Limits = Limits { deadline_ns: None, cancellable: false };
 
     /// The wait also ends when the clock of [`Platform::now_ns`](hal::Platform::now_ns) shows `deadline_ns`, never
@@ -75,6 +81,14 @@ impl Limits {
 }
 
 /// Why a wait ended without that which was waited for.
+///
+/// ```
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// use sync::{Semaphore, wait::{Limits, WaitError}};
+/// let none: Semaphore = Semaphore::new(0);
+/// assert_eq!(none.down_with(Limits::NONE.until(0), &mut cx), Err(WaitError::TimedOut));
+/// assert_eq!(WaitError::TimedOut.to_string(), "the deadline passed before what was waited for happened");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitError {
     /// The deadline has passed.

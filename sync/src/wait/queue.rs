@@ -45,6 +45,13 @@ pub struct WaitQueue<P: Platform = Native> {
 impl<P: Platform> WaitQueue<P> {
     const_fn! {
         /// A queue in which nobody waits.
+        ///
+        /// ```
+        /// # let mut cx = unsafe { sync::TaskCx::new() };
+        /// static QUEUE: sync::wait::WaitQueue = sync::wait::WaitQueue::new();
+        /// assert_eq!(QUEUE.wake_all(), 0);
+        /// QUEUE.wait(&mut cx, || true); // returns at once
+        /// ```
         #[track_caller]
         pub fn new() -> WaitQueue<P> {
             WaitQueue { waiters: SpinLock::new(Waiters::new()) }

@@ -163,6 +163,12 @@ unsafe fn call<F: Fn(&mut Running<'_, P>), P: Platform>(
 impl<F: Fn(&mut Running<'_>) + Send + Sync> Work<F> {
     const_fn! {
         /// An item that calls `function`, on this build's platform.
+        ///
+        /// ```
+        /// # use sync::work::{Running, Work};
+        /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+        /// assert!(!WORK.is_pending() && !WORK.is_running());
+        /// ```
         #[track_caller]
         pub fn new(function: F) -> Work<F> {
             Work::new_in(function)
@@ -173,6 +179,12 @@ impl<F: Fn(&mut Running<'_>) + Send + Sync> Work<F> {
 impl<F: Fn(&mut Running<'_, P>) + Send + Sync, P: Platform> Work<F, P> {
     const_fn! {
         /// An item that calls `function`, on the platform `P`.
+        ///
+        /// ```
+        /// # use sync::work::{Running, Work};
+        /// static WORK: Work<fn(&mut Running<'_>), hal::Native> = Work::new_in(|_| ());
+        /// assert!(!WORK.is_pending());
+        /// ```
         #[track_caller]
         pub fn new_in(function: F) -> Work<F, P> {
             let core = Core {
@@ -200,11 +212,41 @@ impl<F: Fn(&mut Running<'_, P>) + Send + Sync, P: Platform> Work<F, P> {
 
 impl<F, P: Platform> Work<F, P> {
     /// Whether it waits to be called. Out of date at once. Linux: `work_pending`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| assert!(!WORK.is_pending(), "it has begun"));
+    /// QUEUE.queue(&WORK);
+    /// assert!(WORK.is_pending());
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!(POOL.stats().executed, 1);
+    /// ```
     pub fn is_pending(&self) -> bool {
         self.core.look(|core| core.pending.get())
     }
 
     /// Whether its function is being called. Out of date at once. Linux: part of `work_busy`. Contexts: any but NMI.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| assert!(WORK.is_running()));
+    /// QUEUE.queue(&WORK);
+    /// assert!(!WORK.is_running());
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!((POOL.stats().executed, WORK.is_running()), (1, false));
+    /// ```
     pub fn is_running(&self) -> bool {
         self.core.look(|core| core.runner.get().is_some())
     }
@@ -214,6 +256,23 @@ impl<F, P: Platform> Work<F, P> {
     /// From the function itself it would wait for ever: that is reported, and it returns `false` at once.
     ///
     /// Linux: `flush_work`. Contexts: task, with nothing held that forbids sleeping or that the function waits for.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// assert!(!WORK.flush(&mut cx), "nobody asked for a call");
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # let worker = std::thread::spawn(|| POOL.serve(&mut unsafe { sync::TaskCx::new() }, &mut || false));
+    /// WORK.flush(&mut cx);
+    /// assert_eq!(POOL.stats().executed, 1);
+    /// # POOL.stop();
+    /// # worker.join().unwrap();
+    /// ```
     #[track_caller]
     pub fn flush(&self, cx: &mut TaskCx<P>) -> bool {
         cx.might_sleep();
@@ -223,6 +282,21 @@ impl<F, P: Platform> Work<F, P> {
     /// Takes it back if it waits to be called. Returns whether it did. It may be running.
     ///
     /// Linux: `cancel_work`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| unreachable!("it was taken back"));
+    /// QUEUE.queue(&WORK);
+    /// assert!(WORK.cancel() && !WORK.cancel());
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!(POOL.stats().executed, 0);
+    /// ```
     pub fn cancel(&self) -> bool {
         self.core.cancel()
     }
@@ -233,6 +307,22 @@ impl<F, P: Platform> Work<F, P> {
     /// From the function itself it would wait for ever: that is reported, and it does not wait.
     ///
     /// Linux: `cancel_work_sync`. Contexts: as for [`flush`](Work::flush).
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// QUEUE.queue(&WORK);
+    /// assert!(WORK.cancel_sync(&mut cx));
+    /// assert!(!WORK.is_pending() && !WORK.is_running());
+    /// assert!(QUEUE.queue(&WORK), "it can be queued again");
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// ```
     #[track_caller]
     pub fn cancel_sync(&self, cx: &mut TaskCx<P>) -> bool {
         cx.might_sleep();
@@ -259,6 +349,25 @@ impl<F, P: Platform> fmt::Debug for Work<F, P> {
 }
 
 /// The function of a [`Work`] item is being called by this task.
+///
+/// ```
+/// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// # static POOL: Pool = Pool::new(1);
+/// # static LANE: Lane = Lane::new(&POOL, 1);
+/// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+/// fn twice(running: &mut Running<'_>) {
+///     if POOL.stats().executed == 0 {
+///         running.again();
+///     }
+/// }
+/// static WORK: Work<fn(&mut Running<'_>)> = Work::new(twice);
+/// QUEUE.queue(&WORK);
+/// # assert!(POOL.reserve());
+/// # POOL.stop();
+/// # POOL.serve(&mut cx, &mut || false);
+/// assert_eq!(POOL.stats().executed, 2);
+/// ```
 pub struct Running<'a, P: Platform = Native> {
     core: &'a Core<P>,
     cx: &'a mut TaskCx<P>,
@@ -266,6 +375,21 @@ pub struct Running<'a, P: Platform = Native> {
 
 impl<P: Platform> Running<'_, P> {
     /// The worker's right to sleep.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static LIMIT: sync::Mutex<u32> = sync::Mutex::new(1);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|running| *LIMIT.lock(running.cx()) += 1);
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!(*LIMIT.lock(&mut cx), 2);
+    /// ```
     pub fn cx(&mut self) -> &mut TaskCx<P> {
         self.cx
     }
@@ -274,6 +398,23 @@ impl<P: Platform> Running<'_, P> {
     /// Returns `false` if it is queued already, or is being cancelled.
     ///
     /// Linux: `queue_work` from the function itself. Contexts: task. Cost: one lock.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|running| {
+    ///     let first = POOL.stats().executed == 0;
+    ///     assert!(!first || running.again() && !running.again());
+    /// });
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!(POOL.stats().executed, 2);
+    /// ```
     pub fn again(&self) -> bool {
         let Some((mut locked, home)) = self.core.lock_home() else { return false };
         if self.core.pending.get() || self.core.refused.get() != 0 {

@@ -27,6 +27,23 @@ use crate::{Irq, TaskCx};
 /// The way of a [`WorkQueue`](super::WorkQueue)'s items into a [`Pool`].
 ///
 /// It lives for ever: items that were once queued in it remember it.
+///
+/// ```
+/// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// # static POOL: Pool = Pool::new(1);
+/// # static LANE: Lane = Lane::new(&POOL, 1);
+/// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+/// static RAN: sync::SpinLock<Vec<u32>> = sync::SpinLock::new(Vec::new());
+/// static ONE: Work<fn(&mut Running<'_>)> = Work::new(|_| RAN.lock().push(1));
+/// static TWO: Work<fn(&mut Running<'_>)> = Work::new(|_| RAN.lock().push(2));
+/// QUEUE.queue(&TWO);
+/// QUEUE.queue(&ONE);
+/// # assert!(POOL.reserve());
+/// # POOL.stop();
+/// # POOL.serve(&mut cx, &mut || false);
+/// assert_eq!(*RAN.lock(), [2, 1], "a lane keeps the order");
+/// ```
 pub struct Lane<P: Platform = Native> {
     pool: &'static Pool<P>,
     /// The most items that are in the pool or called at one time.
@@ -94,6 +111,14 @@ impl<P: Platform> Lane<P> {
     const_fn! {
         /// A lane into `pool`, with at most `limit` items there and in calls at one time; 1 calls them in order, one
         /// after the other, and `u32::MAX` is no limit. Linux: `max_active`.
+        ///
+        /// ```
+        /// use sync::work::{Lane, Pool};
+        /// static POOL: Pool = Pool::new(4);
+        /// static ORDERED: Lane = Lane::new(&POOL, 1);
+        /// static UNLIMITED: Lane = Lane::new(&POOL, u32::MAX);
+        /// assert!(core::ptr::eq(ORDERED.pool(), UNLIMITED.pool()), "lanes share pools");
+        /// ```
         #[track_caller]
         pub fn new(pool: &'static Pool<P>, limit: u32) -> Lane<P> {
             Lane {
@@ -114,12 +139,34 @@ impl<P: Platform> Lane<P> {
 
     /// The same lane, whose items go to `heir` while its pool is [closed](Pool::close). The heir's pool does not close, and
     /// is the first lane of the same queue.
+    ///
+    /// ```
+    /// use sync::work::{Lane, Pool};
+    /// # use sync::work::{Running, Work, WorkQueue};
+    /// static ANY_CPU: Pool = Pool::new(1);
+    /// static HEIR: Lane = Lane::new(&ANY_CPU, 1);
+    /// static CPU1: Pool = Pool::new(1);
+    /// let lane: &Lane = Box::leak(Box::new(Lane::new(&CPU1, 1).with_heir(&HEIR)));
+    /// # let queue = WorkQueue::new("doc", Box::leak(Box::new([&HEIR, lane])));
+    /// # static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// queue.queue_on(hal::CpuId::new(1).unwrap(), &WORK);
+    /// CPU1.close();
+    /// assert_eq!((CPU1.stats().pending, ANY_CPU.stats().pending), (0, 1));
+    /// # WORK.cancel();
+    /// ```
     #[must_use]
     pub fn with_heir(self, heir: &'static Lane<P>) -> Lane<P> {
         Lane { heir: Some(heir), ..self }
     }
 
     /// The pool.
+    ///
+    /// ```
+    /// use sync::work::{Lane, Pool};
+    /// static POOL: Pool = Pool::new(4);
+    /// static LANE: Lane = Lane::new(&POOL, 1);
+    /// assert!(core::ptr::eq(LANE.pool(), &POOL));
+    /// ```
     pub fn pool(&self) -> &'static Pool<P> {
         self.pool
     }

@@ -27,6 +27,21 @@ use crate::{Irq, TaskCx};
 /// chain of items that wait for each other. If there is no memory for another worker, those that exist go on.
 ///
 /// Linux: `struct worker_pool`, which watches its workers sleep and wake. Size: a lock and sixteen words.
+///
+/// ```
+/// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// # static POOL: Pool = Pool::new(1);
+/// # static LANE: Lane = Lane::new(&POOL, 1);
+/// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+/// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+/// QUEUE.queue(&WORK);
+/// assert_eq!(POOL.stats().pending, 1, "until a worker comes");
+/// # assert!(POOL.reserve());
+/// # POOL.stop();
+/// # POOL.serve(&mut cx, &mut || false);
+/// assert_eq!((POOL.stats().pending, POOL.stats().executed), (0, 1));
+/// ```
 pub struct Pool<P: Platform = Native> {
     pub(super) state: SpinLock<PoolState<P>, Irq<P>>,
     limit: u32,
@@ -80,6 +95,13 @@ impl<P: Platform> PoolState<P> {
 }
 
 /// What a [`Pool`] is doing.
+///
+/// ```
+/// use sync::work::{Pool, Stats};
+/// static POOL: Pool = Pool::new(4);
+/// POOL.reserve();
+/// assert_eq!(POOL.stats(), Stats { workers: 1, ..Stats::default() });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Items that workers may take.
@@ -95,6 +117,13 @@ pub struct Stats {
 impl<P: Platform> Pool<P> {
     const_fn! {
         /// A pool without items and workers, which is to have at most `limit` workers.
+        ///
+        /// ```
+        /// use sync::work::{Pool, Stats};
+        /// static POOL: Pool = Pool::new(1);
+        /// assert_eq!(POOL.stats(), Stats::default());
+        /// assert!(POOL.reserve() && !POOL.reserve(), "one worker and no more");
+        /// ```
         #[track_caller]
         pub fn new(limit: u32) -> Pool<P> {
             Pool {
@@ -119,6 +148,12 @@ impl<P: Platform> Pool<P> {
     /// `false` if the pool has as many as it may have.
     ///
     /// Contexts: any but NMI.
+    ///
+    /// ```
+    /// static POOL: sync::work::Pool = sync::work::Pool::new(2);
+    /// assert!(POOL.reserve() && POOL.reserve());
+    /// assert!(!POOL.reserve());
+    /// ```
     pub fn reserve(&self) -> bool {
         let mut state = self.state.lock();
         let room = state.workers < self.limit && !state.stopping;
@@ -131,6 +166,20 @@ impl<P: Platform> Pool<P> {
     /// and returns whether it could.
     ///
     /// Linux: `worker_thread`. Contexts: task, with nothing held that forbids sleeping.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// QUEUE.queue(&WORK);
+    /// assert!(POOL.reserve());
+    /// POOL.stop(); // so that it returns
+    /// POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!((POOL.stats().executed, POOL.stats().workers), (1, 0));
+    /// ```
     pub fn serve(&'static self, cx: &mut TaskCx<P>, start_another: &mut dyn FnMut() -> bool) {
         let mut locked = self.lock();
         locked.state.starting = false;
@@ -169,6 +218,15 @@ impl<P: Platform> Pool<P> {
     /// Lets the workers end when nothing is left to be called.
     ///
     /// Contexts: any but NMI.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// static POOL: sync::work::Pool = sync::work::Pool::new(2);
+    /// assert!(POOL.reserve());
+    /// POOL.stop();
+    /// POOL.serve(&mut cx, &mut || false); // returns
+    /// assert!(!POOL.reserve(), "no more workers");
+    /// ```
     pub fn stop(&self) {
         let mut state = self.state.lock();
         state.stopping = true;
@@ -180,6 +238,19 @@ impl<P: Platform> Pool<P> {
     /// What is being called goes on, and is waited for by [`drain`](Pool::drain).
     ///
     /// For a CPU that goes off-line. Contexts: any but NMI; the heirs' pools are not closed.
+    ///
+    /// ```
+    /// use sync::work::{Lane, Pool};
+    /// # use sync::work::{Running, Work, WorkQueue};
+    /// static POOL: Pool = Pool::new(1);
+    /// static LANE: Lane = Lane::new(&POOL, 1); // it has no heir
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// # static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// QUEUE.queue(&WORK);
+    /// POOL.close();
+    /// assert_eq!(POOL.stats().pending, 1, "so the item stays");
+    /// # WORK.cancel();
+    /// ```
     pub fn close(&'static self) {
         let mut locked = self.lock();
         locked.state.closed = true;
@@ -200,6 +271,22 @@ impl<P: Platform> Pool<P> {
     }
 
     /// Takes items again.
+    ///
+    /// ```
+    /// use sync::work::{Lane, Pool};
+    /// # use sync::work::{Running, Work, WorkQueue};
+    /// static ANY_CPU: Pool = Pool::new(1);
+    /// static HEIR: Lane = Lane::new(&ANY_CPU, 1);
+    /// static CPU1: Pool = Pool::new(1);
+    /// let lane: &Lane = Box::leak(Box::new(Lane::new(&CPU1, 1).with_heir(&HEIR)));
+    /// # let queue = WorkQueue::new("doc", Box::leak(Box::new([&HEIR, lane])));
+    /// # static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// CPU1.close();
+    /// CPU1.open();
+    /// queue.queue_on(hal::CpuId::new(1).unwrap(), &WORK);
+    /// assert_eq!((CPU1.stats().pending, ANY_CPU.stats().pending), (1, 0));
+    /// # WORK.cancel();
+    /// ```
     pub fn open(&self) {
         self.state.lock().closed = false;
     }
@@ -207,6 +294,22 @@ impl<P: Platform> Pool<P> {
     /// Waits until nothing waits here and nothing is being called.
     ///
     /// Contexts: task, with nothing held that forbids sleeping; not a worker of this pool.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # let worker = std::thread::spawn(|| POOL.serve(&mut unsafe { sync::TaskCx::new() }, &mut || false));
+    /// POOL.drain(&mut cx);
+    /// assert_eq!((POOL.stats().pending, POOL.stats().busy), (0, 0));
+    /// # POOL.stop();
+    /// # worker.join().unwrap();
+    /// ```
     #[track_caller]
     pub fn drain(&'static self, cx: &mut TaskCx<P>) {
         cx.might_sleep();
@@ -220,6 +323,20 @@ impl<P: Platform> Pool<P> {
     }
 
     /// What it is doing. Contexts: any but NMI. Cost: one lock, and a step for each item that waits.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| assert_eq!(POOL.stats().busy, 1));
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!((POOL.stats().executed, POOL.stats().busy), (1, 0));
+    /// ```
     pub fn stats(&self) -> Stats {
         let state = self.state.lock();
         Stats {

@@ -24,6 +24,20 @@ use crate::{Cpu, TaskCx};
 /// | items run one after the other | one whose limit is 1 |
 ///
 /// Linux: `struct workqueue_struct`; `alloc_workqueue` and `alloc_ordered_workqueue` by the lanes.
+///
+/// ```
+/// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+/// # let mut cx = unsafe { sync::TaskCx::new() };
+/// # static POOL: Pool = Pool::new(1);
+/// # static LANE: Lane = Lane::new(&POOL, 1);
+/// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+/// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+/// assert!(QUEUE.queue(&WORK));
+/// # assert!(POOL.reserve());
+/// # POOL.stop();
+/// # POOL.serve(&mut cx, &mut || false);
+/// assert_eq!(POOL.stats().executed, 1);
+/// ```
 pub struct WorkQueue<P: Platform = Native> {
     name: &'static str,
     lanes: &'static [&'static Lane<P>],
@@ -35,6 +49,14 @@ impl<P: Platform> WorkQueue<P> {
     const_fn! {
         /// A queue of these lanes, of which there is at least one. No lane is in two queues. If lanes have heirs, that is
         /// the first one.
+        ///
+        /// ```
+        /// use sync::work::{Lane, Pool, WorkQueue};
+        /// static POOL: Pool = Pool::new(4);
+        /// static LANE: Lane = Lane::new(&POOL, 1);
+        /// static QUEUE: WorkQueue = WorkQueue::new("writeback", &[&LANE]);
+        /// assert_eq!(QUEUE.lanes().len(), 1);
+        /// ```
         #[track_caller]
         pub fn new(name: &'static str, lanes: &'static [&'static Lane<P>]) -> WorkQueue<P> {
             assert!(!lanes.is_empty(), "a queue has a lane");
@@ -43,11 +65,27 @@ impl<P: Platform> WorkQueue<P> {
     }
 
     /// Its name, for reports and tables.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, WorkQueue};
+    /// # static POOL: Pool = Pool::new(4);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// static QUEUE: WorkQueue = WorkQueue::new("writeback", &[&LANE]);
+    /// assert_eq!(QUEUE.name(), "writeback");
+    /// ```
     pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// Its lanes.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, WorkQueue};
+    /// # static POOL: Pool = Pool::new(4);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// static QUEUE: WorkQueue = WorkQueue::new("writeback", &[&LANE]);
+    /// assert!(core::ptr::eq(QUEUE.lanes()[0], &LANE));
+    /// ```
     pub fn lanes(&self) -> &'static [&'static Lane<P>] {
         self.lanes
     }
@@ -59,6 +97,21 @@ impl<P: Platform> WorkQueue<P> {
     /// An item whose function is being called stays with that lane, so that the calls do not overlap.
     ///
     /// Linux: `queue_work`. Contexts: any but NMI. Cost: one lock, and waking a worker if none is on its way.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// assert!(QUEUE.queue(&WORK));
+    /// assert!(!QUEUE.queue(&WORK), "one call serves both");
+    /// # assert!(POOL.reserve());
+    /// # POOL.stop();
+    /// # POOL.serve(&mut cx, &mut || false);
+    /// assert_eq!(POOL.stats().executed, 1);
+    /// ```
     #[inline]
     pub fn queue<F, O>(&self, work: O) -> bool
     where
@@ -72,6 +125,19 @@ impl<P: Platform> WorkQueue<P> {
     /// The same on `cpu`, if the queue has a lane for each, and on the first CPU while that one is off-line.
     ///
     /// Linux: `queue_work_on`. Contexts and cost: as for [`queue`](WorkQueue::queue).
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// static CPU0: Pool = Pool::new(1);
+    /// static CPU1: Pool = Pool::new(1);
+    /// static LANE0: Lane = Lane::new(&CPU0, 1);
+    /// static LANE1: Lane = Lane::new(&CPU1, 1);
+    /// static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE0, &LANE1]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// assert!(QUEUE.queue_on(hal::CpuId::new(1).unwrap(), &WORK));
+    /// assert_eq!((CPU0.stats().pending, CPU1.stats().pending), (0, 1));
+    /// # WORK.cancel();
+    /// ```
     pub fn queue_on<F, O>(&self, cpu: CpuId, work: O) -> bool
     where
         O: Owner<Object = Work<F, P>> + 'static,
@@ -94,6 +160,22 @@ impl<P: Platform> WorkQueue<P> {
     ///
     /// Linux: `flush_workqueue`. Contexts: task, with nothing held that forbids sleeping or that an item waits for. Several
     /// at once follow each other.
+    ///
+    /// ```
+    /// # use sync::work::{Lane, Pool, Running, Work, WorkQueue};
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # static POOL: Pool = Pool::new(1);
+    /// # static LANE: Lane = Lane::new(&POOL, 1);
+    /// # static QUEUE: WorkQueue = WorkQueue::new("doc", &[&LANE]);
+    /// static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| ());
+    /// QUEUE.queue(&WORK);
+    /// # assert!(POOL.reserve());
+    /// # let worker = std::thread::spawn(|| POOL.serve(&mut unsafe { sync::TaskCx::new() }, &mut || false));
+    /// QUEUE.flush(&mut cx);
+    /// assert_eq!(POOL.stats().executed, 1);
+    /// # POOL.stop();
+    /// # worker.join().unwrap();
+    /// ```
     #[track_caller]
     pub fn flush(&self, cx: &mut TaskCx<P>) {
         let at = Location::caller();

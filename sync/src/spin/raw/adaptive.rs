@@ -82,6 +82,15 @@ impl Rules for Sound {}
 ///
 /// Linux: none of its locks; the queued one has strict order, and variants of it for hypervisors that can halt a waiter.
 /// Cost: uncontended one compare-and-swap, and one store to give up.
+///
+/// ```
+/// use sync::spin::raw::{AdaptiveLock, RawSpin};
+/// let raw = AdaptiveLock::UNLOCKED;
+/// assert!(raw.try_lock() && !raw.try_lock());
+/// // SAFETY: taken just now.
+/// unsafe { raw.unlock() };
+/// assert!(raw.try_lock());
+/// ```
 pub type AdaptiveLock = Word<Sound>;
 
 /// The word itself; its rules are a parameter for the sake of models.

@@ -68,16 +68,36 @@ pub unsafe trait RawSpin: Sized + Send + Sync + 'static {
     /// number of calls before this one in this wait. It must call `P::relax` or something that does as much.
     ///
     /// Contexts: task, softirq, hardirq; not NMI. Cost: one read-modify-write if the lock is free.
+    ///
+    /// ```
+    /// use sync::spin::raw::{AdaptiveLock, RawSpin};
+    /// let raw = AdaptiveLock::UNLOCKED;
+    /// raw.lock::<hal::Native>(|_| panic!("it is free"));
+    /// assert!(raw.is_locked());
+    /// ```
     fn lock<P: Platform>(&self, pause: impl FnMut(u32));
 
     /// Takes the lock if that is possible at once. May fail although the lock is free: while others wait who have the
     /// right of way.
     ///
     /// Contexts: any.
+    ///
+    /// ```
+    /// use sync::spin::raw::{AdaptiveLock, RawSpin};
+    /// let raw = AdaptiveLock::UNLOCKED;
+    /// assert!(raw.try_lock() && !raw.try_lock());
+    /// ```
     fn try_lock(&self) -> bool;
 
     /// Takes the lock as [`lock`](RawSpin::lock) does, as long as `pause` returns `true`; returns whether it was taken.
     /// One who may give up has no place in a line, so that those who have pass it without bound.
+    ///
+    /// ```
+    /// use sync::spin::raw::{AdaptiveLock, RawSpin};
+    /// let raw = AdaptiveLock::UNLOCKED;
+    /// assert!(raw.lock_while::<hal::Native>(|_| false), "it is free");
+    /// assert!(!raw.lock_while::<hal::Native>(|turns| turns < 3), "three turns, and it is held");
+    /// ```
     fn lock_while<P: Platform>(&self, mut pause: impl FnMut(u32) -> bool) -> bool {
         let mut turns = 0;
         while !self.try_lock() {
@@ -96,6 +116,12 @@ pub unsafe trait RawSpin: Sized + Send + Sync + 'static {
     unsafe fn unlock(&self);
 
     /// Whether somebody holds the lock, or is about to, at this moment.
+    ///
+    /// ```
+    /// use sync::spin::raw::{AdaptiveLock, RawSpin};
+    /// let raw = AdaptiveLock::UNLOCKED;
+    /// assert!(!raw.is_locked() && raw.try_lock() && raw.is_locked());
+    /// ```
     fn is_locked(&self) -> bool;
 }
 
@@ -128,6 +154,14 @@ use declare_unlocked;
 /// What a waiter does between two looks: [`Platform::relax`], and now and then
 /// [`Platform::yield_to_host`], because after so long a wait the lock's holder may be a virtual CPU that is not running.
 /// `turns` is the number of calls before this one in the same wait.
+///
+/// ```
+/// use hal::Native;
+/// use sync::spin::raw::{RawSpin, TicketLock, pause};
+/// let raw = TicketLock::UNLOCKED;
+/// raw.lock::<Native>(pause::<Native>);
+/// assert!(raw.is_locked());
+/// ```
 #[inline]
 pub fn pause<P: Platform>(turns: u32) {
     if turns % TURNS_PER_YIELD == TURNS_PER_YIELD - 1 {

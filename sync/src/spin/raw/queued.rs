@@ -54,6 +54,15 @@ impl Rules for Sound {}
 ///
 /// Linux: `struct qspinlock`. There the first waiter spins on the word without a node (`pending`); here it takes one.
 /// Cost: uncontended one compare-and-swap, and one store to give up.
+///
+/// ```
+/// use sync::spin::raw::{QueuedLock, RawSpin};
+/// let raw = QueuedLock::UNLOCKED;
+/// assert!(raw.try_lock() && !raw.try_lock());
+/// // SAFETY: taken just now.
+/// unsafe { raw.unlock() };
+/// assert!(raw.try_lock());
+/// ```
 pub type QueuedLock = Word<Sound>;
 
 /// The word itself; its rules are a parameter for the sake of models.

@@ -34,6 +34,15 @@ impl Rules for Sound {}
 /// outnumber the host's cores; see [the module](super).
 ///
 /// Linux: the spin lock of 2.6.25 to 4.1. Cost: uncontended one read-modify-write, and a load and a store to give up.
+///
+/// ```
+/// use sync::spin::raw::{RawSpin, TicketLock};
+/// let raw = TicketLock::UNLOCKED;
+/// assert!(raw.try_lock() && !raw.try_lock());
+/// // SAFETY: taken just now.
+/// unsafe { raw.unlock() };
+/// assert!(raw.try_lock());
+/// ```
 pub type TicketLock = Word<Sound>;
 
 /// The word itself; its rules are a parameter for the sake of models.

@@ -16,6 +16,19 @@ use super::owner::{Owner, UniqueOwner};
 use super::typed::List;
 
 /// A place in a [`List`] that is borrowed. See [`List::cursor_front`].
+///
+/// ```
+/// # use sync::list::{Link, List};
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// # let node = |n| Box::new(Node(n, Link::new()));
+/// let list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+/// let mut cursor = list.cursor_front();
+/// cursor.move_next();
+/// let mut other = cursor.clone();
+/// other.move_prev();
+/// assert_eq!((cursor.current().unwrap().0, other.current().unwrap().0), (2, 1));
+/// ```
 pub struct Cursor<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> {
     list: &'a List<O, F>,
     /// None: the head.
@@ -30,12 +43,39 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> Cursor<'a, O, F
     }
 
     /// The object that it stands on; `None` on the head.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front();
+    /// assert_eq!(cursor.current().unwrap().0, 1);
+    /// cursor.move_prev();
+    /// assert!(cursor.current().is_none());
+    /// ```
     pub fn current(&self) -> Option<&'a O::Object> {
         // SAFETY: a member of a list that is borrowed for 'a.
         self.at.map(|node| unsafe { object_at::<F>(node).as_ref() })
     }
 
     /// A pointer to the object of the kind that is in the list: another reference count of an `Arc`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Arc::new(Node(n, Link::new()));
+    /// let mine = node(1);
+    /// let mut list = List::<Arc<Node>, InList>::new();
+    /// assert!(list.cursor_front().current_owner().is_none());
+    /// list.push_back(mine.clone());
+    /// let theirs = list.cursor_front().current_owner().unwrap();
+    /// assert!(Arc::ptr_eq(&mine, &theirs));
+    /// assert_eq!(Arc::strong_count(&mine), 3); // the list's, and these two
+    /// ```
     pub fn current_owner(&self) -> Option<O>
     where
         O: Clone,
@@ -45,12 +85,37 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> Cursor<'a, O, F
     }
 
     /// Whether it stands on the head. Linux: `list_is_head`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=1).map(node).collect();
+    /// let mut cursor = list.cursor_front();
+    /// assert!(!cursor.is_head());
+    /// cursor.move_next();
+    /// assert!(cursor.is_head());
+    /// ```
     #[doc(alias = "list_is_head")]
     pub fn is_head(&self) -> bool {
         self.at.is_none()
     }
 
     /// Goes on; from the last to the head, from the head to the first. Linux: `list_next_entry`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front();
+    /// for expected in [Some(1), Some(2), None, Some(1)] {
+    ///     assert_eq!(cursor.current().map(|node| node.0), expected);
+    ///     cursor.move_next();
+    /// }
+    /// ```
     #[doc(alias = "list_next_entry")]
     pub fn move_next(&mut self) {
         // SAFETY: in the ring of a list that is borrowed.
@@ -58,6 +123,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> Cursor<'a, O, F
     }
 
     /// Goes back; from the first to the head, from the head to the last. Linux: `list_prev_entry`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front();
+    /// for expected in [Some(1), None, Some(2), Some(1)] {
+    ///     assert_eq!(cursor.current().map(|node| node.0), expected);
+    ///     cursor.move_prev();
+    /// }
+    /// ```
     #[doc(alias = "list_prev_entry")]
     pub fn move_prev(&mut self) {
         // SAFETY: in the ring of a list that is borrowed.
@@ -131,11 +209,42 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     // ---- Looking and moving ----
 
     /// The object that it stands on; `None` on the head.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert_eq!(cursor.current().unwrap().0, 1);
+    /// cursor.move_prev();
+    /// assert!(cursor.current().is_none());
+    /// ```
     pub fn current(&self) -> Option<&O::Object> {
         self.object(self.at)
     }
 
     /// The object that it stands on, mutably and pinned.
+    ///
+    /// ```
+    /// # use core::pin::Pin;
+    /// # use sync::list::{Link, List};
+    /// # struct Node { value: u32, link: Link }
+    /// # impl Node {
+    /// #     fn value(self: Pin<&mut Self>) -> &mut u32 {
+    /// #         // SAFETY: the number is not what is pinned.
+    /// #         unsafe { &mut self.get_unchecked_mut().value }
+    /// #     }
+    /// # }
+    /// # sync::link_field! { struct InList = Node => link: Link; }
+    /// # let node = |value| Box::new(Node { value, link: Link::new() });
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// cursor.move_next();
+    /// *cursor.current_mut().unwrap().value() = 20; // a projection, as for `List::iter_mut`
+    /// assert!(list.iter().map(|node| node.value).eq([1, 20, 3]));
+    /// ```
     pub fn current_mut(&mut self) -> Option<Pin<&mut O::Object>>
     where
         O: UniqueOwner,
@@ -145,6 +254,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// A pointer to the object of the kind that is in the list: another reference count of an `Arc`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Arc::new(Node(n, Link::new()));
+    /// let mine = node(1);
+    /// let mut list: List<Arc<Node>, InList> = [mine.clone()].into_iter().collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert!(Arc::ptr_eq(&cursor.current_owner().unwrap(), &mine));
+    /// cursor.move_next();
+    /// assert!(cursor.current_owner().is_none());
+    /// ```
     pub fn current_owner(&self) -> Option<O>
     where
         O: Clone,
@@ -154,30 +277,92 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// The object behind; `None` if that is the head.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert_eq!(cursor.peek_next().unwrap().0, 2);
+    /// cursor.move_next();
+    /// assert!(cursor.peek_next().is_none());
+    /// ```
     pub fn peek_next(&self) -> Option<&O::Object> {
         // SAFETY: in the ring.
         self.object(unsafe { Links::next(self.at) })
     }
 
     /// The object in front; `None` if that is the head.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert!(cursor.peek_prev().is_none());
+    /// cursor.move_next();
+    /// assert_eq!(cursor.peek_prev().unwrap().0, 1);
+    /// ```
     pub fn peek_prev(&self) -> Option<&O::Object> {
         // SAFETY: in the ring.
         self.object(unsafe { Links::prev(self.at) })
     }
 
     /// Whether it stands on the head. Linux: `list_is_head`, `list_entry_is_head`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=1).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert!(!cursor.is_head());
+    /// cursor.move_next();
+    /// assert!(cursor.is_head());
+    /// ```
     #[doc(alias("list_is_head", "list_entry_is_head"))]
     pub fn is_head(&self) -> bool {
         Links::is_head(self.at, self.head)
     }
 
     /// Goes on; from the last to the head, from the head to the first.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// for expected in [Some(1), Some(2), None, Some(1)] {
+    ///     assert_eq!(cursor.current().map(|node| node.0), expected);
+    ///     cursor.move_next();
+    /// }
+    /// ```
     pub fn move_next(&mut self) {
         // SAFETY: in the ring.
         self.at = unsafe { Links::next(self.at) };
     }
 
     /// Goes back; from the first to the head, from the head to the last.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// for expected in [Some(1), None, Some(2), Some(1)] {
+    ///     assert_eq!(cursor.current().map(|node| node.0), expected);
+    ///     cursor.move_prev();
+    /// }
+    /// ```
     pub fn move_prev(&mut self) {
         // SAFETY: in the ring.
         self.at = unsafe { Links::prev(self.at) };
@@ -187,6 +372,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
 
     /// Adds directly behind; on the head, as the first. An object that is in a list is refused as by
     /// [`List::push_back`]. Linux: `list_add(new, pos)`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = [1, 3].map(node).into_iter().collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// cursor.insert_after(node(2));
+    /// assert_eq!(cursor.current().unwrap().0, 1);
+    /// cursor.move_prev(); // the head
+    /// cursor.insert_after(node(0));
+    /// assert!(list.iter().map(|node| node.0).eq([0, 1, 2, 3]));
+    /// ```
     #[track_caller]
     pub fn insert_after(&mut self, owner: O) {
         // SAFETY: in the ring of an anchored list that is borrowed.
@@ -195,6 +394,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
 
     /// Adds directly in front; on the head, as the last. An object that is in a list is refused as by
     /// [`List::push_back`]. Linux: `list_add_tail(new, pos)`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = [1, 3].map(node).into_iter().collect();
+    /// let mut cursor = list.cursor_back_mut();
+    /// cursor.insert_before(node(2));
+    /// assert_eq!(cursor.current().unwrap().0, 3);
+    /// cursor.move_next(); // the head
+    /// cursor.insert_before(node(4));
+    /// assert!(list.iter().map(|node| node.0).eq([1, 2, 3, 4]));
+    /// ```
     #[track_caller]
     pub fn insert_before(&mut self, owner: O) {
         // SAFETY: in the ring of an anchored list that is borrowed.
@@ -202,6 +415,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// Removes the object and goes on to the one behind. On the head: does nothing. Linux: `list_del`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert_eq!(cursor.remove().unwrap().0, 1);
+    /// assert_eq!(cursor.remove().unwrap().0, 2);
+    /// assert!(cursor.is_head() && cursor.remove().is_none());
+    /// assert!(list.is_empty());
+    /// ```
     #[track_caller]
     pub fn remove(&mut self) -> Option<O> {
         if self.is_head() {
@@ -250,6 +476,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
 
     /// Moves the object to the front and goes on to the one that was behind it. On the head: does nothing.
     /// Linux: `list_move`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// cursor.move_next();
+    /// cursor.move_to_front();
+    /// assert_eq!(cursor.current().unwrap().0, 3);
+    /// assert!(list.iter().map(|node| node.0).eq([2, 1, 3]));
+    /// ```
     #[doc(alias = "list_move")]
     #[track_caller]
     pub fn move_to_front(&mut self) {
@@ -258,6 +497,18 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
 
     /// Moves the object to the back and goes on to the one that was behind it. On the head: does nothing.
     /// Linux: `list_move_tail`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// cursor.move_to_back();
+    /// assert_eq!(cursor.current().unwrap().0, 2);
+    /// assert!(list.iter().map(|node| node.0).eq([2, 3, 1]));
+    /// ```
     #[doc(alias = "list_move_tail")]
     #[track_caller]
     pub fn move_to_back(&mut self) {
@@ -266,6 +517,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
 
     /// Moves the object to the back of `other` and goes on to the one that was behind it. On the head: does nothing.
     /// Linux: `list_move_tail` to another list.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut waiting: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let mut ready: List<Box<Node>, InList> = (7..=8).map(node).collect();
+    /// let mut cursor = waiting.cursor_front_mut();
+    /// cursor.move_to(&mut ready);
+    /// assert_eq!(cursor.current().unwrap().0, 2);
+    /// assert!(waiting.iter().map(|node| node.0).eq([2, 3]));
+    /// assert!(ready.iter().map(|node| node.0).eq([7, 8, 1]));
+    /// ```
     #[track_caller]
     pub fn move_to(&mut self, other: &mut List<O, F>) {
         if !self.is_head() {
@@ -283,6 +548,18 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     // ---- Many at once ----
 
     /// Moves all objects of `other` directly behind. Linux: `list_splice_init(other, pos)`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut other: List<Box<Node>, InList> = (7..=8).map(node).collect();
+    /// list.cursor_front_mut().splice_after(&mut other);
+    /// assert!(other.is_empty());
+    /// assert!(list.iter().map(|node| node.0).eq([1, 7, 8, 2]));
+    /// ```
     #[doc(alias("list_splice", "list_splice_init"))]
     #[track_caller]
     pub fn splice_after(&mut self, other: &mut List<O, F>) {
@@ -293,6 +570,18 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// Moves all objects of `other` directly in front. Linux: `list_splice_tail_init(other, pos)`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// let mut other: List<Box<Node>, InList> = (7..=8).map(node).collect();
+    /// list.cursor_back_mut().splice_before(&mut other);
+    /// assert!(other.is_empty());
+    /// assert!(list.iter().map(|node| node.0).eq([1, 7, 8, 2]));
+    /// ```
     #[doc(alias("list_splice_tail", "list_splice_tail_init"))]
     #[track_caller]
     pub fn splice_before(&mut self, other: &mut List<O, F>) {
@@ -303,6 +592,17 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// Takes off the objects behind this one; on the head, all.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let tail = list.cursor_front_mut().split_after();
+    /// assert!(tail.iter().map(|node| node.0).eq([2, 3]));
+    /// assert!(list.iter().map(|node| node.0).eq([1]));
+    /// ```
     #[track_caller]
     pub fn split_after(&mut self) -> List<O, F> {
         let mut tail = List::new();
@@ -321,6 +621,17 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// Takes off the objects in front of this one; on the head, all. Linux: `list_cut_before`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let front = list.cursor_back_mut().split_before();
+    /// assert!(front.iter().map(|node| node.0).eq([1, 2]));
+    /// assert!(list.iter().map(|node| node.0).eq([3]));
+    /// ```
     #[doc(alias("list_cut_before", "list_cut_position"))]
     #[track_caller]
     pub fn split_before(&mut self) -> List<O, F> {
@@ -333,6 +644,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// Rotates the list so that this object becomes the first. On the head: does nothing. Linux: `list_rotate_to_front`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=4).map(node).collect();
+    /// let mut cursor = list.cursor_back_mut();
+    /// cursor.move_prev();
+    /// cursor.rotate_to_front();
+    /// assert_eq!(cursor.current().unwrap().0, 3);
+    /// assert!(list.iter().map(|node| node.0).eq([3, 4, 1, 2]));
+    /// ```
     #[doc(alias = "list_rotate_to_front")]
     #[track_caller]
     pub fn rotate_to_front(&mut self) {
@@ -344,6 +668,18 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     }
 
     /// The list, to look at while the cursor stands.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// let mut cursor = list.cursor_front_mut();
+    /// drop(cursor.remove());
+    /// assert!(cursor.as_list().iter().map(|node| node.0).eq([2, 3]));
+    /// assert_eq!(cursor.current().unwrap().0, 2);
+    /// ```
     pub fn as_list(&self) -> &List<O, F> {
         self.list
     }

@@ -9,6 +9,18 @@
 /// # Safety
 /// * At `OFFSET` bytes from the start of each `Object` lies a `Link`.
 /// * `Object` is not `Unpin`, so that nobody moves one through a `Pin<&mut Object>`.
+///
+/// ```
+/// use sync::list::{Field, Link};
+///
+/// struct Job {
+///     id: u32,
+///     queue: Link,
+/// }
+/// sync::link_field! { struct Queued = Job => queue: Link; }
+///
+/// assert_eq!(Queued::OFFSET, core::mem::offset_of!(Job, queue));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name a link field that this list can use",
     note = "declare it: `sync::link_field! {{ struct {Self} = Object => field: sync::list::Link; }}`"

@@ -63,6 +63,19 @@ pub struct HLinks {
 }
 
 /// The head of a chain. One word. Linux: `struct hlist_head`.
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use sync::list::raw::{HHead, HLinks};
+///
+/// let (head, node) = (HHead::new(), HLinks::new());
+/// let node = NonNull::from(&node);
+/// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+/// unsafe { head.add(node)? };
+/// assert_eq!(head.first(), Some(node));
+/// assert_eq!(size_of::<HHead>(), size_of::<usize>());
+/// # Ok::<(), sync::list::Corruption>(())
+/// ```
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct HHead {
@@ -73,30 +86,81 @@ pub struct HHead {
 impl HHead {
     const_fn! {
         /// The head of an empty chain that ends in null.
+        ///
+        /// ```
+        /// use sync::list::raw::HHead;
+        /// static TABLE: [HHead; 8] = [const { HHead::new() }; 8];
+        /// assert!(TABLE.iter().all(|head| head.first_or_end() == Err(0)));
+        /// ```
         pub fn new() -> HHead {
             HHead { first: Word::new(ptr::null_mut()), _pinned: PhantomPinned }
         }
 
         /// The head of an empty chain whose end marker carries `value`, of which the highest bit is lost.
         /// Linux: `INIT_HLIST_NULLS_HEAD`.
+        ///
+        /// ```
+        /// use sync::list::raw::HHead;
+        /// let head = HHead::with_nulls(7);
+        /// assert!(head.is_empty());
+        /// assert_eq!(head.first_or_end(), Err(7));
+        /// assert_eq!(HHead::with_nulls(usize::MAX).first_or_end(), Err(usize::MAX >> 1));
+        /// ```
         pub fn with_nulls(value: usize) -> HHead {
             HHead { first: Word::new(marker(value << 1 | 1)), _pinned: PhantomPinned }
         }
     }
 
     /// Whether there is no member. One load. Linux: `hlist_empty`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// assert!(head.is_empty());
+    /// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+    /// unsafe { head.add(a)? };
+    /// assert!(!head.is_empty());
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         node_or_end(self.first.load(Ordering::Relaxed)).is_err()
     }
 
     /// The first member. Acquire ordering, so that no exclusion from the writer is needed. Linux: `hlist_first_rcu`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// assert_eq!(head.first(), None);
+    /// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+    /// unsafe { head.add(a)? };
+    /// assert_eq!(head.first(), Some(a));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn first(&self) -> Option<NonNull<HLinks>> {
         self.first_or_end().ok()
     }
 
     /// The first member, or the value of the end marker.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// let head = HHead::with_nulls(3);
+    /// assert_eq!(head.first_or_end(), Err(3));
+    /// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+    /// unsafe { head.add(a)? };
+    /// assert_eq!(head.first_or_end(), Ok(a));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn first_or_end(&self) -> Result<NonNull<HLinks>, usize> {
         // Acquire pairs with the release in `publish`.
@@ -111,6 +175,20 @@ impl HHead {
     /// # Safety
     /// H1 to H3 hold for the chain; the head stays in place while the chain has members; `new` is valid, in no chain
     /// (claimed by the caller if others could claim it), and H2 holds for it from here on.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     head.add(b)?;
+    ///     assert_eq!((head.first(), HLinks::next(b), HLinks::next(a)), (Some(b), Some(a), None));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn add(&self, new: NonNull<HLinks>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
@@ -121,6 +199,22 @@ impl HHead {
     ///
     /// # Safety
     /// H2 and H3 hold for the chain, and H1 up to the head's address; the head stays here.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: nobody else knows of head and node; the head is anchored where it came to stay.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     let moved = head;
+    ///     moved.anchor();
+    ///     HLinks::del(a)?; // changes the new head
+    ///     assert!(moved.is_empty());
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn anchor(&self) {
         if let Ok(first) = node_or_end(self.first.load(Ordering::Relaxed)) {
@@ -134,6 +228,24 @@ impl HHead {
     ///
     /// # Safety
     /// H1 to H3 hold for the chain, H1 up to the head's address.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// let head = HHead::with_nulls(3);
+    /// // SAFETY: nobody else knows of heads and node; the new head is anchored where it came to stay.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     let new = head.take();
+    ///     new.anchor();
+    ///     assert_eq!((head.first_or_end(), new.first_or_end()), (Err(3), Ok(a)));
+    ///     HLinks::del(a)?;
+    ///     assert_eq!(new.first_or_end(), Err(3));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn take(&self) -> HHead {
         let first = self.first.load(Ordering::Relaxed);
         let mut end = first;
@@ -156,6 +268,12 @@ impl Default for HHead {
 impl HLinks {
     const_fn! {
         /// Links in no chain.
+        ///
+        /// ```
+        /// use sync::list::raw::HLinks;
+        /// static NODE: HLinks = HLinks::new();
+        /// assert!(!NODE.is_linked());
+        /// ```
         pub fn new() -> HLinks {
             HLinks {
                 next: Word::new(ptr::null_mut()),
@@ -166,12 +284,34 @@ impl HLinks {
     }
 
     /// Whether the node is in a chain, or about to be. Linux: `!hlist_unhashed`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     assert!(a.as_ref().is_linked());
+    ///     HLinks::del(a)?;
+    ///     assert!(!a.as_ref().is_linked());
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn is_linked(&self) -> bool {
         !is_free(self.pprev.load(Ordering::Relaxed))
     }
 
     /// Claims the node, as [`Links::claim`](super::raw::Links::claim) does.
+    ///
+    /// ```
+    /// use sync::list::raw::HLinks;
+    /// let node = HLinks::new();
+    /// assert!(node.claim() && !node.claim());
+    /// assert!(node.is_linked()); // or about to be
+    /// ```
     #[inline]
     #[must_use = "the node is claimed until it is added or unclaimed"]
     pub fn claim(&self) -> bool {
@@ -185,6 +325,14 @@ impl HLinks {
     }
 
     /// Gives a claim back. Does nothing to a node that is not claimed.
+    ///
+    /// ```
+    /// use sync::list::raw::HLinks;
+    /// let node = HLinks::new();
+    /// assert!(node.claim());
+    /// node.unclaim();
+    /// assert!(!node.is_linked());
+    /// ```
     #[inline]
     pub fn unclaim(&self) {
         if self.pprev.load(Ordering::Relaxed).addr() == CLAIMED {
@@ -197,6 +345,20 @@ impl HLinks {
     ///
     /// # Safety
     /// `node` is a member; or was one, and the chain's owner keeps removed nodes readable.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(b)?;
+    ///     head.add(a)?;
+    ///     assert_eq!((HLinks::next(a), HLinks::next(b)), (Some(b), None));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn next(node: NonNull<HLinks>) -> Option<NonNull<HLinks>> {
         // SAFETY: the contract is the same.
@@ -207,6 +369,21 @@ impl HLinks {
     ///
     /// # Safety
     /// As for [`next`](HLinks::next).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// let head = HHead::with_nulls(3);
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(b)?;
+    ///     head.add(a)?;
+    ///     assert_eq!((HLinks::next_or_end(a), HLinks::next_or_end(b)), (Ok(b), Err(3)));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn next_or_end(node: NonNull<HLinks>) -> Result<NonNull<HLinks>, usize> {
         // Acquire pairs with the release in `publish`.
@@ -234,6 +411,20 @@ impl HLinks {
     ///
     /// # Safety
     /// As for [`HHead::add`]; `member` is in the chain.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     HLinks::add_behind(b, a)?;
+    ///     assert_eq!((head.first(), HLinks::next(a), HLinks::next(b)), (Some(a), Some(b), None));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn add_behind(new: NonNull<HLinks>, member: NonNull<HLinks>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
@@ -250,6 +441,20 @@ impl HLinks {
     ///
     /// # Safety
     /// As for [`add_behind`](HLinks::add_behind).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     HLinks::add_before(b, a)?;
+    ///     assert_eq!((head.first(), HLinks::next(b), HLinks::next(a)), (Some(b), Some(a), None));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn add_before(new: NonNull<HLinks>, member: NonNull<HLinks>) -> Result<(), Corruption> {
         // SAFETY: as the contract says; the word that points to a member is in the chain.
@@ -266,6 +471,24 @@ impl HLinks {
     ///
     /// # Safety
     /// H1 to H3 hold for `node`'s chain, and `node` is a member. In debug builds it may also be in no chain.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(b)?;
+    ///     head.add(a)?;
+    ///     HLinks::del(a)?;
+    ///     assert_eq!(head.first(), Some(b));
+    ///     if cfg!(debug_assertions) {
+    ///         assert!(HLinks::del(a).is_err()); // once was enough
+    ///     }
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn del(node: NonNull<HLinks>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
@@ -287,6 +510,22 @@ impl HLinks {
     ///
     /// # Safety
     /// As for [`del`](HLinks::del).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a, b) = (HHead::new(), HLinks::new(), HLinks::new());
+    /// # let (a, b) = (NonNull::from(&a), NonNull::from(&b));
+    /// // SAFETY: head and nodes stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(b)?;
+    ///     head.add(a)?;
+    ///     HLinks::del_rcu(a)?;
+    ///     assert_eq!(head.first(), Some(b));
+    ///     assert_eq!(HLinks::next(a), Some(b)); // a reader that is on `a` goes on
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn del_rcu(node: NonNull<HLinks>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.

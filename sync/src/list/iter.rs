@@ -45,6 +45,19 @@ unsafe fn backward(rest: &mut Rest) -> Option<NonNull<Links>> {
 }
 
 /// The objects of a [`List`], in both directions. See [`List::iter`].
+///
+/// ```
+/// # use sync::list::{Link, List};
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// # let node = |n| Box::new(Node(n, Link::new()));
+/// let list: List<Box<Node>, InList> = (1..=4).map(node).collect();
+/// let mut iter = list.iter();
+/// assert_eq!(iter.next().unwrap().0, 1);
+/// assert_eq!(iter.next_back().unwrap().0, 4);
+/// assert!(iter.clone().map(|node| node.0).eq([2, 3]));
+/// assert_eq!(iter.count(), 2);
+/// ```
 pub struct Iter<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> {
     rest: Rest,
     _list: PhantomData<&'a List<O, F>>,
@@ -93,6 +106,26 @@ where
 }
 
 /// The objects of a [`List`], mutably and in both directions. See [`List::iter_mut`].
+///
+/// ```
+/// # use core::pin::Pin;
+/// # use sync::list::{Link, List};
+/// # struct Node { value: u32, link: Link }
+/// # impl Node {
+/// #     fn value(self: Pin<&mut Self>) -> &mut u32 {
+/// #         // SAFETY: the number is not what is pinned.
+/// #         unsafe { &mut self.get_unchecked_mut().value }
+/// #     }
+/// # }
+/// # sync::link_field! { struct InList = Node => link: Link; }
+/// # let node = |value| Box::new(Node { value, link: Link::new() });
+/// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+/// let mut iter = list.iter_mut();
+/// *iter.next().unwrap().value() = 10;
+/// *iter.next_back().unwrap().value() = 30;
+/// assert!(iter.map(|node| node.value).eq([2]));
+/// assert!(list.iter().map(|node| node.value).eq([10, 2, 30]));
+/// ```
 pub struct IterMut<'a, O: UniqueOwner, F: Field<Object = O::Object, Link: RingLink>> {
     rest: Rest,
     _list: PhantomData<&'a mut List<O, F>>,

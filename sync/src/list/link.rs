@@ -46,6 +46,12 @@ pub struct Link<P: Platform = Native> {
 impl Link {
     const_fn! {
         /// A link in no list, on this build's platform.
+        ///
+        /// ```
+        /// use sync::list::Link;
+        /// static LINK: Link = Link::new();
+        /// assert!(!LINK.is_linked());
+        /// ```
         pub fn new() -> Link {
             Link::new_in()
         }
@@ -68,6 +74,18 @@ impl<P: Platform> Link<P> {
 
     /// Whether the object is in a list by this link, or is being added to one at this moment. Any context; out of date at
     /// once, unless the caller keeps other users of the list out.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// let node = Node(1, Link::new());
+    /// let mut list = List::<&Node, InList>::new();
+    /// list.push_back(&node);
+    /// assert!(node.1.is_linked());
+    /// list.clear();
+    /// assert!(!node.1.is_linked());
+    /// ```
     #[inline]
     pub fn is_linked(&self) -> bool {
         self.links.is_linked()
@@ -118,6 +136,20 @@ pub(crate) fn report_refused<P: Platform>(operation: &str, why: Corruption) {
 }
 
 /// The link fields of [`List`](super::List)s: [`Link`]s.
+///
+/// ```
+/// use sync::list::{Field, Link, List, Owner, RingLink};
+///
+/// /// Takes the two ends of any list.
+/// fn ends<O: Owner, F: Field<Object = O::Object, Link: RingLink>>(mut list: List<O, F>) -> [Option<O>; 2] {
+///     [list.pop_front(), list.pop_back()]
+/// }
+///
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let list: List<Box<Node>, InList> = (1..=3).map(|n| Box::new(Node(n, Link::new()))).collect();
+/// assert_eq!(ends(list).map(|node| node.unwrap().0), [1, 3]);
+/// ```
 pub trait RingLink: sealed::Sealed {
     /// Where reports go.
     type Platform: Platform;

@@ -76,6 +76,12 @@ pub struct Links {
 impl Links {
     const_fn! {
         /// Links in no ring. A head needs [`init`](Links::init) before it is one.
+        ///
+        /// ```
+        /// use sync::list::raw::Links;
+        /// static NODE: Links = Links::new();
+        /// assert!(!NODE.is_linked());
+        /// ```
         pub fn new() -> Links {
             Links {
                 next: AtomicPtr::new(ptr::null_mut()),
@@ -88,6 +94,22 @@ impl Links {
     /// Whether the node is in a ring, or about to be.
     ///
     /// Out of date at once unless the caller keeps the ring's writer out.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: both stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add(a, head)?;
+    ///     assert!(a.as_ref().is_linked());
+    ///     Links::del(a)?;
+    ///     assert!(!a.as_ref().is_linked());
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn is_linked(&self) -> bool {
         !is_free(self.prev.load(Ordering::Relaxed))
@@ -136,6 +158,14 @@ impl Links {
     }
 
     /// Gives a claim back. Does nothing to a node that is not claimed.
+    ///
+    /// ```
+    /// use sync::list::raw::Links;
+    /// let node = Links::new();
+    /// assert!(node.claim());
+    /// node.unclaim();
+    /// assert!(node.claim()); // the next one may
+    /// ```
     #[inline]
     pub fn unclaim(&self) {
         if self.prev.load(Ordering::Relaxed).addr() == CLAIMED {
@@ -148,6 +178,19 @@ impl Links {
     ///
     /// # Safety
     /// `head` is valid, is in no ring with others, and R2 and R3 hold from here on.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: it stays in place to the end, and nobody else knows of it.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     assert!(Links::is_empty(head));
+    ///     assert_eq!(Links::prev(head), head);
+    /// }
+    /// ```
     #[inline]
     pub unsafe fn init(head: NonNull<Links>) {
         // SAFETY: valid says the contract.
@@ -165,6 +208,21 @@ impl Links {
     /// # Safety
     /// `node` is valid and in a ring or a head; or was in one, and the ring's owner keeps removed nodes readable. In no
     /// other removed node: `next` is poison there.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: both stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     assert_eq!(Links::next(head), head);
+    ///     Links::add(a, head)?;
+    ///     assert_eq!((Links::next(head), Links::next(a)), (a, head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn next(node: NonNull<Links>) -> NonNull<Links> {
         // SAFETY: valid says the contract.
@@ -181,6 +239,21 @@ impl Links {
     ///
     /// # Safety
     /// `node` is in a ring or is a head, and the caller keeps the ring's writer out.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     assert_eq!((Links::prev(head), Links::prev(b), Links::prev(a)), (b, a, head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn prev(node: NonNull<Links>) -> NonNull<Links> {
         // SAFETY: valid says the contract.
@@ -202,6 +275,27 @@ impl Links {
     /// # Safety
     /// R1 to R3 hold for `head`'s ring; `new` is valid, in no ring (claimed by the caller if others could claim it), and
     /// R2 holds for it from here on.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add(a, head)?;
+    ///     Links::add(b, head)?;
+    ///     Links::add(c, b)?;
+    /// }
+    /// assert_eq!(members(head), [b, c, a]);
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn add(new: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: the contract, and the node behind a ring's node is in the ring.
@@ -219,6 +313,27 @@ impl Links {
     ///
     /// # Safety
     /// As for [`add`](Links::add).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     Links::add_tail(c, b)?;
+    /// }
+    /// assert_eq!(members(head), [a, c, b]);
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn add_tail(new: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: the contract, and the node in front of a ring's node is in the ring.
@@ -235,6 +350,30 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for `node`'s ring, and `node` is a member. In debug builds it may also be in no ring.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     Links::del(a)?;
+    ///     assert_eq!(members(head), [b]);
+    ///     if cfg!(debug_assertions) {
+    ///         assert!(Links::del(a).is_err()); // once was enough
+    ///     }
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn del(node: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: the contract is the same.
@@ -257,6 +396,28 @@ impl Links {
     ///
     /// # Safety
     /// As for [`del`](Links::del).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     Links::del_rcu(a)?;
+    ///     assert_eq!(members(head), [b]);
+    ///     assert_eq!(Links::next(a), b); // a reader that is on `a` goes on
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn del_rcu(node: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: the contract is the same.
@@ -273,6 +434,21 @@ impl Links {
     ///
     /// # Safety
     /// `head` is a valid head.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: both stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     assert!(Links::is_empty(head));
+    ///     Links::add(a, head)?;
+    ///     assert!(!Links::is_empty(head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn is_empty(head: NonNull<Links>) -> bool {
         // SAFETY: as the contract says.
@@ -283,6 +459,23 @@ impl Links {
     ///
     /// # Safety
     /// `head` is a head and the caller keeps the ring's writer out.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     assert!(!Links::is_singular(head));
+    ///     Links::add(a, head)?;
+    ///     assert!(Links::is_singular(head));
+    ///     Links::add(b, head)?;
+    ///     assert!(!Links::is_singular(head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn is_singular(head: NonNull<Links>) -> bool {
         // SAFETY: as the contract says.
@@ -293,6 +486,21 @@ impl Links {
     ///
     /// # Safety
     /// `node` is in a ring or is a head, and the caller keeps the ring's writer out.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     assert!(Links::is_first(a, head) && !Links::is_first(b, head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn is_first(node: NonNull<Links>, head: NonNull<Links>) -> bool {
         // SAFETY: as the contract says.
@@ -303,6 +511,21 @@ impl Links {
     ///
     /// # Safety
     /// `node` is in a ring or is a head.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     assert!(Links::is_last(b, head) && !Links::is_last(a, head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn is_last(node: NonNull<Links>, head: NonNull<Links>) -> bool {
         // SAFETY: as the contract says.
@@ -310,6 +533,21 @@ impl Links {
     }
 
     /// Whether going round has come back to the head. Linux: `list_is_head`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// // SAFETY: both stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add(a, head)?;
+    ///     assert!(!Links::is_head(Links::next(head), head));
+    ///     assert!(Links::is_head(Links::next(a), head));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub fn is_head(node: NonNull<Links>, head: NonNull<Links>) -> bool {
         node == head

@@ -23,6 +23,18 @@ use alloc::{boxed::Box, sync::Arc};
 /// * From `into_raw` to `from_raw` the object neither moves nor ends, as long as `'a` of a borrowing pointer lasts.
 /// * `into_raw` gives the same address each time, valid for the whole object.
 /// * If `SHARED` is false, then no other pointer to the object could be given to a list between the two.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sync::list::Owner;
+///
+/// let mine = Arc::new(7_u32);
+/// let object = mine.clone().into_raw();
+/// assert_eq!(Arc::strong_count(&mine), 2); // what was taken apart keeps its count
+/// // SAFETY: it came from `into_raw`, for which there is no other `from_raw`.
+/// let again = unsafe { <Arc<u32> as Owner>::from_raw(object) };
+/// assert!(Arc::ptr_eq(&mine, &again));
+/// ```
 pub unsafe trait Owner: Sized {
     /// The object.
     type Object;
@@ -43,6 +55,27 @@ pub unsafe trait Owner: Sized {
 ///
 /// # Safety
 /// From `into_raw` to `from_raw` nobody but the list reaches the object. `SHARED` is false.
+///
+/// A `Box` is one:
+///
+/// ```
+/// # use sync::list::{Link, List};
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let mut list: List<Box<Node>, InList> = (1..=3).map(|n| Box::new(Node(n, Link::new()))).collect();
+/// assert_eq!(list.iter_mut().count(), 3);
+/// ```
+///
+/// An `Arc` is not:
+///
+/// ```compile_fail,E0277
+/// # use std::sync::Arc;
+/// # use sync::list::{Link, List};
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let mut list: List<Arc<Node>, InList> = (1..=3).map(|n| Arc::new(Node(n, Link::new()))).collect();
+/// assert_eq!(list.iter_mut().count(), 3);
+/// ```
 pub unsafe trait UniqueOwner: Owner {}
 
 // SAFETY: the reference keeps the object in place for `'a`, which outlives the list. Being a reference, not more: of an

@@ -22,6 +22,28 @@ impl Links {
     ///
     /// # Safety
     /// As for [`del`](Links::del) of `old` and [`add`](Links::add) of `new`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::add_tail(a, head)?;
+    ///     Links::add_tail(b, head)?;
+    ///     Links::replace(a, c)?;
+    ///     assert_eq!(members(head), [c, b]);
+    ///     assert!(!a.as_ref().is_linked());
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn replace(old: NonNull<Links>, new: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says. `new` is published complete, and a reader meets either it or `old`.
         unsafe {
@@ -42,6 +64,30 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for both rings and both are members.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::swap(a, c)?;
+    ///     assert_eq!(members(head), [c, b, a]);
+    ///     Links::swap(c, b)?; // neighbours
+    ///     assert_eq!(members(head), [b, c, a]);
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn swap(a: NonNull<Links>, b: NonNull<Links>) -> Result<(), Corruption> {
         if a == b {
             return Ok(());
@@ -71,6 +117,30 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for both rings; `node` is a member; `head` is a head or a member other than `node`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     for node in [a, b] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::add_tail(c, other)?;
+    ///     Links::move_to(b, other)?;
+    /// }
+    /// assert_eq!((members(head), members(other)), (vec![a], vec![b, c]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn move_to(node: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
@@ -90,6 +160,30 @@ impl Links {
     ///
     /// # Safety
     /// As for [`move_to`](Links::move_to).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     for node in [a, b] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::add_tail(c, other)?;
+    ///     Links::move_tail(b, other)?;
+    /// }
+    /// assert_eq!((members(head), members(other)), (vec![a], vec![c, b]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline]
     pub unsafe fn move_tail(node: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
@@ -110,6 +204,28 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for both rings; going forward from `first`, `last` comes before the head; `head` is not one of them.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::bulk_move_tail(a, b, head)?;
+    /// }
+    /// assert_eq!(members(head), [c, a, b]);
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn bulk_move_tail(
         first: NonNull<Links>,
         last: NonNull<Links>,
@@ -137,6 +253,30 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for both rings, which are different ones; `from` is a head.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     Links::add_tail(a, head)?;
+    ///     for node in [b, c] {
+    ///         Links::add_tail(node, other)?;
+    ///     }
+    ///     Links::splice(other, head)?;
+    /// }
+    /// assert_eq!((members(head), members(other)), (vec![b, c, a], vec![]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn splice(from: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
         unsafe {
@@ -153,6 +293,30 @@ impl Links {
     ///
     /// # Safety
     /// As for [`splice`](Links::splice).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     Links::add_tail(a, head)?;
+    ///     for node in [b, c] {
+    ///         Links::add_tail(node, other)?;
+    ///     }
+    ///     Links::splice_tail(other, head)?;
+    /// }
+    /// assert_eq!((members(head), members(other)), (vec![a, b, c], vec![]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn splice_tail(from: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
         unsafe {
@@ -169,6 +333,29 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold for both rings; `node` is a member of `head`'s or `head`; `into` is the head of an empty one.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::cut_position(other, head, b)?;
+    /// }
+    /// assert_eq!((members(other), members(head)), (vec![a, b], vec![c]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn cut_position(
         into: NonNull<Links>,
         head: NonNull<Links>,
@@ -196,6 +383,29 @@ impl Links {
     ///
     /// # Safety
     /// As for [`cut_position`](Links::cut_position).
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     Links::init(other);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::cut_before(other, head, b)?;
+    /// }
+    /// assert_eq!((members(other), members(head)), (vec![a], vec![b, c]));
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn cut_before(
         into: NonNull<Links>,
         head: NonNull<Links>,
@@ -216,6 +426,28 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold; `head` is a head.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::rotate_left(head)?;
+    /// }
+    /// assert_eq!(members(head), [b, c, a]);
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn rotate_left(head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says.
         unsafe {
@@ -232,6 +464,28 @@ impl Links {
     ///
     /// # Safety
     /// R1 to R3 hold; `node` is a member of the list of `head`.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::Links;
+    /// # let links = [const { Links::new() }; 5];
+    /// # let [head, other, a, b, c] = links.each_ref().map(NonNull::from);
+    /// # let members = |head: NonNull<Links>| {
+    /// #     // SAFETY: the head of a ring that nobody changes meanwhile.
+    /// #     let ring = core::iter::successors(Some(head), |&at| Some(unsafe { Links::next(at) }));
+    /// #     ring.skip(1).take_while(|&at| at != head).collect::<Vec<_>>()
+    /// # };
+    /// // SAFETY: all stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     Links::init(head);
+    ///     for node in [a, b, c] {
+    ///         Links::add_tail(node, head)?;
+    ///     }
+    ///     Links::rotate_to_front(b, head)?;
+    /// }
+    /// assert_eq!(members(head), [b, c, a]);
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     pub unsafe fn rotate_to_front(node: NonNull<Links>, head: NonNull<Links>) -> Result<(), Corruption> {
         // SAFETY: as the contract says. The head is in the ring like everybody else: moving it to the place in front of
         // `node` is the rotation.

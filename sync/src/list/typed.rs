@@ -88,6 +88,14 @@ pub struct List<O: Owner, F: Field<Object = O::Object, Link: RingLink>> {
 impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     const_fn! {
         /// An empty list. Linux: `LIST_HEAD_INIT`.
+        ///
+        /// ```
+        /// # use sync::list::{Link, List};
+        /// # struct Node(u32, Link);
+        /// # sync::link_field! { struct InList = Node => 1: Link; }
+        /// let buckets: [List<Box<Node>, InList>; 4] = [const { List::new() }; 4];
+        /// assert!(buckets.iter().all(|list| list.is_empty()));
+        /// ```
         #[doc(alias("INIT_LIST_HEAD", "LIST_HEAD"))]
         pub fn new() -> List<O, F> {
             List { head: Links::new(), home: 0, _members: PhantomData }
@@ -97,6 +105,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     // ---- Looking ----
 
     /// Whether there is no object. One load. Linux: `list_empty`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list = List::<Box<Node>, InList>::new();
+    /// assert!(list.is_empty());
+    /// list.push_back(node(1));
+    /// assert!(!list.is_empty());
+    /// drop(list.pop_front());
+    /// assert!(list.is_empty());
+    /// ```
     #[doc(alias = "list_empty")]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -121,12 +142,33 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// How many objects there are. Cost: O(n), it counts. Linux: `list_count_nodes`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// assert_eq!(list.count(), 3);
+    /// drop(list.pop_front());
+    /// assert_eq!(list.count(), 2);
+    /// ```
     #[doc(alias = "list_count_nodes")]
     pub fn count(&self) -> usize {
         self.iter().count()
     }
 
     /// The first object. Linux: `list_first_entry_or_null`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// assert_eq!(list.front().unwrap().0, 1);
+    /// assert!(List::<Box<Node>, InList>::new().front().is_none());
+    /// ```
     #[doc(alias("list_first_entry", "list_first_entry_or_null"))]
     #[inline]
     pub fn front(&self) -> Option<&O::Object> {
@@ -134,6 +176,16 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// The last object. Linux: `list_last_entry`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// assert_eq!(list.back().unwrap().0, 3);
+    /// assert!(List::<Box<Node>, InList>::new().back().is_none());
+    /// ```
     #[doc(alias = "list_last_entry")]
     #[inline]
     pub fn back(&self) -> Option<&O::Object> {
@@ -141,6 +193,23 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// The first object, mutably.
+    ///
+    /// ```
+    /// # use core::pin::Pin;
+    /// # use sync::list::{Link, List};
+    /// # struct Node { value: u32, link: Link }
+    /// # impl Node {
+    /// #     fn value(self: Pin<&mut Self>) -> &mut u32 {
+    /// #         // SAFETY: the number is not what is pinned.
+    /// #         unsafe { &mut self.get_unchecked_mut().value }
+    /// #     }
+    /// # }
+    /// # sync::link_field! { struct InList = Node => link: Link; }
+    /// # let node = |value| Box::new(Node { value, link: Link::new() });
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// *list.front_mut().unwrap().value() = 10; // a projection, as for `iter_mut`
+    /// assert!(list.iter().map(|node| node.value).eq([10, 2, 3]));
+    /// ```
     #[inline]
     pub fn front_mut(&mut self) -> Option<Pin<&mut O::Object>>
     where
@@ -150,6 +219,23 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// The last object, mutably.
+    ///
+    /// ```
+    /// # use core::pin::Pin;
+    /// # use sync::list::{Link, List};
+    /// # struct Node { value: u32, link: Link }
+    /// # impl Node {
+    /// #     fn value(self: Pin<&mut Self>) -> &mut u32 {
+    /// #         // SAFETY: the number is not what is pinned.
+    /// #         unsafe { &mut self.get_unchecked_mut().value }
+    /// #     }
+    /// # }
+    /// # sync::link_field! { struct InList = Node => link: Link; }
+    /// # let node = |value| Box::new(Node { value, link: Link::new() });
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// *list.back_mut().unwrap().value() = 30; // a projection, as for `iter_mut`
+    /// assert!(list.iter().map(|node| node.value).eq([1, 2, 30]));
+    /// ```
     #[inline]
     pub fn back_mut(&mut self) -> Option<Pin<&mut O::Object>>
     where
@@ -159,6 +245,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Whether `object` is the first. Linux: `list_is_first`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// let nodes = [1, 2].map(|n| Node(n, Link::new()));
+    /// let mut list = List::<&Node, InList>::new();
+    /// assert!(!list.is_first(&nodes[0]));
+    /// list.extend(&nodes);
+    /// assert!(list.is_first(&nodes[0]) && !list.is_first(&nodes[1]));
+    /// ```
     #[doc(alias = "list_is_first")]
     #[inline]
     pub fn is_first(&self, object: &O::Object) -> bool {
@@ -166,6 +263,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Whether `object` is the last. Linux: `list_is_last`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// let nodes = [1, 2].map(|n| Node(n, Link::new()));
+    /// let mut list = List::<&Node, InList>::new();
+    /// assert!(!list.is_last(&nodes[1]));
+    /// list.extend(&nodes);
+    /// assert!(list.is_last(&nodes[1]) && !list.is_last(&nodes[0]));
+    /// ```
     #[doc(alias = "list_is_last")]
     #[inline]
     pub fn is_last(&self, object: &O::Object) -> bool {
@@ -280,6 +388,20 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
 
     /// Adds at the head, or gives the pointer back if the object is in a list by this field: for objects that several
     /// CPUs try to add, of which one shall succeed.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Arc::new(Node(n, Link::new()));
+    /// let work = node(1);
+    /// let (mut mine, mut yours) = (List::<_, InList>::new(), List::<_, InList>::new());
+    /// mine.push_back(node(2));
+    /// assert!(mine.try_push_front(work.clone()).is_ok());
+    /// assert!(yours.try_push_front(work.clone()).is_err());
+    /// assert!(mine.iter().map(|node| node.0).eq([1, 2]) && yours.is_empty());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn try_push_front(&mut self, owner: O) -> Result<(), O> {
@@ -312,6 +434,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     // ---- Removing ----
 
     /// Removes the first object.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// assert_eq!(list.pop_front().unwrap().0, 1);
+    /// assert_eq!(list.pop_front().unwrap().0, 2);
+    /// assert!(list.pop_front().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn pop_front(&mut self) -> Option<O> {
@@ -324,6 +457,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Removes the last object.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=2).map(node).collect();
+    /// assert_eq!(list.pop_back().unwrap().0, 2);
+    /// assert_eq!(list.pop_back().unwrap().0, 1);
+    /// assert!(list.pop_back().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn pop_back(&mut self) -> Option<O> {
@@ -376,12 +520,40 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Removes all objects and drops their pointers, first to last. Cost: O(n).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Arc::new(Node(n, Link::new()));
+    /// let mine = node(1);
+    /// let mut list: List<Arc<Node>, InList> = [mine.clone(), node(2)].into_iter().collect();
+    /// list.clear();
+    /// assert!(list.is_empty());
+    /// assert_eq!(Arc::strong_count(&mine), 1);
+    /// ```
     pub fn clear(&mut self) {
         drop(self.drain());
     }
 
     /// Removes all objects, first to last, giving them to the caller; those that the iterator did not give when it is
     /// dropped are dropped then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Arc::new(Node(n, Link::new()));
+    /// let last = node(3);
+    /// let mut list: List<Arc<Node>, InList> = [node(1), node(2), last.clone()].into_iter().collect();
+    /// let mut all = list.drain();
+    /// assert!(list.is_empty());
+    /// assert_eq!(all.next().unwrap().0, 1);
+    /// drop(all);
+    /// assert_eq!(Arc::strong_count(&last), 1);
+    /// ```
     pub fn drain(&mut self) -> Drain<O, F> {
         Drain::new(core::mem::take(self))
     }
@@ -403,6 +575,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Removes the objects of which `remove` says yes, giving them to the caller, as the iterator is advanced.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (0..6).map(node).collect();
+    /// let odd: Vec<u32> = list.extract_if(|node| node.0 % 2 == 1).map(|node| node.0).collect();
+    /// assert_eq!(odd, [1, 3, 5]);
+    /// assert!(list.iter().map(|node| node.0).eq([0, 2, 4]));
+    /// ```
     #[doc(alias = "list_for_each_entry_safe")]
     pub fn extract_if(&mut self, mut remove: impl FnMut(&O::Object) -> bool) -> impl Iterator<Item = O> {
         let mut cursor = self.cursor_front_mut();
@@ -441,6 +624,18 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Moves all objects of `other` before this list's first. Linux: `list_splice_init`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut a: List<Box<Node>, InList> = (0..2).map(node).collect();
+    /// let mut b: List<Box<Node>, InList> = (2..4).map(node).collect();
+    /// a.prepend(&mut b);
+    /// assert!(b.is_empty());
+    /// assert!(a.iter().map(|node| node.0).eq([2, 3, 0, 1]));
+    /// ```
     #[doc(alias("list_splice", "list_splice_init"))]
     #[track_caller]
     pub fn prepend(&mut self, other: &mut List<O, F>) {
@@ -451,6 +646,16 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// Makes the first object the last. Linux: `list_rotate_left`.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list: List<Box<Node>, InList> = (1..=3).map(node).collect();
+    /// list.rotate_left();
+    /// assert!(list.iter().map(|node| node.0).eq([2, 3, 1]));
+    /// ```
     #[doc(alias = "list_rotate_left")]
     #[track_caller]
     pub fn rotate_left(&mut self) {
@@ -463,6 +668,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     // ---- Cursors ----
 
     /// A cursor on the first object, or on the head if there is none.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut list = List::<Box<Node>, InList>::new();
+    /// assert!(list.cursor_front().is_head());
+    /// list.extend((1..=3).map(node));
+    /// assert_eq!(list.cursor_front().current().unwrap().0, 1);
+    /// ```
     pub fn cursor_front(&self) -> Cursor<'_, O, F> {
         Cursor::new(self)
     }
@@ -489,6 +705,20 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     }
 
     /// A cursor on the last object, or on the head if there is none, that can change the list.
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let mut sorted: List<Box<Node>, InList> = [1, 3, 4].map(node).into_iter().collect();
+    /// let mut cursor = sorted.cursor_back_mut();
+    /// while cursor.current().is_some_and(|node| node.0 > 2) {
+    ///     cursor.move_prev();
+    /// }
+    /// cursor.insert_after(node(2));
+    /// assert!(sorted.iter().map(|node| node.0).eq([1, 2, 3, 4]));
+    /// ```
     pub fn cursor_back_mut(&mut self) -> CursorMut<'_, O, F> {
         let head = self.anchor();
         // SAFETY: anchored; what is before the head is in the ring.
@@ -499,6 +729,21 @@ impl<O: Owner, F: Field<Object = O::Object, Link: RingLink>> List<O, F> {
     ///
     /// # Safety
     /// As for [`remove`](List::remove).
+    ///
+    /// ```
+    /// # use sync::list::{Link, List};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// let nodes = [1, 2, 3].map(|n| Node(n, Link::new()));
+    /// let mut list = List::<&Node, InList>::new();
+    /// list.extend(&nodes);
+    /// // SAFETY: there is only one list here.
+    /// let mut cursor = unsafe { list.cursor_mut_at(&nodes[1]) };
+    /// assert_eq!(cursor.remove().unwrap().0, 2);
+    /// assert_eq!(cursor.current().unwrap().0, 3);
+    /// // SAFETY: as above.
+    /// assert!(unsafe { list.cursor_mut_at(&nodes[1]) }.is_head());
+    /// ```
     pub unsafe fn cursor_mut_at(&mut self, object: &O::Object) -> CursorMut<'_, O, F> {
         let head = self.anchor();
         // SAFETY: the field of an object; in the ring of this list if it is linked. The pointer is one that the owner had.

@@ -29,6 +29,21 @@ use links::{Head, Node};
 ///
 /// Dropping it while it is in a list stops the machine, as for [`list::Link`](crate::list::Link).
 /// Linux: a `struct llist_node` member. Size: one word.
+///
+/// ```
+/// use sync::llist::{LList, Link};
+///
+/// struct Event {
+///     number: u32,
+///     link: Link,
+/// }
+/// sync::link_field! { struct Pending = Event => link: Link; }
+///
+/// let event = Event { number: 14, link: Link::new() };
+/// let pending = LList::<&Event, Pending>::new();
+/// pending.push(&event);
+/// assert_eq!(pending.take_all().next().unwrap().number, 14);
+/// ```
 #[repr(C)]
 pub struct Link<P: Platform = Native> {
     node: Node,
@@ -38,6 +53,12 @@ pub struct Link<P: Platform = Native> {
 impl Link {
     const_fn! {
         /// A link in no list, on this build's platform.
+        ///
+        /// ```
+        /// use sync::llist::Link;
+        /// static LINK: Link = Link::new();
+        /// assert!(!LINK.is_linked());
+        /// ```
         pub fn new() -> Link {
             Link::new_in()
         }
@@ -47,6 +68,12 @@ impl Link {
 impl<P: Platform> Link<P> {
     const_fn! {
         /// A link in no list, on the platform `P`.
+        ///
+        /// ```
+        /// use sync::llist::Link;
+        /// let link = Link::<hal::Native>::new_in();
+        /// assert!(!link.is_linked());
+        /// ```
         pub fn new_in() -> Link<P> {
             Link { node: Node::new(), _platform: PhantomData }
         }
@@ -54,6 +81,18 @@ impl<P: Platform> Link<P> {
 
     /// Whether the object is in a list by this link, or is being added to one at this moment. Out of date at once.
     /// Linux: `llist_on_list`.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// let node = Node(1, Link::new());
+    /// let list = LList::<&Node, InList>::new();
+    /// list.push(&node);
+    /// assert!(node.1.is_linked());
+    /// drop(list.take_all());
+    /// assert!(!node.1.is_linked());
+    /// ```
     #[doc(alias = "llist_on_list")]
     #[inline]
     pub fn is_linked(&self) -> bool {
@@ -83,6 +122,22 @@ impl<P: Platform> Drop for Link<P> {
 }
 
 /// The link fields of [`LList`]s: [`Link`]s.
+///
+/// ```
+/// use sync::list::{Field, Owner};
+/// use sync::llist::{LList, Link, LlistLink};
+///
+/// /// Takes all of any list and says how many they were.
+/// fn discard<O: Owner, F: Field<Object = O::Object, Link: LlistLink>>(list: &LList<O, F>) -> usize {
+///     list.take_all().count()
+/// }
+///
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// let list = LList::<Box<Node>, InList>::new();
+/// list.push(Box::new(Node(1, Link::new())));
+/// assert_eq!((discard(&list), discard(&list)), (1, 0));
+/// ```
 pub trait LlistLink: sealed::Sealed {
     /// What waits and takes reports.
     type Platform: Platform;
@@ -153,6 +208,14 @@ unsafe impl<O: Owner + Send, F: Field<Object = O::Object, Link: LlistLink>> Sync
 impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> LList<O, F> {
     const_fn! {
         /// An empty list. Linux: `LLIST_HEAD_INIT`.
+        ///
+        /// ```
+        /// # use sync::llist::{LList, Link};
+        /// # struct Node(u32, Link);
+        /// # sync::link_field! { struct InList = Node => 1: Link; }
+        /// static QUEUE: LList<Box<Node>, InList> = LList::new();
+        /// assert!(QUEUE.is_empty());
+        /// ```
         #[doc(alias = "init_llist_head")]
         pub fn new() -> LList<O, F> {
             LList { head: Head::new(), _members: PhantomData }
@@ -160,6 +223,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> LList<O, F> {
     }
 
     /// Whether nothing has been pushed since everything was taken. One load; out of date at once. Linux: `llist_empty`.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list = LList::<Box<Node>, InList>::new();
+    /// assert!(list.is_empty());
+    /// list.push(node(1));
+    /// assert!(!list.is_empty());
+    /// drop(list.take_all());
+    /// assert!(list.is_empty());
+    /// ```
     #[doc(alias = "llist_empty")]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -170,6 +246,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> LList<O, F> {
     ///
     /// Everything that the pusher did before is visible to the taker. An object that is in a list by this field is refused:
     /// reported, the pointer dropped, and the answer is `false`. Linux: `llist_add`.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list = LList::<Box<Node>, InList>::new();
+    /// assert!(list.push(node(1))); // the taker should be told
+    /// assert!(!list.push(node(2)));
+    /// assert!(list.take_all().map(|node| node.0).eq([2, 1]));
+    /// ```
     #[doc(alias = "llist_add")]
     #[inline]
     #[track_caller]
@@ -245,6 +332,20 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> LList<O, F> {
     }
 
     /// Takes everything, last in, first out. Everything that the pushers did before is visible. Linux: `llist_del_all`.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list = LList::<Box<Node>, InList>::new();
+    /// for n in 0..3 {
+    ///     list.push(node(n));
+    /// }
+    /// let taken = list.take_all();
+    /// assert!(list.is_empty());
+    /// assert!(taken.map(|node| node.0).eq([2, 1, 0]));
+    /// ```
     #[doc(alias = "llist_del_all")]
     #[inline]
     pub fn take_all(&self) -> Taken<O, F> {
@@ -289,6 +390,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> fmt::Debug for LLi
 }
 
 /// What was taken from an [`LList`]. What is left when it is dropped is dropped.
+///
+/// ```
+/// # use sync::llist::{LList, Link};
+/// # struct Node(u32, Link);
+/// # sync::link_field! { struct InList = Node => 1: Link; }
+/// # let node = |n| Box::new(Node(n, Link::new()));
+/// let list = LList::<Box<Node>, InList>::new();
+/// list.push(node(1));
+/// let mut taken = list.take_all();
+/// list.push(node(2)); // comes too late for what was taken
+/// assert_eq!(taken.next().unwrap().0, 1);
+/// assert!(taken.next().is_none());
+/// ```
 pub struct Taken<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> {
     rest: Option<NonNull<Node>>,
     // Holds the owners, and gives them out one at a time.
@@ -302,12 +416,40 @@ unsafe impl<O: Owner + Sync, F: Field<Object = O::Object, Link: LlistLink>> Sync
 
 impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> Taken<O, F> {
     /// Whether nothing is left.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list = LList::<Box<Node>, InList>::new();
+    /// assert!(list.take_all().is_empty());
+    /// list.push(node(1));
+    /// let mut taken = list.take_all();
+    /// assert!(!taken.is_empty());
+    /// drop(taken.next());
+    /// assert!(taken.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.rest.is_none()
     }
 
     /// Turns what is left round: what was taken from a list then comes in the order in which it was pushed. Cost: O(n),
     /// one walk. Linux: `llist_reverse_order`.
+    ///
+    /// ```
+    /// # use sync::llist::{LList, Link};
+    /// # struct Node(u32, Link);
+    /// # sync::link_field! { struct InList = Node => 1: Link; }
+    /// # let node = |n| Box::new(Node(n, Link::new()));
+    /// let list = LList::<Box<Node>, InList>::new();
+    /// for n in 0..4 {
+    ///     list.push(node(n));
+    /// }
+    /// let mut taken = list.take_all();
+    /// assert_eq!(taken.next().unwrap().0, 3);
+    /// assert!(taken.into_fifo().map(|node| node.0).eq([0, 1, 2]));
+    /// ```
     #[doc(alias = "llist_reverse_order")]
     #[must_use = "the order changes in what is returned"]
     pub fn into_fifo(mut self) -> Taken<O, F> {

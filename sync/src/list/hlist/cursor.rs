@@ -40,12 +40,40 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'a,
     }
 
     /// The object that it stands on; `None` at the end.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// list.push_front(node(1));
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert_eq!(cursor.current().unwrap().0, 1);
+    /// cursor.move_next();
+    /// assert!(cursor.current().is_none());
+    /// ```
     pub fn current(&self) -> Option<&O::Object> {
         // SAFETY: a member of a list that is borrowed.
         self.at.map(|node| unsafe { object_at::<F>(node).as_ref() })
     }
 
     /// Goes on to the next object or the end; at the end, stays.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// list.push_front(node(2));
+    /// list.push_front(node(1));
+    /// let mut cursor = list.cursor_front_mut();
+    /// for expected in [Some(1), Some(2), None, None] {
+    ///     assert_eq!(cursor.current().map(|node| node.0), expected);
+    ///     cursor.move_next();
+    /// }
+    /// ```
     pub fn move_next(&mut self) {
         if let Some(node) = self.at {
             self.before = self.at;
@@ -55,6 +83,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'a,
     }
 
     /// Adds directly in front; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_before`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// let mut cursor = list.cursor_front_mut(); // at the end
+    /// cursor.insert_before(node(1));
+    /// cursor.insert_before(node(2));
+    /// assert!(cursor.current().is_none());
+    /// assert!(list.iter().map(|node| node.0).eq([1, 2]));
+    /// ```
     #[doc(alias = "hlist_add_before")]
     #[track_caller]
     pub fn insert_before(&mut self, owner: O) {
@@ -76,6 +117,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'a,
     }
 
     /// Adds directly behind; at the end, as the last. Refuses as [`HList::push_front`] does. Linux: `hlist_add_behind`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// list.push_front(node(1));
+    /// let mut cursor = list.cursor_front_mut();
+    /// cursor.insert_after(node(3));
+    /// cursor.insert_after(node(2));
+    /// assert_eq!(cursor.current().unwrap().0, 1);
+    /// assert!(list.iter().map(|node| node.0).eq([1, 2, 3]));
+    /// ```
     #[doc(alias = "hlist_add_behind")]
     #[track_caller]
     pub fn insert_after(&mut self, owner: O) {
@@ -89,6 +144,20 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HCursorMut<'a,
     }
 
     /// Removes the object and goes on to the one behind. At the end: does nothing. Linux: `hlist_del`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// list.push_front(node(2));
+    /// list.push_front(node(1));
+    /// let mut cursor = list.cursor_front_mut();
+    /// assert_eq!(cursor.remove().unwrap().0, 1);
+    /// assert_eq!(cursor.remove().unwrap().0, 2);
+    /// assert!(cursor.remove().is_none());
+    /// ```
     #[doc(alias = "hlist_del")]
     #[track_caller]
     pub fn remove(&mut self) -> Option<O> {

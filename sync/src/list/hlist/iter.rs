@@ -11,6 +11,20 @@ use crate::list::hlist_links::{HHead, HLinks};
 use crate::list::owner::Owner;
 
 /// The objects of an [`HList`]. See [`HList::iter`].
+///
+/// ```
+/// # use sync::list::{HLink, HList};
+/// # struct Node(u32, HLink);
+/// # sync::link_field! { struct InList = Node => 1: HLink; }
+/// # let node = |n| Box::new(Node(n, HLink::new()));
+/// let mut list = HList::<Box<Node>, InList>::new();
+/// list.push_front(node(2));
+/// list.push_front(node(1));
+/// let mut iter = list.iter();
+/// assert_eq!(iter.next().unwrap().0, 1);
+/// assert!(iter.clone().map(|node| node.0).eq([2]));
+/// assert_eq!(iter.count(), 1);
+/// ```
 pub struct HIter<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
     at: Result<NonNull<HLinks>, usize>,
     _list: PhantomData<&'a HList<O, F>>,
@@ -23,6 +37,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HIter<'a, O, F
     }
 
     /// The value of the end marker, once the iterator has come there; 0 for a list without a value.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::with_nulls(3);
+    /// list.push_front(node(1));
+    /// let mut iter = list.iter();
+    /// assert_eq!(iter.end(), None);
+    /// assert!(iter.next().is_some());
+    /// assert_eq!(iter.end(), Some(3));
+    /// ```
     #[inline]
     pub fn end(&self) -> Option<usize> {
         self.at.err()
@@ -70,6 +97,19 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: HlistLink>> IntoIterator f
 }
 
 /// The pointers that were in an [`HList`]. Those that are left when it is dropped are dropped.
+///
+/// ```
+/// # use sync::list::{HLink, HList};
+/// # struct Node(u32, HLink);
+/// # sync::link_field! { struct InList = Node => 1: HLink; }
+/// # let node = |n| Box::new(Node(n, HLink::new()));
+/// let mut list = HList::<Box<Node>, InList>::new();
+/// list.push_front(node(2));
+/// list.push_front(node(1));
+/// let all = list.drain();
+/// assert!(list.is_empty());
+/// assert!(all.map(|node| node.0).eq([1, 2]));
+/// ```
 pub struct HDrain<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
     list: HList<O, F>,
 }

@@ -14,6 +14,21 @@ use crate::primitives::const_fn;
 /// [`Link`](crate::list::Link).
 ///
 /// Linux: a `struct hlist_node` member. Size: two words.
+///
+/// ```
+/// use sync::list::{HLink, HList};
+///
+/// struct Inode {
+///     number: usize,
+///     hash: HLink,
+/// }
+/// sync::link_field! { struct Hashed = Inode => hash: HLink; }
+///
+/// let root = Inode { number: 1, hash: HLink::new() };
+/// let mut bucket = HList::<&Inode, Hashed>::new();
+/// bucket.push_front(&root);
+/// assert_eq!(bucket.front().unwrap().number, 1);
+/// ```
 #[repr(C)]
 pub struct HLink<P: Platform = Native> {
     links: HLinks,
@@ -23,6 +38,12 @@ pub struct HLink<P: Platform = Native> {
 impl HLink {
     const_fn! {
         /// A link in no list, on this build's platform.
+        ///
+        /// ```
+        /// use sync::list::HLink;
+        /// static LINK: HLink = HLink::new();
+        /// assert!(!LINK.is_linked());
+        /// ```
         pub fn new() -> HLink {
             HLink::new_in()
         }
@@ -32,6 +53,12 @@ impl HLink {
 impl<P: Platform> HLink<P> {
     const_fn! {
         /// A link in no list, on the platform `P`.
+        ///
+        /// ```
+        /// use sync::list::HLink;
+        /// let link = HLink::<hal::Native>::new_in();
+        /// assert!(!link.is_linked());
+        /// ```
         pub fn new_in() -> HLink<P> {
             HLink { links: HLinks::new(), _platform: PhantomData }
         }
@@ -39,6 +66,18 @@ impl<P: Platform> HLink<P> {
 
     /// Whether the object is in a list by this link, or is being added to one at this moment. Out of date at once unless
     /// other users of the list are kept out. Linux: `!hlist_unhashed`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let node = Node(1, HLink::new());
+    /// let mut list = HList::<&Node, InList>::new();
+    /// list.push_front(&node);
+    /// assert!(node.1.is_linked());
+    /// list.clear();
+    /// assert!(!node.1.is_linked());
+    /// ```
     #[doc(alias = "hlist_unhashed")]
     #[inline]
     pub fn is_linked(&self) -> bool {
@@ -68,6 +107,21 @@ impl<P: Platform> Drop for HLink<P> {
 }
 
 /// The link fields of [`HList`](crate::list::HList)s: [`HLink`]s.
+///
+/// ```
+/// use sync::list::{Field, HLink, HList, HlistLink, Owner};
+///
+/// /// Counts the objects of any list.
+/// fn count<O: Owner, F: Field<Object = O::Object, Link: HlistLink>>(list: &HList<O, F>) -> usize {
+///     list.iter().count()
+/// }
+///
+/// # struct Node(u32, HLink);
+/// # sync::link_field! { struct InList = Node => 1: HLink; }
+/// let mut list = HList::<Box<Node>, InList>::new();
+/// list.push_front(Box::new(Node(1, HLink::new())));
+/// assert_eq!(count(&list), 1);
+/// ```
 pub trait HlistLink: sealed::Sealed {
     /// Where reports go.
     type Platform: Platform;

@@ -60,6 +60,14 @@ pub struct HList<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> {
 impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     const_fn! {
         /// An empty list. Linux: `HLIST_HEAD_INIT`.
+        ///
+        /// ```
+        /// # use sync::list::{HLink, HList};
+        /// # struct Node(u32, HLink);
+        /// # sync::link_field! { struct InList = Node => 1: HLink; }
+        /// let table: [HList<Box<Node>, InList>; 8] = [const { HList::new() }; 8];
+        /// assert!(table.iter().all(|list| list.is_empty()));
+        /// ```
         #[doc(alias = "INIT_HLIST_HEAD")]
         pub fn new() -> HList<O, F> {
             HList { head: HHead::new(), _members: PhantomData }
@@ -87,6 +95,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// Whether there is no object. One load. Linux: `hlist_empty`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// assert!(list.is_empty());
+    /// list.push_front(node(1));
+    /// assert!(!list.is_empty());
+    /// ```
     #[doc(alias = "hlist_empty")]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -94,6 +113,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// Whether there is exactly one object. Linux: `hlist_is_singular_node`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// assert!(!list.is_singular());
+    /// list.push_front(node(1));
+    /// assert!(list.is_singular());
+    /// list.push_front(node(2));
+    /// assert!(!list.is_singular());
+    /// ```
     #[doc(alias = "hlist_is_singular_node")]
     pub fn is_singular(&self) -> bool {
         let mut objects = self.iter();
@@ -101,12 +133,36 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// The first object.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// assert!(list.front().is_none());
+    /// list.push_front(node(2));
+    /// list.push_front(node(1));
+    /// assert_eq!(list.front().unwrap().0, 1);
+    /// ```
     #[inline]
     pub fn front(&self) -> Option<&O::Object> {
         self.iter().next()
     }
 
     /// All objects, first to last. Linux: `hlist_for_each_entry`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// for n in [3, 2, 1] {
+    ///     list.push_front(node(n));
+    /// }
+    /// assert!(list.iter().map(|node| node.0).eq([1, 2, 3]));
+    /// ```
     #[doc(alias = "hlist_for_each_entry")]
     #[inline]
     pub fn iter(&self) -> HIter<'_, O, F> {
@@ -115,6 +171,17 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
 
     /// Adds at the head. An object that is in a list by this field is refused: reported, and the pointer dropped.
     /// Linux: `hlist_add_head`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let (a, b) = (Node(1, HLink::new()), Node(2, HLink::new()));
+    /// let mut list = HList::<&Node, InList>::new();
+    /// list.push_front(&a);
+    /// list.push_front(&b);
+    /// assert!(list.iter().map(|node| node.0).eq([2, 1]));
+    /// ```
     #[doc(alias = "hlist_add_head")]
     #[inline]
     #[track_caller]
@@ -146,6 +213,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// Removes the first object.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// list.push_front(node(2));
+    /// list.push_front(node(1));
+    /// assert_eq!(list.pop_front().unwrap().0, 1);
+    /// assert_eq!(list.pop_front().unwrap().0, 2);
+    /// assert!(list.pop_front().is_none());
+    /// ```
     #[inline]
     #[track_caller]
     pub fn pop_front(&mut self) -> Option<O> {
@@ -188,12 +268,39 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// Removes all objects and drops their pointers. Cost: O(n).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let node = Arc::new(Node(1, HLink::new()));
+    /// let mut list = HList::<Arc<Node>, InList>::new();
+    /// list.push_front(node.clone());
+    /// list.clear();
+    /// assert!(list.is_empty());
+    /// assert_eq!(Arc::strong_count(&node), 1);
+    /// ```
     pub fn clear(&mut self) {
         drop(self.drain());
     }
 
     /// Removes all objects, first to last, giving them to the caller; those that the iterator did not give when it is
     /// dropped are dropped then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// let (a, b) = (Arc::new(Node(1, HLink::new())), Arc::new(Node(2, HLink::new())));
+    /// let mut list = HList::<Arc<Node>, InList>::new();
+    /// list.push_front(b.clone());
+    /// list.push_front(a.clone());
+    /// assert_eq!(list.drain().next().unwrap().0, 1);
+    /// assert!(list.is_empty());
+    /// assert_eq!(Arc::strong_count(&b), 1); // the iterator did not give it
+    /// ```
     pub fn drain(&mut self) -> HDrain<O, F> {
         HDrain::new(self.take())
     }
@@ -217,6 +324,19 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
 
     /// Removes and drops the objects of which `keep` says no. Cost: O(n). Linux: `hlist_for_each_entry_safe` with
     /// `hlist_del`.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut list = HList::<Box<Node>, InList>::new();
+    /// for n in [3, 2, 1, 0] {
+    ///     list.push_front(node(n));
+    /// }
+    /// list.retain(|node| node.0 % 2 == 0);
+    /// assert!(list.iter().map(|node| node.0).eq([0, 2]));
+    /// ```
     #[doc(alias = "hlist_for_each_entry_safe")]
     pub fn retain(&mut self, mut keep: impl FnMut(&O::Object) -> bool) {
         for _ in self.extract_if(|object| !keep(object)) {}
@@ -248,6 +368,22 @@ impl<O: Owner, F: Field<Object = O::Object, Link: HlistLink>> HList<O, F> {
     }
 
     /// A cursor on the first object, or at the end if there is none.
+    ///
+    /// ```
+    /// # use sync::list::{HLink, HList};
+    /// # struct Node(u32, HLink);
+    /// # sync::link_field! { struct InList = Node => 1: HLink; }
+    /// # let node = |n| Box::new(Node(n, HLink::new()));
+    /// let mut sorted = HList::<Box<Node>, InList>::new();
+    /// for n in [2, 1, 3] {
+    ///     let mut cursor = sorted.cursor_front_mut();
+    ///     while cursor.current().is_some_and(|node| node.0 < n) {
+    ///         cursor.move_next();
+    ///     }
+    ///     cursor.insert_before(node(n));
+    /// }
+    /// assert!(sorted.iter().map(|node| node.0).eq([1, 2, 3]));
+    /// ```
     pub fn cursor_front_mut(&mut self) -> HCursorMut<'_, O, F> {
         self.anchor();
         let at = self.head.first();

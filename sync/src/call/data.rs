@@ -52,6 +52,12 @@ macro_rules! constructors {
             /// A descriptor of `function`, on this build's platform.
             ///
             /// The function runs in hardirq context with interrupts off: it must not sleep, and should be short.
+            ///
+            /// ```
+            /// use sync::call::CallData;
+            /// static NOTE: CallData = CallData::new(|| ());
+            /// assert!(!NOTE.is_busy());
+            /// ```
             #[track_caller]
             pub $($const)? fn new(function: F) -> CallData<F> {
                 CallData::new_in(function)
@@ -60,6 +66,12 @@ macro_rules! constructors {
 
         impl<F: Fn() + Sync + 'static, P: Platform> CallData<F, P> {
             /// A descriptor of `function`, on the platform `P`. See [`new`](CallData::new).
+            ///
+            /// ```
+            /// use sync::call::CallData;
+            /// let note = CallData::<_, hal::Native>::new_in(|| ());
+            /// assert!(!note.is_busy());
+            /// ```
             #[track_caller]
             pub $($const)? fn new_in(function: F) -> CallData<F, P> {
                 CallData {

@@ -61,6 +61,20 @@ entry_guard! {
     ///
     /// It proves that interrupts are off, so that a handler takes its locks by
     /// [`lock_with(&hardirq)`](crate::SpinLock::lock_with).
+    ///
+    /// ```
+    /// use hal::{Native, Platform};
+    /// use sync::{IrqSpinLock, context::enter_hardirq};
+    /// static RING: IrqSpinLock<u32> = IrqSpinLock::new(1);
+    ///
+    /// Native::irq_disable();
+    /// // SAFETY: interrupts are off and counted, and the guard goes before they come on.
+    /// let hardirq = unsafe { enter_hardirq() };
+    /// *RING.lock_with(&hardirq) += 1;
+    /// drop(hardirq);
+    /// Native::irq_enable();
+    /// assert_eq!(*RING.lock(), 2);
+    /// ```
     HardirqGuard, HARDIRQ_UNIT
 }
 
@@ -68,6 +82,17 @@ entry_guard! {
     /// A softirq is being served while this value lives. Made by [`enter_softirq`].
     ///
     /// It proves that no other softirq runs on this CPU, as a [`BhGuard`](crate::BhGuard) does.
+    ///
+    /// ```
+    /// use sync::{BhSpinLock, context::enter_softirq};
+    /// static QUEUE: BhSpinLock<u32> = BhSpinLock::new(1);
+    ///
+    /// // SAFETY: this is a task, which serves softirqs itself here; the guard goes before it goes on.
+    /// let serving = unsafe { enter_softirq() };
+    /// *QUEUE.lock_with(&serving) += 1;
+    /// drop(serving);
+    /// assert_eq!(*QUEUE.lock(), 2);
+    /// ```
     SoftirqGuard, SOFTIRQ_UNIT
 }
 
@@ -76,6 +101,17 @@ entry_guard! {
     ///
     /// It proves [`Pinned`] and no more. Interrupts are off in an NMI, but what it interrupted may be in the middle of a
     /// section that relies on that too: [`IrqsOff`] means "alone on this CPU", and an NMI is not.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    /// use sync::context::enter_nmi;
+    /// hal::percpu! {
+    ///     static NMIS: AtomicU32 = AtomicU32::new(0);
+    /// }
+    /// // SAFETY: a simulation; the guard goes before what it interrupts goes on.
+    /// let nmi = unsafe { enter_nmi() };
+    /// assert_eq!(NMIS.get(&nmi).fetch_add(1, Relaxed), 0);
+    /// ```
     NmiGuard, NMI_UNIT
 }
 

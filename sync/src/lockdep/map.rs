@@ -69,10 +69,24 @@ pub struct Subclass(u8);
 
 impl Subclass {
     /// What locks are taken as unless said otherwise.
+    ///
+    /// ```
+    /// assert_eq!(sync::lockdep::Subclass::OUTER, sync::lockdep::Subclass::default());
+    /// ```
     pub const OUTER: Subclass = Subclass(0);
     /// The usual one for the second of two. Linux: `SINGLE_DEPTH_NESTING`.
+    ///
+    /// ```
+    /// use sync::lockdep::Subclass;
+    /// assert_eq!(Subclass::NESTED, Subclass::new(1));
+    /// ```
     pub const NESTED: Subclass = Subclass(1);
     /// How many there are.
+    ///
+    /// ```
+    /// use sync::lockdep::Subclass;
+    /// assert_eq!(Subclass::new(Subclass::COUNT as u8 - 1).index(), 7);
+    /// ```
     pub const COUNT: usize = 8;
 
     /// Subclass `n`.
@@ -159,11 +173,31 @@ pub struct Acquire {
 
 impl Acquire {
     /// Exclusively, waiting if need be.
+    ///
+    /// ```
+    /// use sync::lockdep::{Acquire, Mode};
+    /// assert_eq!((Acquire::WRITE.mode, Acquire::WRITE.is_try), (Mode::Write, false));
+    /// ```
     pub const WRITE: Acquire = Acquire { mode: Mode::Write, subclass: Subclass::OUTER, is_try: false };
     /// Exclusively, without waiting.
+    ///
+    /// ```
+    /// use sync::lockdep::{Acquire, Mode};
+    /// assert_eq!((Acquire::TRY_WRITE.mode, Acquire::TRY_WRITE.is_try), (Mode::Write, true));
+    /// ```
     pub const TRY_WRITE: Acquire = Acquire { is_try: true, ..Acquire::WRITE };
     /// Shared, behind writers that wait.
+    ///
+    /// ```
+    /// use sync::lockdep::{Acquire, Mode};
+    /// assert_eq!((Acquire::READ.mode, Acquire::READ.is_try), (Mode::Read, false));
+    /// ```
     pub const READ: Acquire = Acquire { mode: Mode::Read, ..Acquire::WRITE };
     /// Shared, waiting for a writer that holds it only.
+    ///
+    /// ```
+    /// use sync::lockdep::{Acquire, Mode};
+    /// assert_eq!(Acquire::RECURSIVE_READ.mode, Mode::RecursiveRead);
+    /// ```
     pub const RECURSIVE_READ: Acquire = Acquire { mode: Mode::RecursiveRead, ..Acquire::WRITE };
 }

@@ -78,6 +78,11 @@ mod recording;
 pub use recording::Map;
 
 /// Whether the checker is built in, so that locks talk to it.
+///
+/// ```
+/// use sync::lockdep;
+/// assert_eq!(size_of::<lockdep::Map>() != 0, lockdep::ENABLED);
+/// ```
 pub const ENABLED: bool = cfg!(all(not(any(loom, shuttle)), any(feature = "lockdep", debug_assertions)));
 
 macro_rules! checker {

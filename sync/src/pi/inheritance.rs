@@ -118,6 +118,12 @@ impl<P: Platform> Inheritance<P> {
 impl<P: Platform> Inheritance<P> {
     /// What the task inherits: the priority of the most urgent task that waits, directly or through others, for a mutex
     /// that it holds. Out of date at once. Contexts: any. [The type](Inheritance) has an example.
+    ///
+    /// ```
+    /// use hal::platform::Priority;
+    /// let record = sync::pi::Inheritance::<hal::Native>::new();
+    /// assert_eq!(record.inherited(), Priority::default(), "nobody waits for what it holds");
+    /// ```
     pub fn inherited(&self) -> Priority {
         // Relaxed: who needs the newest value holds a lock that the last change was made under, or comes by again.
         Priority(self.inherited.load(Ordering::Relaxed))

@@ -206,6 +206,27 @@ impl Budget {
 }
 
 /// Why [`serve`] returned.
+///
+/// ```
+/// # use std::cell::Cell;
+/// # use hal::{Native, Platform};
+/// # use sync::context::{SoftirqGuard, enter_softirq};
+/// use sync::softirq::{Budget, Ending, Source, serve};
+///
+/// struct Insatiable(Cell<u32>);
+/// impl Source<Native> for Insatiable {
+///     fn pending(&self) -> u32 { 1 }
+///     fn take(&self) -> u32 { 1 }
+///     fn run(&self, _: u32, _: &SoftirqGuard) { self.0.set(self.0.get() + 1) }
+/// }
+/// let source = Insatiable(Cell::new(0));
+/// # Native::irq_disable();
+/// # let serving = unsafe { enter_softirq() };
+/// let ending = serve(&source, Budget { rounds: 3, ns: u64::MAX }, &serving);
+/// # drop(serving);
+/// # Native::irq_enable();
+/// assert_eq!((ending, source.0.get()), (Ending::OutOfRounds, 3));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// Nothing is pending.
@@ -219,6 +240,26 @@ pub enum Ending {
 }
 
 /// A CPU's pending softirqs, and what serves them.
+///
+/// ```
+/// # use std::cell::Cell;
+/// # use hal::{Native, Platform};
+/// # use sync::context::{SoftirqGuard, enter_softirq};
+/// use sync::softirq::{Budget, Ending, Source, Vector, serve};
+///
+/// struct Bits(Cell<u32>);
+/// impl Source<Native> for Bits {
+///     fn pending(&self) -> u32 { self.0.get() }
+///     fn take(&self) -> u32 { self.0.take() }
+///     fn run(&self, vectors: u32, _: &SoftirqGuard) { assert_eq!(vectors, Vector::Timer.bit()) }
+/// }
+/// let source = Bits(Cell::new(Vector::Timer.bit()));
+/// # Native::irq_disable();
+/// # let serving = unsafe { enter_softirq() };
+/// assert_eq!(serve(&source, Budget::USUAL, &serving), Ending::Served);
+/// # drop(serving);
+/// # Native::irq_enable();
+/// ```
 pub trait Source<P: Platform> {
     /// What is pending, a bit for each vector. Called with interrupts off.
     fn pending(&self) -> u32;

@@ -265,6 +265,7 @@ impl<'a, O: Owner, F: Field<Object = O::Object, Link: RingLink>> CursorMut<'a, O
     /// let mut list: List<Arc<Node>, InList> = [mine.clone()].into_iter().collect();
     /// let mut cursor = list.cursor_front_mut();
     /// assert!(Arc::ptr_eq(&cursor.current_owner().unwrap(), &mine));
+    /// assert_eq!(Arc::strong_count(&mine), 2); // the list keeps its own
     /// cursor.move_next();
     /// assert!(cursor.current_owner().is_none());
     /// ```

@@ -245,7 +245,7 @@ kernel_test! {
             cpus::online().map(|cpu| (SPINS.on(cpu).load(Ordering::Relaxed), count(cpu, vectors::TIMER))).collect()
         };
         let mut moved = 0;
-        for _ in 0..30 {
+        for _ in 0..10 {
             let (before, after) = stop_machine::stop_machine(
                 || {
                     let before = look();
@@ -263,7 +263,7 @@ kernel_test! {
         }
         OVER.store(true, Ordering::Relaxed);
         spinners.into_iter().for_each(|spinner| spinner.join(cx));
-        check_eq!(moved, 30);
+        check_eq!(moved, 10);
         Ok(())
     }
 }

@@ -161,17 +161,24 @@ kernel_test! {
             });
             handles.push(hog.map_err(fail)?);
         }
-        cx.block(Some(Native::now_ns() + 600_000_000));
-        let times: Vec<u64> = handles.iter().map(|handle| handle.task().run_time_ns()).collect();
+        // 1024 to 1024 to 336. The ends of slices blur it, and a host that stops the virtual CPU in the middle of one; but
+        // only for a while, and these weights alone lead there.
+        let mut times = [0; 3];
+        let mut fits = false;
+        let until = Native::now_ns() + PATIENCE;
+        while !fits && Native::now_ns() < until {
+            cx.block(Some(Native::now_ns() + 400_000_000));
+            for (time, handle) in times.iter_mut().zip(&handles) {
+                *time = handle.task().run_time_ns();
+            }
+            let sum = times.iter().sum::<u64>().max(1);
+            fits = times.iter().zip([430, 430, 140]).all(|(time, part)| (time * 1_000 / sum).abs_diff(part) < 40);
+        }
         stop.store(true, Ordering::Relaxed);
         for handle in handles {
             handle.join(cx);
         }
-        // 1024 to 1024 to 336; the ends of slices blur it.
-        let parts = |time: u64| time * 1_000 / times.iter().sum::<u64>();
-        check!(parts(times[0]).abs_diff(430) < 60, "{times:?}");
-        check!(parts(times[1]).abs_diff(430) < 60, "{times:?}");
-        check!(parts(times[2]).abs_diff(140) < 60, "{times:?}");
+        check!(fits, "{times:?}");
         Ok(())
     }
 }

@@ -203,7 +203,8 @@ kernel_test! {
     fn a_deadline_ends_a_block_and_never_early(cx) {
         for wait in [0, 1, 50_000, 1_000_000, 3_333_333, 20_000_000] {
             let deadline = Native::now_ns() + wait;
-            check_eq!(cx.block(Some(deadline)), Wakeup::TimedOut);
+            // This task is woken by others too: when something is typed, and by what earlier tests left.
+            while cx.block(Some(deadline)) == Wakeup::Woken {}
             check!(Native::now_ns() >= deadline, "{wait} ns");
         }
         // A wake-up ends it too, also one that came before.

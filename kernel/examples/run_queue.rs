@@ -44,7 +44,8 @@ fn main() {
 
 /// Nanoseconds a round.
 fn measure(round: Round, tasks: usize, rounds: u64) -> f64 {
-    let entities: Vec<Entity> = (0..tasks).map(|task| Entity::new(Policy::fair((task % 11) as i8 - 5))).collect();
+    let entities: Vec<Entity> =
+        (0..tasks).map(|task| Entity::new(Policy::fair((task % 11) as i8 - 5))).collect();
     let mut queue = RunQueue::new();
     let mut now = 0;
     for entity in &entities {

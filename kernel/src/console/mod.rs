@@ -53,12 +53,10 @@ fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
     log::edit(&echo, "");
     match event {
         Event::Line(line) => {
-            ALL.run_line(&line, &mut Context {
-                    out: &mut Screen::default(),
-                    machine,
-                    success: true,
-                    interactive: true,
-                });
+            ALL.run_line(
+                &line,
+                &mut Context { out: &mut Screen::default(), machine, success: true, interactive: true },
+            );
         }
         Event::Interrupted => {}
         Event::End => log::raw_line(format_args!("`poweroff` ends the run")),

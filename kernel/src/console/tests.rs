@@ -100,7 +100,8 @@ impl Machine for Made {
 /// What the commands of a line print, and whether they went well.
 fn run(machine: &Made, line: &str) -> (String, bool) {
     let mut out = String::new();
-    let success = ALL.run_line(line, &mut Context { out: &mut out, machine, success: true, interactive: false });
+    let success =
+        ALL.run_line(line, &mut Context { out: &mut out, machine, success: true, interactive: false });
     (out, success)
 }
 
@@ -152,7 +153,10 @@ fn wrong_input_is_told_what_would_be_right() {
     fails("cpus 1", "cpus: `1` is one argument too many; usage: cpus");
     fails("mem x", "usage: mem [map | check [MIB]]");
     fails("irq x", "usage: irq [hash]");
-    fails("backtrace 7", "there is no task 7; `ps` lists them; CPUs are 0 to 1; usage: backtrace [[cpu] CPU |");
+    fails(
+        "backtrace 7",
+        "there is no task 7; `ps` lists them; CPUs are 0 to 1; usage: backtrace [[cpu] CPU |",
+    );
     fails("backtrace x", "CPUs are 0 to 1");
     fails("crash null", "did you mean null-read?");
     fails("demo x", "there is no demonstration `x`");

@@ -232,7 +232,7 @@ impl Default for Shootdown {
 #[cfg(target_os = "none")]
 mod live;
 #[cfg(target_os = "none")]
-pub use live::{fence_all, flush_everywhere, arrive_here, handle_shootdown_ipi, leave_here, stats};
+pub use live::{arrive_here, fence_all, flush_everywhere, handle_shootdown_ipi, leave_here, stats};
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,12 @@ pub fn set_hook(source: Source, hook: Option<&'static fn()>) {
     HOOKS[source as usize].store(pointer, Ordering::Release);
 }
 
+/// Both interrupts do nothing more from now on.
+pub(super) fn remove_hooks() {
+    set_hook(Source::Timer, None);
+    set_hook(Source::Call, None);
+}
+
 /// Interrupts `cpu`, which may be the caller's, with the vector for calls.
 pub fn send_call(cpu: CpuId) {
     apic::send_ipi_to_cpu(cpu, vectors::CALL);

@@ -203,6 +203,9 @@ pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
         watchdog::arm(name, test.limit_ms);
         let outcome = run(test, cx);
         watchdog::disarm();
+        // No interrupt does one test's work in another one.
+        irq::remove_hooks();
+        nmi::set_hook(None);
         let took = (Native::now_ns() - begun) / 1_000;
         log::drain();
         match outcome {

@@ -44,11 +44,12 @@ percpu! {
 
 /// A point of a task, found to be due and allowed. An interrupt may have served it since.
 pub(crate) fn reschedule(point: ReschedPoint) {
-    quietly(|quiet| {
-        if Native::context().resched_due() && (counts(point) || !queue::is_started()) {
-            replace(quiet);
-        }
-    });
+    Native::irq_disable();
+    if Native::context().resched_due() && (counts(point) || !queue::is_started()) {
+        // SAFETY: off just now, and on below; a point with interrupts off is not allowed.
+        replace(&unsafe { Quiet::assume() });
+    }
+    Native::irq_enable();
 }
 
 /// The way out of an interrupt that hit preemptible code; interrupts are off, counted by the interrupt's entry.
@@ -61,11 +62,13 @@ pub(crate) fn interrupt_exit(due: bool) {
 
 fn replace(quiet: &Quiet) {
     RESCHEDULES.inc();
-    if queue::is_started() {
-        switch_to_next(quiet.lock(), quiet, Native::now_ns());
-    } else {
+    if !queue::is_started() {
         // Before there are tasks nobody else could run.
-        Native::clear_need_resched();
+        return Native::clear_need_resched();
+    }
+    // Somebody more urgent may have been woken in the middle of the switch back.
+    while Native::context().resched_due() {
+        switch_to_next(quiet.lock(), quiet, Native::now_ns());
     }
 }
 

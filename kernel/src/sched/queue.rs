@@ -97,13 +97,15 @@ impl Quiet {
     }
 }
 
-/// Calls `work` with interrupts off, for a task that has them on.
+/// Calls `work` with interrupts off, for a task that has them on. A reschedule that comes due meanwhile, because somebody
+/// was woken in the middle of a switch, happens at the end.
 #[inline(always)]
 pub(crate) fn quietly<R>(work: impl FnOnce(&Quiet) -> R) -> R {
     Native::irq_disable();
     // SAFETY: off just now, until below; the callers had them on.
     let result = work(&unsafe { Quiet::assume() });
     Native::irq_enable();
+    Native::check_resched();
     result
 }
 

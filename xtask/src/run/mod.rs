@@ -53,6 +53,9 @@ pub(crate) struct Run {
     /// Seed of the chaos points, which delay CPUs in racy places under --icount
     #[arg(long, value_name = "N", requires = "icount", help_heading = "Repeating")]
     seed: Option<u64>,
+    /// Leave the chaos points out: what is counted are the instructions of the kernel as it is without --icount
+    #[arg(long, requires = "icount", conflicts_with = "seed", help_heading = "Repeating")]
+    no_chaos: bool,
     /// Wait for a debugger before the first instruction
     #[arg(long)]
     gdb: bool,
@@ -67,7 +70,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self) -> Result<()> {
         qemu::require(self.build.installing())?;
-        let chaos = if self.icount.is_some() { Chaos::Seeded } else { Chaos::Off };
+        let chaos = if self.seeded() { Chaos::Seeded } else { Chaos::Off };
         let kernel = self.build.build(chaos)?;
         let guest = self.guest(&kernel)?;
         self.announce(&guest, &kernel);
@@ -83,9 +86,14 @@ impl Run {
         }
     }
 
+    /// Whether the kernel has chaos points, which a seed decides about.
+    fn seeded(&self) -> bool {
+        self.icount.is_some() && !self.no_chaos
+    }
+
     fn guest(&self, kernel: &Kernel) -> Result<Guest> {
         let mut cmdline = Cmdline::default();
-        if self.icount.is_some() {
+        if self.seeded() {
             cmdline.set("seed", &self.seed.unwrap_or(1).to_string());
         }
         if let Some(commands) = &self.exec {
@@ -117,7 +125,10 @@ impl Run {
         let mut line =
             format!("booting {cpus}, {} MiB, {}, QEMU{version} ({accelerator})", guest.memory, guest.machine);
         if let Time::Counted { shift } = guest.time {
-            line += &format!(", counted time (shift {shift}, seed {})", self.seed.unwrap_or(1));
+            line += &match self.seeded() {
+                true => format!(", counted time (shift {shift}, seed {})", self.seed.unwrap_or(1)),
+                false => format!(", counted time (shift {shift})"),
+            };
         }
         if self.exec.is_none() {
             line += "; Ctrl-A X leaves";

@@ -13,7 +13,7 @@ pub(super) static BENCH: Command = Command {
     usage: "insn|tasks|calls|locks [SECONDS]",
     help: "measures operations alone, and locks that all CPUs want\n\
            `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
-           --icount 0` an instruction takes 1 ns, and the figures are the same in every run.\n\
+           --icount 0 --no-chaos` an instruction takes 1 ns, and the figures are the same in every run.\n\
            `tasks`: mutexes, semaphores and the like when nobody waits, and two tasks that take turns.\n\
            `calls`: an interrupt to another CPU and back, and calls between CPUs, each timed by itself.\n\
            `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\

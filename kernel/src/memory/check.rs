@@ -6,7 +6,7 @@
 //! 2. Free frames are taken, at most half of them, filled with a pattern that depends on the frame, all of them, and only
 //!    then compared: two addresses that reach one frame show. Then once more with every bit inverted.
 //!
-//! Both go page by page through [`vector`](crate::vector), and preemption is off for one page at a time. Where memory has
+//! Both go page by page through [`vector`], and preemption is off for one page at a time. Where memory has
 //! caches, frames that fit into them may be compared there: this finds wrong mappings, stray writes and memory that is
 //! plainly bad, and is no test of memory chips.
 

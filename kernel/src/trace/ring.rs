@@ -24,7 +24,7 @@ use super::primitives::{AtomicU64, Ordering, fence};
 /// One record.
 ///
 /// # Invariants
-/// `stamp` is `EMPTY`, `CLAIMED`, or [`stamp_of`] the position whose record `words` holds. `words` are written by the one
+/// `stamp` is `EMPTY`, `CLAIMED`, or `stamp_of` the position whose record `words` holds. `words` are written by the one
 /// writer that changed `stamp` to `CLAIMED`, before it changes it again.
 #[derive(Debug)]
 pub struct Slot {

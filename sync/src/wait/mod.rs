@@ -52,7 +52,7 @@ impl Limits {
     /// ```
     pub const NONE: Limits = Limits { deadline_ns: None, cancellable: false };
 
-    /// The wait also ends when the clock of [`Platform::now_ns`](hal::Platform::now_ns) shows `deadline_ns`, never
+    /// The wait also ends when the clock of [`Platform::now_ns`] shows `deadline_ns`, never
     /// earlier. Linux: the `_timeout` forms, whose time is relative.
     ///
     /// ```

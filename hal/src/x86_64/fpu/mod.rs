@@ -3,7 +3,7 @@
 //! The kernel is compiled without them, so an interrupt or a call changes none of them. They are for tasks that ask for
 //! vector state, and for short stretches of `asm!` anywhere else.
 //!
-//! 1. [`enable`] switches the same components on on every CPU, and finds out how they are saved and how many bytes that
+//! 1. [`enable()`] switches the same components on on every CPU, and finds out how they are saved and how many bytes that
 //!    takes.
 //! 2. A task that uses them has an [`Area`]. At every context switch [`switch_to`] saves the registers into the area of
 //!    the task that goes and loads those of the task that comes. A task whose area is loaded is the CPU's **owner**; the

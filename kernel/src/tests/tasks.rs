@@ -21,6 +21,12 @@ fn settle(cx: &mut TaskCx, as_before: impl Fn() -> bool) -> bool {
     as_before()
 }
 
+fn number_of_tasks() -> usize {
+    let mut count = 0;
+    task::for_each(|_| count += 1);
+    count
+}
+
 fn in_use() -> u64 {
     let frames = memory::stats().frames;
     frames.total - frames.free
@@ -124,7 +130,8 @@ kernel_test! {
     fn out_of_memory_is_an_error_and_leaves_nothing(cx) {
         const MOST: usize = 4_096;
         // Makes tasks until memory is out, ends them, and says how many there were and how many frames are free then.
-        let exhaust = |cx: &mut TaskCx, handles: &mut Vec<JoinHandle<()>>, free: u64| {
+        let tasks = number_of_tasks();
+        let exhaust = |cx: &mut TaskCx, handles: &mut Vec<JoinHandle<()>>| {
             loop {
                 match task::spawn("filler", |cx| while !task::is_cancelled() { task::park(cx) }) {
                     Ok(handle) if handles.len() < MOST => handles.push(handle),
@@ -137,8 +144,15 @@ kernel_test! {
                 handle.cancel();
                 handle.join(cx);
             }
-            settle(cx, || memory::stats().frames.free >= free);
-            (made, memory::stats().frames.free)
+            settle(cx, || number_of_tasks() == tasks);
+            // The reaper has them; it has given back what they left when no more frames come back.
+            let mut seen = 0;
+            while seen != memory::stats().frames.free {
+                seen = memory::stats().frames.free;
+                let until = Native::now_ns() + 50_000_000;
+                while cx.block(Some(until)) == Wakeup::Woken {}
+            }
+            (made, seen)
         };
         let mut handles = Vec::with_capacity(MOST);
         // What is left is little, so that it is soon gone.
@@ -148,8 +162,8 @@ kernel_test! {
             ballast.push(frames);
         }
         // The first time the heap takes frames for records, and keeps some.
-        let (first, free) = exhaust(cx, &mut handles, 1_500);
-        let (second, left) = exhaust(cx, &mut handles, free);
+        let (first, free) = exhaust(cx, &mut handles);
+        let (second, left) = exhaust(cx, &mut handles);
         for frames in ballast {
             memory::free_frames(frames, 8);
         }

@@ -38,3 +38,13 @@ fn in_ms(ms: u64) -> u64 {
 fn passed() -> u64 {
     Native::now_ns()
 }
+
+/// Waits until nobody else has a share in `shared`. Who runs a function for others lets go of it after it has said that it
+/// is done.
+fn let_go_by_others<T>(shared: &std::sync::Arc<T>) {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::sync::Arc::strong_count(shared) != 1 {
+        assert!(std::time::Instant::now() < patience, "somebody keeps a share");
+        std::thread::yield_now();
+    }
+}

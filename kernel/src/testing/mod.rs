@@ -250,3 +250,30 @@ fn run(test: &KernelTest, cx: &mut TaskCx) -> Outcome {
         }
     }
 }
+
+/// How long a test waits for what must happen, in nanoseconds. Long, because virtual CPUs may be more than the host's.
+pub const PATIENCE_NS: u64 = 10_000_000_000;
+
+/// Waits until `condition` holds, and says whether it did in time. Contexts: any; it spins.
+pub fn comes_true(condition: impl Fn() -> bool) -> bool {
+    let end = Native::now_ns() + PATIENCE_NS;
+    while !condition() {
+        if Native::now_ns() > end {
+            return false;
+        }
+        Native::relax();
+    }
+    true
+}
+
+/// Waits likewise, and lets other tasks run. Contexts: task.
+pub fn comes_true_by_others(condition: impl Fn() -> bool) -> bool {
+    let end = Native::now_ns() + PATIENCE_NS;
+    while !condition() {
+        if Native::now_ns() > end {
+            return false;
+        }
+        Native::block(Some(Native::now_ns() + 1_000_000));
+    }
+    true
+}

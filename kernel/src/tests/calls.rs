@@ -10,23 +10,9 @@ use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use sync::{context, irq};
 
 use crate::calls::{self, CallData, CallError};
+use crate::testing::comes_true;
 use crate::testing::{expect_report, nmi};
 use crate::{check, check_eq, cpus, kernel_test};
-
-/// How long to wait for what must come.
-const PATIENCE_NS: u64 = 10_000_000_000;
-
-/// Waits until `condition` holds; returns whether it came to that.
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::relax();
-    }
-    true
-}
 
 /// Whether this is what a called function may expect.
 fn called_properly(on: CpuId) -> bool {

@@ -11,10 +11,9 @@ use crate::sched::RESCHEDULES;
 use crate::softirq::{Handler, Vector};
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::{Outcome, expect_report, nmi};
+use crate::testing::{comes_true, comes_true_by_others};
 use crate::{check, check_eq, cpus, kernel_test, services, softirq};
 
-/// How long to wait for what must come.
-const PATIENCE_NS: u64 = 10_000_000_000;
 /// How long to wait for what must not come: several ticks.
 const A_WHILE_NS: u64 = 15_000_000;
 
@@ -32,18 +31,6 @@ percpu! {
     static COUNT_SERVING: AtomicU32 = AtomicU32::new(0);
     /// Softirqs that the timer interrupt, or the softirq itself, shall still raise on this CPU.
     static TO_RAISE: AtomicU32 = AtomicU32::new(0);
-}
-
-/// Waits until `condition` holds; returns whether it came to that.
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::relax();
-    }
-    true
 }
 
 fn wait_a_while() {
@@ -255,7 +242,7 @@ kernel_test! {
         // The task got here after a few rounds; the others are served by a task of their own.
         let here = SERVED.read() - before;
         check!(here >= 2 && TO_RAISE.read() != 0, "{here} times");
-        check!(super::softirq::comes_true_by_others(|| SERVED.read() - before == TIMES + 1));
+        check!(comes_true_by_others(|| SERVED.read() - before == TIMES + 1));
         wait_a_while();
         check_eq!(SERVED.read() - before, TIMES + 1);
         Ok(())

@@ -7,18 +7,17 @@ use core::sync::atomic::AtomicU32;
 
 use hal::x86_64::fpu::{self, Area, FpuGuard, Unusable, usable};
 use hal::x86_64::{apic, unswitched};
-use hal::{CpuId, Native, Platform, percpu};
+use hal::{CpuId, percpu};
 use sync::{context, irq, preempt};
 
 use crate::memory::check;
 use crate::softirq::{Handler, Vector};
+use crate::testing::comes_true;
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::{Outcome, expect_report, nmi};
 use crate::vector::{self, Page, Width, scalar};
 use crate::{check, check_eq, kernel_test, softirq};
 
-/// How long to wait for what must come.
-const PATIENCE_NS: u64 = 10_000_000_000;
 /// The softirq that these tests raise.
 const VECTOR: Vector = Vector::Complete;
 
@@ -33,17 +32,6 @@ percpu! {
     /// How often this CPU ran the interrupt's hook, and served the softirq that it raises.
     static CAME: AtomicU32 = AtomicU32::new(0);
     static SERVED: AtomicU32 = AtomicU32::new(0);
-}
-
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::relax();
-    }
-    true
 }
 
 /// All vector registers as far as every machine has them, and the control words.

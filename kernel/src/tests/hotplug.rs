@@ -12,22 +12,8 @@ use sync::{TaskCx, context, delay};
 use crate::calls::{self, CallData, CallError};
 use crate::hotplug::{self, HotplugError};
 use crate::task::{self, Builder, JoinHandle};
+use crate::testing::comes_true;
 use crate::{check, check_eq, cpus, kernel_test, memory, stop_machine, tick};
-
-/// How long to wait for what must come.
-const PATIENCE_NS: u64 = 10_000_000_000;
-
-/// Waits until `condition` holds; returns whether it came to that.
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::block(Some(Native::now_ns() + 100_000));
-    }
-    true
-}
 
 /// A CPU that may go.
 fn another() -> Option<CpuId> {

@@ -13,22 +13,12 @@ use super::tasks::fail;
 use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
 use crate::task::{self, Builder, State};
+use crate::testing::{PATIENCE_NS, comes_true};
 use crate::{check, check_eq, cpus, kernel_test, skip};
 
 /// The CPU for a test that wants one without the task of the tests on it, or the only one.
 fn quiet_cpu() -> CpuId {
     cpus::online().last().unwrap_or(CpuId::BOOT)
-}
-
-/// How long a test waits for what must happen, in nanoseconds.
-const PATIENCE: u64 = 10_000_000_000;
-
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let until = Native::now_ns() + PATIENCE;
-    while !condition() && Native::now_ns() < until {
-        Native::relax();
-    }
-    condition()
 }
 
 kernel_test! {
@@ -165,7 +155,7 @@ kernel_test! {
         // only for a while, and these weights alone lead there.
         let mut times = [0; 3];
         let mut fits = false;
-        let until = Native::now_ns() + PATIENCE;
+        let until = Native::now_ns() + PATIENCE_NS;
         while !fits && Native::now_ns() < until {
             cx.block(Some(Native::now_ns() + 400_000_000));
             for (time, handle) in times.iter_mut().zip(&handles) {
@@ -225,7 +215,7 @@ kernel_test! {
             handle.task().set_affinity(&cpus::online().collect()).map_err(fail)?;
         }
         let spread = || handles.iter().map(|handle| handle.task().cpu()).collect::<CpuMask>().weight();
-        let until = Native::now_ns() + PATIENCE;
+        let until = Native::now_ns() + PATIENCE_NS;
         // Each on a CPU of its own, or all but one if the task of the tests has that.
         while spread() + 1 < count && Native::now_ns() < until {
             cx.block(Some(Native::now_ns() + 1_000_000));
@@ -265,7 +255,7 @@ kernel_test! {
             handle.task().set_affinity(&CpuMask::of(other)).map_err(fail)?;
             check_eq!(handle.task().affinity(), CpuMask::of(other));
         }
-        let until = Native::now_ns() + PATIENCE;
+        let until = Native::now_ns() + PATIENCE_NS;
         while runner.task().cpu() != other && Native::now_ns() < until {
             task::yield_now(cx);
         }
@@ -295,7 +285,7 @@ kernel_test! {
                 stayed &= Native::cpu() == CpuId::BOOT;
             }
             drop(stay);
-            let until = Native::now_ns() + PATIENCE;
+            let until = Native::now_ns() + PATIENCE_NS;
             while Native::cpu() != other && Native::now_ns() < until {
                 task::yield_now(cx);
             }

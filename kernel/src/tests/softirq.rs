@@ -9,10 +9,8 @@ use sync::{bh, context, irq};
 
 use crate::softirq::{self, Handler, Running, Vector};
 use crate::testing::irq::{Source, set_hook};
+use crate::testing::{comes_true, comes_true_by_others};
 use crate::{check, check_eq, cpus, kernel_test, services};
-
-/// How long to wait for what must come.
-const PATIENCE_NS: u64 = 10_000_000_000;
 
 percpu! {
     /// How often this CPU ran the test's function.
@@ -21,17 +19,6 @@ percpu! {
     static ORDER: AtomicU32 = AtomicU32::new(0);
     /// How often this CPU's function shall still schedule itself.
     static AGAIN: AtomicU32 = AtomicU32::new(0);
-}
-
-fn comes_true(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::relax();
-    }
-    true
 }
 
 kernel_test! {
@@ -136,18 +123,6 @@ impl Total {
     fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// Waits likewise, and lets other tasks run.
-pub(super) fn comes_true_by_others(condition: impl Fn() -> bool) -> bool {
-    let end = Native::now_ns() + PATIENCE_NS;
-    while !condition() {
-        if Native::now_ns() > end {
-            return false;
-        }
-        Native::block(Some(Native::now_ns() + 1_000_000));
-    }
-    true
 }
 
 kernel_test! {

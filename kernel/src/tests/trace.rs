@@ -7,6 +7,7 @@ use hal::x86_64::{apic, vectors};
 use hal::{Native, Platform, percpu};
 use sync::preempt;
 
+use crate::testing::PATIENCE_NS;
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::nmi;
 use crate::trace::event::{Event, Record};
@@ -16,8 +17,6 @@ use crate::{check, check_eq, kernel_test, trace};
 const EVERYTHING: usize = usize::MAX;
 /// Marks of these tests begin above this, and have the CPU's number in bits 32 and up, and the context in bits 28 to 31.
 const BASE: u64 = 0xabcd << 48;
-const PATIENCE_NS: u64 = 10_000_000_000;
-
 percpu! {
     /// Marks that this CPU has made, by context: task, interrupt, NMI.
     static IN_TASK: AtomicU32 = AtomicU32::new(0);

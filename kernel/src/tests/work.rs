@@ -9,7 +9,7 @@ use hal::{CpuId, Native, Platform};
 use spin::Once;
 use sync::{Completion, IrqSpinLock, context, irq};
 
-use super::softirq::comes_true_by_others;
+use crate::testing::comes_true_by_others;
 use crate::testing::expect_report;
 use crate::testing::irq::{Source, set_hook};
 use crate::workqueue::{self, Running, Work, WorkQueue};

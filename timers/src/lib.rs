@@ -4,8 +4,10 @@
 //! have passed, when the next one is due. What does read clocks calls them.
 //!
 //! [`tick`] is the coarse time base: the rate, conversions that are never early, and a schedule that never drifts.
+//! [`queue`] says what keeps armed timers in order.
 #![cfg_attr(not(test), no_std)]
 
+pub mod queue;
 pub mod tick;
 
 pub use tick::{HZ, TICK_NS, TickSchedule, Ticks};

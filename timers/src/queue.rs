@@ -1,0 +1,74 @@
+//! What keeps armed timers in order: the part that coarse and high-resolution timers do not have in common.
+//!
+//! 1. A queue is a plain value under its owner's lock. It is told what time it is, and reads no clock.
+//! 2. Its entries are fields of the timers, so that arming allocates nothing and cannot fail.
+//! 3. It gives entries back one at a time, when they are due. What that means (calling a function, with the lock let go)
+//!    is its owner's business.
+
+use core::ptr::NonNull;
+
+/// Armed entries by time.
+///
+/// Times are in the queue's unit, counted from boot, and never go back: ticks for the
+/// wheel, nanoseconds for high-resolution timers.
+///
+/// # Safety
+/// An implementer keeps an entry's address from [`insert`](Queue::insert) until [`remove`](Queue::remove),
+/// [`pop_due`](Queue::pop_due) or [`pop_any`](Queue::pop_any) has given it up, and no longer. After that it does not touch
+/// the entry. `pop_due` returns no entry before its time.
+pub unsafe trait Queue: Send + Sized + 'static {
+    /// The links of one timer.
+    type Entry: Entry;
+
+    /// Adds an entry that is due at `entry.expires()`, which may have passed. Returns whether [`next`](Queue::next) is
+    /// earlier than before.
+    ///
+    /// # Safety
+    /// The entry is in no queue, and neither moves nor ends before it has left this one. `now` is not behind an earlier one.
+    unsafe fn insert(&mut self, entry: NonNull<Self::Entry>, now: u64) -> bool;
+
+    /// Takes an entry out.
+    ///
+    /// # Safety
+    /// The entry is in this queue.
+    unsafe fn remove(&mut self, entry: NonNull<Self::Entry>);
+
+    /// Changes when an entry is due. Returns whether [`next`](Queue::next) is earlier than before.
+    ///
+    /// # Safety
+    /// The entry is in this queue. `now` is not behind an earlier one.
+    unsafe fn modify(&mut self, entry: NonNull<Self::Entry>, expires: u64, now: u64) -> bool {
+        // SAFETY: by the contract.
+        unsafe {
+            self.remove(entry);
+            entry.as_ref().set_expires(expires);
+            self.insert(entry, now)
+        }
+    }
+
+    /// The earliest time at which [`pop_due`](Queue::pop_due) has something to do; `u64::MAX` if the queue is empty. It may
+    /// then find nothing that is due, but never finds anything before.
+    fn next(&mut self) -> u64;
+
+    /// Takes an entry out that is due at `now`, if there is one. The caller asks again until there is none.
+    fn pop_due(&mut self, now: u64) -> Option<NonNull<Self::Entry>>;
+
+    /// Takes any entry out, with its time unchanged: to move all of them elsewhere.
+    fn pop_any(&mut self) -> Option<NonNull<Self::Entry>>;
+}
+
+/// What a queue asks of its entries. All of it may be read at any time without the queue's lock, and is then out of date
+/// at once; it is written under the lock of the queue that the entry is in.
+pub trait Entry: Sized {
+    /// When it is due.
+    fn expires(&self) -> u64;
+
+    /// Changes that, for an entry that is in no queue.
+    fn set_expires(&self, expires: u64);
+
+    /// How much later than `expires` it may be given back, at most, if that is less than what the queue does by itself.
+    fn set_slack(&self, slack: u64);
+
+    /// Whether it is in a queue.
+    fn is_linked(&self) -> bool;
+}

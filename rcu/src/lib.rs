@@ -7,9 +7,11 @@
 //! [`seq`] numbers rounds so that this is one subtraction.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+pub mod head;
 mod primitives;
 pub mod seq;
 
+pub use head::{Callback, Head};
 pub use seq::{Cookie, Sequence};
 
 /// The README's example, as a test.

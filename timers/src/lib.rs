@@ -5,8 +5,9 @@
 //!
 //! [`tick`] is the coarse time base: the rate, conversions that are never early, and a schedule that never drifts.
 //! [`queue`] says what keeps armed timers in order.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom)), no_std)]
 
+mod primitives;
 pub mod queue;
 pub mod tick;
 

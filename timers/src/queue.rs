@@ -7,6 +7,8 @@
 
 use core::ptr::NonNull;
 
+use crate::primitives::AtomicU64;
+
 /// Armed entries by time.
 ///
 /// Times are in the queue's unit, counted from boot, and never go back: ticks for the
@@ -55,6 +57,22 @@ pub unsafe trait Queue: Send + Sized + 'static {
 
     /// Takes any entry out, with its time unchanged: to move all of them elsewhere.
     fn pop_any(&mut self) -> Option<NonNull<Self::Entry>>;
+
+    /// Whether an entry of this kind that is linked and due at `from` may stay where it is when that changes to `to`: the
+    /// queue then gives it back no later than if it were taken out and put in again, as far as it promises, and not before
+    /// `to`. If so, and the entry has an [`expires_word`](Entry::expires_word), the change may be made without the lock,
+    /// at any moment, by an exchange of that word. Only for queues that look at the time of each entry before they give
+    /// it back.
+    #[inline(always)]
+    fn may_stay(_entry: &Self::Entry, from: u64, to: u64) -> bool {
+        from == to
+    }
+}
+
+/// What a queue's times are to those who write them down.
+pub trait Unit: Queue {
+    /// [`Ticks`](crate::Ticks), or nanoseconds.
+    type Time: Copy + From<u64> + Into<u64>;
 }
 
 /// What a queue asks of its entries. All of it may be read at any time without the queue's lock, and is then out of date
@@ -71,4 +89,12 @@ pub trait Entry: Sized {
 
     /// Whether it is in a queue.
     fn is_linked(&self) -> bool;
+
+    /// The word in which it keeps `expires`, for changes without the lock; `None` if there are none. While the entry is
+    /// linked, whoever changes it without the lock does so by an exchange that [`Queue::may_stay`] allows; whoever holds
+    /// the lock stores.
+    #[inline(always)]
+    fn expires_word(&self) -> Option<&AtomicU64> {
+        None
+    }
 }

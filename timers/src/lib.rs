@@ -7,6 +7,7 @@
 //! [`queue`] says what keeps armed timers in order.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+pub mod hr;
 mod primitives;
 pub mod queue;
 pub mod tick;

@@ -11,6 +11,7 @@ pub mod hr;
 mod primitives;
 pub mod queue;
 pub mod tick;
+pub mod wheel;
 
 pub use tick::{HZ, TICK_NS, TickSchedule, Ticks};
 

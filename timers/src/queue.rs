@@ -52,6 +52,12 @@ pub unsafe trait Queue: Send + Sized + 'static {
     /// then find nothing that is due, but never finds anything before.
     fn next(&mut self) -> u64;
 
+    /// As [`next`](Queue::next), but does up to `limit` entries' worth of work to find out whether it really is so: what a
+    /// CPU asks that is about to sleep until then, and would wake up for nothing. `now` is not behind an earlier one.
+    fn settle(&mut self, _now: u64, _limit: usize) -> u64 {
+        self.next()
+    }
+
     /// Takes an entry out that is due at `now`, if there is one. The caller asks again until there is none.
     fn pop_due(&mut self, now: u64) -> Option<NonNull<Self::Entry>>;
 

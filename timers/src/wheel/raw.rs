@@ -1,0 +1,365 @@
+//! The wheel's machinery, for the sound rules and, in tests, for broken ones.
+
+use core::marker::PhantomData;
+use core::mem;
+use core::ptr::{self, NonNull};
+
+use super::entry::{WheelEntry, first_of, is_first_of};
+use super::geometry::{BUCKETS, Bits, LEVELS, Place, Rules, earliest, place, within};
+use crate::primitives::Ordering::Relaxed;
+use crate::queue::Entry;
+
+/// The number of the list of entries whose bucket has come: one more bucket, after those of the levels.
+const DUE: usize = LEVELS * BUCKETS;
+
+/// # Invariants
+/// 1. Each entry of the wheel is in exactly one bucket's list, or in the due list, with the links that [`WheelEntry`]
+///    states. Its address was handed in by `insert`, whose caller keeps it valid, and the same, until it has left.
+/// 2. `occupied` has exactly the bits of the buckets that have entries, and `DUE`'s word has none.
+/// 3. Everything before `clock` has been gone through: no bucket's time is earlier, except those in `overdue`.
+/// 4. `next` is not later than the time of any bucket that has entries, and is exactly the earliest unless `stale`.
+/// 5. While `draining`, `next` is at most the tick that is being gone through. `overdue` are the buckets of
+///    `next..clock` that have not been taken yet, and the due list is what is left of the one that was taken last.
+///    Otherwise both are empty.
+pub(super) struct Raw<R> {
+    next: u64,
+    clock: u64,
+    stale: bool,
+    draining: bool,
+    refiled: u64,
+    rules: PhantomData<R>,
+    occupied: [u64; LEVELS + 1],
+    overdue: Bits,
+    heads: [*mut WheelEntry; LEVELS * BUCKETS + 1],
+}
+
+// SAFETY: entries are accessed through `&mut Raw` only, and their owners let anybody do it who has that: `insert` says so.
+unsafe impl<R> Send for Raw<R> {}
+
+impl<R: Rules> Raw<R> {
+    pub(super) const fn new() -> Raw<R> {
+        Raw {
+            next: u64::MAX,
+            clock: 0,
+            stale: false,
+            draining: false,
+            refiled: 0,
+            rules: PhantomData,
+            occupied: [0; LEVELS + 1],
+            overdue: [0; LEVELS],
+            heads: [ptr::null_mut(); LEVELS * BUCKETS + 1],
+        }
+    }
+
+    /// The head of a list.
+    ///
+    /// # Safety
+    /// `bucket` is [`DUE`] or below.
+    #[inline(always)]
+    unsafe fn head(&mut self, bucket: usize) -> &mut *mut WheelEntry {
+        debug_assert!(bucket <= DUE);
+        // SAFETY: by the contract; there are `DUE + 1` heads.
+        unsafe { self.heads.get_unchecked_mut(bucket) }
+    }
+
+    /// Which buckets have entries.
+    #[inline(always)]
+    fn levels(&self) -> &Bits {
+        self.occupied.first_chunk().expect("a word for each level")
+    }
+
+    /// Where an entry goes if it is armed at `now`. A clock that idle left behind does not matter: distances count from
+    /// the present.
+    #[inline(always)]
+    fn place(&self, expires: u64, now: u64, slack: u32) -> Place {
+        let base = if R::FORWARDS { now.max(self.clock) } else { self.clock };
+        place::<R>(expires, base, slack)
+    }
+
+    /// Puts an entry where it belongs. Returns whether `next` is earlier than before.
+    ///
+    /// # Safety
+    /// It is in no list, and whoever has the wheel may access it until it has left.
+    #[inline(always)]
+    unsafe fn link(&mut self, entry: NonNull<WheelEntry>, place: Place) -> bool {
+        let Place { level, slot, time } = place;
+        let bucket = level * BUCKETS + slot;
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        // SAFETY: `place` returns levels and slots that there are.
+        let head = unsafe { self.head(bucket) };
+        let first = *head;
+        *head = entry.as_ptr();
+        this.next.set(first);
+        this.prev.store(first_of(bucket).cast(), Relaxed);
+        this.filed.store(time as u32, Relaxed);
+        if first.is_null() {
+            // INVARIANT 2: it has an entry now.
+            self.occupied[level] |= 1 << slot;
+        } else {
+            // SAFETY: invariant 1.
+            unsafe { (*first).prev.store(entry.as_ptr(), Relaxed) };
+        }
+        let earlier = time < self.next;
+        if earlier {
+            self.next = time;
+        }
+        earlier
+    }
+
+    /// Takes an entry out of its list.
+    ///
+    /// # Safety
+    /// It is in a list of this wheel.
+    #[inline(always)]
+    unsafe fn unlink(&mut self, entry: NonNull<WheelEntry>) {
+        // SAFETY: by the contract and invariant 1; so is what is accessed below.
+        let this = unsafe { entry.as_ref() };
+        let (next, prev) = (this.next.get(), this.prev.load(Relaxed));
+        this.prev.store(ptr::null_mut(), Relaxed);
+        let first_of = is_first_of(prev);
+        match first_of {
+            // SAFETY: an entry's `prev` names a list that there is.
+            Some(bucket) => *unsafe { self.head(bucket) } = next,
+            // SAFETY: as above.
+            None => unsafe { (*prev).next.set(next) },
+        }
+        if !next.is_null() {
+            // SAFETY: as above.
+            unsafe { (*next).prev.store(prev, Relaxed) };
+        } else if let Some(bucket) = first_of {
+            // INVARIANT 2: that was the last one. The due list's bit is none.
+            self.occupied[bucket / BUCKETS] &= !(1 << (bucket % BUCKETS));
+            // INVARIANT 4: `next` may have been this bucket's time, if its lower half is, or the time of what is due.
+            self.stale |= self.draining | (this.filed.load(Relaxed) == self.next as u32);
+        }
+    }
+
+    /// As [`Queue::insert`](crate::Queue::insert).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn insert(&mut self, entry: NonNull<WheelEntry>, now: u64) -> bool {
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        debug_assert!(!this.is_linked(), "the entry is in a wheel already");
+        let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+        // SAFETY: by the contract.
+        unsafe { self.link(entry, place) }
+    }
+
+    /// As [`Queue::remove`](crate::Queue::remove).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn remove(&mut self, entry: NonNull<WheelEntry>) {
+        // SAFETY: by the contract.
+        unsafe {
+            debug_assert!(entry.as_ref().is_linked(), "the entry is in no wheel");
+            self.unlink(entry);
+        }
+    }
+
+    /// As [`Queue::modify`](crate::Queue::modify).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn modify(&mut self, entry: NonNull<WheelEntry>, expires: u64, now: u64) -> bool {
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        this.set_expires(expires);
+        // No bucket's time is 2^31 ticks after the present, so that none is taken for one that comes before.
+        let stays = this.comes_by(expires) || !R::STAYS_IF_EARLIER;
+        if expires >= now && stays {
+            return false;
+        }
+        // SAFETY: by the contract.
+        unsafe { self.move_to(entry, now) }
+    }
+
+    /// Brings an entry to where its time belongs.
+    ///
+    /// # Safety
+    /// It is in a list of this wheel.
+    unsafe fn move_to(&mut self, entry: NonNull<WheelEntry>, now: u64) -> bool {
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        // Its bucket has come: it cannot be had earlier.
+        if self.clock > 0 && this.comes_by(self.clock - 1) {
+            return false;
+        }
+        let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+        if this.filed.load(Relaxed) == place.time as u32 {
+            return false;
+        }
+        // SAFETY: by the contract.
+        unsafe {
+            self.unlink(entry);
+            self.link(entry, place)
+        }
+    }
+
+    /// As [`Queue::next`](crate::Queue::next).
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> u64 {
+        if self.stale {
+            self.refresh();
+        }
+        self.next
+    }
+
+    #[cold]
+    fn refresh(&mut self) {
+        if !self.draining {
+            self.find_next(self.next);
+        } else if self.heads[DUE].is_null() && self.first_overdue().is_none() {
+            self.finish();
+        }
+    }
+
+    /// The bucket that is to be taken next, without those whose entries have all left since they were found overdue.
+    fn first_overdue(&mut self) -> Option<Place> {
+        for (overdue, &occupied) in self.overdue.iter_mut().zip(&self.occupied) {
+            *overdue &= occupied;
+        }
+        earliest(&self.overdue, self.next)
+    }
+
+    /// All that was due is gone.
+    fn finish(&mut self) {
+        self.draining = false;
+        self.find_next(self.clock);
+    }
+
+    /// Makes `next` exact. No bucket that has entries comes before `from`.
+    fn find_next(&mut self, from: u64) {
+        self.next = earliest(self.levels(), from).map_or(u64::MAX, |place| place.time);
+        self.stale = false;
+    }
+
+    /// Makes sure that what comes next is a timer's time and not only that of a bucket, as far as that takes no more than
+    /// `limit` entries: those at its head that were re-armed since go where they belong now.
+    pub(super) fn settle(&mut self, now: u64, limit: usize) -> u64 {
+        for _ in 0..limit {
+            let next = self.next();
+            if self.draining || next <= now {
+                break;
+            }
+            let Some(place) = earliest(self.levels(), next) else {
+                break;
+            };
+            // SAFETY: there is such a bucket.
+            let first = *unsafe { self.head(place.level * BUCKETS + place.slot) };
+            let Some(entry) = NonNull::new(first) else { break };
+            // SAFETY: invariant 1.
+            let this = unsafe { entry.as_ref() };
+            let better = self.place(this.expires(), now, this.slack.load(Relaxed));
+            if this.expires() <= next || better.time <= next {
+                break;
+            }
+            // SAFETY: it is in this bucket's list.
+            unsafe {
+                self.unlink(entry);
+                self.link(entry, better);
+            }
+            self.refiled += 1;
+        }
+        self.next()
+    }
+
+    /// As [`Queue::pop_due`](crate::Queue::pop_due).
+    #[inline(always)]
+    pub(super) fn pop_due(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
+        if now < self.next { None } else { self.pop(now) }
+    }
+
+    fn pop(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
+        loop {
+            let Some(entry) = NonNull::new(self.heads[DUE]) else {
+                if self.take_bucket(now) {
+                    continue;
+                }
+                return None;
+            };
+            // SAFETY: invariant 1.
+            let this = unsafe { entry.as_ref() };
+            let next = this.next.get();
+            self.heads[DUE] = next;
+            if next.is_null() {
+                // INVARIANT 4: this may have been the last of what is due.
+                self.stale = true;
+            } else {
+                // SAFETY: invariant 1.
+                unsafe { (*next).prev.store(first_of(DUE), Relaxed) };
+            }
+            this.prev.store(ptr::null_mut(), Relaxed);
+            if this.expires() <= now || !R::LOOKS {
+                return Some(entry);
+            }
+            // SAFETY: it was taken out just now.
+            unsafe { self.refile(entry, now) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`link`](Raw::link).
+    #[cold]
+    unsafe fn refile(&mut self, entry: NonNull<WheelEntry>, now: u64) {
+        self.refiled += 1;
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+        // SAFETY: by the contract.
+        unsafe { self.link(entry, place) };
+    }
+
+    /// Makes the entries of a bucket that has come the due list, which is empty. Returns whether there was one.
+    fn take_bucket(&mut self, now: u64) -> bool {
+        loop {
+            if self.draining {
+                if let Some(Place { level, slot, .. }) = self.first_overdue() {
+                    self.overdue[level] &= !(1 << slot);
+                    self.occupied[level] &= !(1 << slot);
+                    // SAFETY: there is such a bucket.
+                    let head = unsafe { self.head(level * BUCKETS + slot) };
+                    let first = mem::replace(head, ptr::null_mut());
+                    self.heads[DUE] = first;
+                    // SAFETY: invariants 1 and 2: the bucket has entries.
+                    unsafe { (*first).prev.store(first_of(DUE), Relaxed) };
+                    return true;
+                }
+                self.finish();
+            }
+            if now < self.next {
+                return false;
+            }
+            let from = if R::CATCHES_UP { self.next } else { now };
+            self.overdue = within(self.levels(), from, now);
+            self.clock = now + 1;
+            self.draining = true;
+        }
+    }
+
+    /// As [`Queue::pop_any`](crate::Queue::pop_any).
+    pub(super) fn pop_any(&mut self) -> Option<NonNull<WheelEntry>> {
+        let bucket = if self.heads[DUE].is_null() {
+            let Some(level) = self.occupied.iter().position(|&bits| bits != 0) else {
+                // INVARIANTS 4 and 5: there is nothing.
+                self.overdue = [0; LEVELS];
+                (self.draining, self.stale, self.next) = (false, false, u64::MAX);
+                return None;
+            };
+            level * BUCKETS + self.occupied[level].trailing_zeros() as usize
+        } else {
+            DUE
+        };
+        // SAFETY: there is such a bucket.
+        let entry = NonNull::new(*unsafe { self.head(bucket) })?;
+        // SAFETY: it is the first of this list.
+        unsafe { self.unlink(entry) };
+        Some(entry)
+    }
+}

@@ -9,7 +9,7 @@
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use alloc::vec::Vec;
 
@@ -129,6 +129,7 @@ extern "C" fn on_own_stack() -> ! {
     info!("all {} CPUs online at {} us", cpus::online_count(), cpus::all_online_at_ns() / 1_000);
     crate::log::set_deferred(true);
     sched::set_preemption(options().preempt);
+    tick::set_mode(options().tick);
     services::start();
     // What follows is for one person at a time, and the boot CPU is as good as any.
     let main = Builder::new("main").on(CpuId::BOOT).stack_pages(MAIN_STACK).spawn(run);
@@ -186,7 +187,8 @@ const POLL_NS: u64 = 50_000_000;
 /// Blocks until something may have been typed.
 fn wait_for_input() {
     if !serial::has_input() {
-        Native::block(Some(Native::now_ns() + POLL_NS));
+        let polled = !INPUT_INTERRUPTS.load(Ordering::Relaxed);
+        Native::block(polled.then(|| Native::now_ns() + POLL_NS));
     }
 }
 
@@ -252,10 +254,14 @@ fn route_serial_input() {
     let (Some(topology), Some(io_apics)) = (topology(), io_apics()) else { return };
     let vector = vectors::ISA + serial::ISA_IRQ;
     let target = apic::local().id();
-    if let Err(error) = io_apics.lock().route_isa(topology.isa_route(serial::ISA_IRQ), vector, target) {
-        warn!("serial input is polled: {error}");
+    match io_apics.lock().route_isa(topology.isa_route(serial::ISA_IRQ), vector, target) {
+        Ok(()) => INPUT_INTERRUPTS.store(true, Ordering::Relaxed),
+        Err(error) => warn!("serial input is polled: {error}"),
     }
 }
+
+/// Whether the serial port's interrupt arrives.
+static INPUT_INTERRUPTS: AtomicBool = AtomicBool::new(false);
 
 /// What every CPU does for itself, the boot CPU included. Interrupts are off.
 fn bring_up_this_cpu(cpu: CpuId) {

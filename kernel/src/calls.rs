@@ -18,6 +18,8 @@ use hal::{CpuId, Native, Platform};
 use sync::call::Calls;
 pub use sync::call::{CallData, CallError};
 
+use crate::tick;
+
 static CALLS: Calls = Calls::new(interrupt);
 
 /// Sends the interrupt. To oneself there is a form that needs fewer accesses to the APIC, each of which leaves a guest.
@@ -95,11 +97,24 @@ pub fn irq_work<F: Fn() + Sync + 'static>(data: &'static CallData<F>) -> bool {
     CALLS.queue(Native::cpu(), data).is_ok()
 }
 
-/// The same at this CPU's next tick, without an interrupt of its own.
+/// The same at this CPU's next tick, without an interrupt of its own while the tick does not rest.
 ///
 /// Linux: `irq_work_queue` with `IRQ_WORK_LAZY`. Contexts: any, NMI included.
 pub fn irq_work_lazy<F: Fn() + Sync + 'static>(data: &'static CallData<F>) -> bool {
-    CALLS.queue_lazy(data).is_ok()
+    // Off, so that the tick is that of the CPU on which the work waits.
+    Native::irq_disable();
+    let queued = CALLS.queue_lazy(data).is_ok();
+    // After the work is queued: see R3 in `tick::rest`.
+    if tick::rests_here() {
+        interrupt(Native::cpu());
+    }
+    Native::irq_enable();
+    queued
+}
+
+/// Whether something waits for this CPU's next tick.
+pub(crate) fn has_lazy() -> bool {
+    CALLS.has_lazy()
 }
 
 /// Waits until the descriptor is neither pending nor running. See [`Calls::wait_for`].
@@ -137,7 +152,11 @@ pub(crate) fn close_here(quiet: &impl IrqsOff) {
 
 /// For the vector of calls.
 pub(crate) fn on_interrupt() {
-    CALLS.serve(&sync::irq::disable());
+    let quiet = sync::irq::disable();
+    CALLS.serve(&quiet);
+    if tick::rests_here() {
+        CALLS.serve_lazy(&quiet);
+    }
     crate::testing::irq::on_call();
 }
 

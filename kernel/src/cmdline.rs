@@ -18,6 +18,7 @@ use core::fmt;
 use log::LevelFilter;
 
 use crate::sched::Preemption;
+use crate::tick::TickMode;
 
 /// The boot options, typed. [`Options::default`] is what an empty line means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,6 +39,8 @@ pub struct Options<'a> {
     pub lockdep_off: bool,
     /// `preempt=`: at which points tasks are replaced that did not ask.
     pub preempt: Preemption,
+    /// `tick=`: when a CPU's tick rests.
+    pub tick: TickMode,
     /// `debugexit`: the emulator's debug-exit device is there, and stopping the machine goes through it.
     pub debugexit: bool,
 }
@@ -62,8 +65,8 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 9] =
-    ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "preempt", "seed", "test"];
+pub const KNOWN: [&str; 10] =
+    ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "preempt", "seed", "test", "tick"];
 
 impl<'a> Options<'a> {
     /// Reads a command line. Each word that is not understood goes to `problem` and is otherwise ignored: a machine with
@@ -102,6 +105,11 @@ impl<'a> Options<'a> {
                 let mode = Preemption::NAMES.iter().find(|(known, _)| *known == name);
                 self.preempt = mode.map(|(_, mode)| *mode).ok_or_else(|| bad(PREEMPT))?;
             }
+            "tick" => {
+                let name = needed(TICK)?.0;
+                let mode = TickMode::NAMES.iter().find(|(known, _)| *known == name);
+                self.tick = mode.map(|(_, mode)| *mode).ok_or_else(|| bad(TICK))?;
+            }
             "seed" => self.seed = Some(number(needed(NUMBER)?.0).ok_or_else(|| bad(NUMBER))?),
             "test" => {
                 self.test = Some(match value {
@@ -121,6 +129,7 @@ impl<'a> Options<'a> {
 }
 
 const LEVELS: &str = "one of off, error, warn, info, debug, trace";
+const TICK: &str = "auto, idle or always";
 const PREEMPT: &str = "full, voluntary or none";
 const ON_OFF: &str = "on or off";
 const NUMBER: &str = "a number below 2^64, decimal or hexadecimal with 0x";

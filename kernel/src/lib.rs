@@ -62,7 +62,7 @@ pub mod testing;
 mod tests;
 #[cfg(target_os = "none")]
 pub mod this_machine;
-#[cfg(target_os = "none")]
+#[cfg(not(loom))]
 pub mod tick;
 #[cfg(target_os = "none")]
 pub mod workqueue;

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use hal::platform::{Priority, Report, Severity, TaskId};
 use hal::x86_64::traps::TrapFrame;
 use hal::x86_64::upcalls::Upcalls;
-use hal::x86_64::{native, vectors};
+use hal::x86_64::vectors;
 
 use crate::log::StackText;
 use crate::log::ring::MAX_TEXT;
@@ -17,7 +17,7 @@ use crate::{boot, cpus, memory, panic, sched, serial, snapshot, softirq, tick, t
 pub(crate) static UPCALLS: Upcalls = Upcalls {
     exception: panic::on_exception,
     timer: |frame| traced(vectors::TIMER, || tick::on_timer(frame)),
-    kick: || traced(vectors::KICK, native::accept_resched_request),
+    kick: || traced(vectors::KICK, tick::on_kick),
     call: || traced(vectors::CALL, crate::calls::on_interrupt),
     tlb: || traced(vectors::TLB, memory::shootdown::handle_shootdown_ipi),
     device,

@@ -74,6 +74,7 @@ pub mod rwlock;
 mod rwsem;
 mod semaphore;
 pub mod seq;
+mod sleep;
 pub mod softirq;
 pub mod spin;
 mod task_cx;

@@ -68,6 +68,9 @@ impl Log for Logger {
         ring_of(cpu).push(&entry, Native::now_ns);
         if !DEFERRED.load(Ordering::Relaxed) {
             drain();
+        } else {
+            #[cfg(target_os = "none")]
+            crate::tick::note_log();
         }
     }
 

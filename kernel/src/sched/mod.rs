@@ -40,7 +40,7 @@ mod live {
 
     pub(crate) use super::idle::idle;
     pub(crate) use super::inherit::{Standing, inherit, own_priority, set_policy};
-    pub(crate) use super::placement::{affinity, first_cpu, join, leave, set_affinity};
+    pub(crate) use super::placement::{accept_offer, affinity, first_cpu, join, leave, set_affinity};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
     pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, is_started, start_on_this_cpu};

@@ -4,7 +4,7 @@
 //! two steps, each under one lock: it leaves home, and is nowhere; it enters the next home. Nobody holds two queues' locks
 //! at once, so that there is no order of them to keep.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hal::cpumask::CpuMask;
 use hal::percpu::IrqsOff;
@@ -15,12 +15,16 @@ use super::IDLE;
 use super::policy::balance::{Placement, choose_cpu, find_busiest};
 use super::policy::{Departure, Policy, Summary, Why};
 use super::queue::{LockedQueue, Quiet, queue_of};
-use crate::cpus;
 use crate::task::{MOVING, SpawnError, Task};
+use crate::{cpus, tick};
 
 percpu! {
     /// What others may know of this CPU's queue, in one word. Written under the queue's lock.
     static SUMMARY: AtomicU64 = AtomicU64::new(0);
+    /// Another CPU has work for this one.
+    static OFFERED: AtomicU32 = AtomicU32::new(0);
+    /// Whom this CPU has last offered work.
+    static LAST_OFFER: AtomicU32 = AtomicU32::new(0);
 }
 
 /// Tells the other CPUs what is in the queue of `cpu`.
@@ -113,6 +117,9 @@ pub(super) fn enter<'a>(
 
 /// A task has been put into the queue of `cpu`: has it run at once if it is to. Interrupts the CPU only if it must.
 pub(super) fn notify(queue: &LockedQueue<'_>, task: &Task, cpu: CpuId, here: CpuId) {
+    if queue.ready.len() > 1 {
+        tick::resume_for(queue, cpu);
+    }
     let idle = queue.ready.current().is_none();
     // SAFETY: queued, and the lock is held.
     if !idle && !unsafe { queue.ready.should_preempt(task.entity()) } {
@@ -174,6 +181,34 @@ pub(super) fn pull() -> bool {
     }
 }
 
+/// Has CPUs look for work whose tick rests, so that they do not do so by themselves, if they would take some of the
+/// executing CPU's: at most as many as it has tasks that wait, and others each time, because what waits may not run
+/// everywhere.
+pub(super) fn offer() {
+    let here = Native::cpu();
+    let Some(mine) = look(here) else { return };
+    let waiting = (mine.fair + mine.urgent).saturating_sub(1) as usize;
+    let wanting = |cpu: &CpuId| {
+        let theirs = if *cpu != here && tick::is_resting(*cpu) { look(*cpu) } else { None };
+        theirs.is_some_and(|theirs| find_busiest(&theirs, core::iter::once(here), look).is_some())
+    };
+    let last = LAST_OFFER.read();
+    let (before, after) =
+        (cpus::online().filter(|cpu| cpu.as_u32() <= last), cpus::online().filter(|cpu| cpu.as_u32() > last));
+    for cpu in after.chain(before).filter(wanting).take(waiting) {
+        LAST_OFFER.write(cpu.as_u32());
+        OFFERED.on(cpu).store(1, Ordering::Relaxed);
+        Native::kick(cpu);
+    }
+}
+
+/// For the kick's interrupt: looks for work if another CPU has said that there is some.
+pub(crate) fn accept_offer() {
+    if OFFERED.read() != 0 && OFFERED.exchange(0) != 0 {
+        pull();
+    }
+}
+
 /// Has everything leave the executing CPU, which is no longer online, that may run on another one. What may not waits for
 /// its return. For the CPU's stop task.
 pub(crate) fn leave() {
@@ -206,8 +241,8 @@ pub(crate) fn leave() {
         let mut queue = queue_of(target).lock_with(&quiet);
         task.cpu.store(target.as_u32(), Ordering::Relaxed);
         queue.sleepers.add(task, deadline);
-        // Its timer is armed for its own ones: let it look.
-        Native::set_need_resched(target);
+        // Its timer is armed for its own ones: at its next tick it looks.
+        tick::want(target);
     }
 }
 

@@ -6,9 +6,10 @@ use hal::percpu::IrqsOff;
 use hal::platform::ReschedPoint;
 use hal::{Native, Platform, percpu};
 
-use super::placement::pull;
+use super::placement::{offer, pull};
 use super::queue::{self, Quiet, RESCHEDULES, quietly, switch_to_next};
 use super::{IDLE, Preemption, wake};
+use crate::tick;
 
 static MODE: AtomicU32 = AtomicU32::new(Preemption::Full as u32);
 
@@ -82,11 +83,11 @@ pub(crate) fn yield_now() {
     });
 }
 
-/// The timer's interrupt: who waits for this moment becomes ready, and who has run for long enough is replaced. Returns
-/// for when the next one waits.
-pub(crate) fn on_timer(quiet: &impl IrqsOff) -> Option<u64> {
+/// The timer's interrupt: who waits for this moment becomes ready, and who has run for long enough is replaced. Says
+/// whether the tick may rest, and returns when the scheduler wants to be asked again in any case.
+pub(crate) fn on_timer(quiet: &impl IrqsOff) -> u64 {
     if !queue::is_started() {
-        return None;
+        return u64::MAX;
     }
     let here = Native::cpu();
     let now = Native::now_ns();
@@ -95,12 +96,15 @@ pub(crate) fn on_timer(quiet: &impl IrqsOff) -> Option<u64> {
     if queue.ready.tick(now) {
         Native::set_need_resched(here);
     }
-    let next_deadline = queue.sleepers.first();
+    let next = queue.sleepers.first().unwrap_or(u64::MAX).min(queue.ready.turn_ends(now).unwrap_or(u64::MAX));
+    tick::decide(quiet, queue.ready.current().is_none(), queue.ready.len() < 2);
     drop(queue);
-    // Each CPU looks for work now and then even if it has some, at a moment of its own.
+    // Each CPU looks for work now and then even if it has some, at a moment of its own. One whose tick rests is asked to
+    // by those who have more.
     TICKS.inc();
     if TICKS.read() % BALANCE_TICKS == here.as_u32() % BALANCE_TICKS {
         pull();
+        offer();
     }
-    next_deadline
+    next
 }

@@ -5,6 +5,9 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use hal::CpuId;
 use hal::x86_64::{apic, vectors};
+use sync::IrqSpinLock;
+
+use crate::tick::{self, KeepTicks};
 
 /// Which interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,11 +21,19 @@ pub enum Source {
 /// The functions to run, or null.
 static HOOKS: [AtomicPtr<fn()>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
+/// While there is a hook in the timer's interrupt, that comes.
+static TICKS: IrqSpinLock<Option<KeepTicks>> = IrqSpinLock::new(None);
+
 /// From now on the interrupt, on every CPU, calls `hook`, in hardirq context; `None` stops it.
 pub fn set_hook(source: Source, hook: Option<&'static fn()>) {
     let pointer = hook.map_or(ptr::null_mut(), |hook| ptr::from_ref(hook).cast_mut());
     // Release: pairs with the Acquire in `run`; the hook sees what the test prepared.
     HOOKS[source as usize].store(pointer, Ordering::Release);
+    if source == Source::Timer {
+        let kept = hook.map(|_| tick::keep_all());
+        let before = core::mem::replace(&mut *TICKS.lock(), kept);
+        drop(before);
+    }
 }
 
 /// Both interrupts do nothing more from now on.

@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use hal::{Native, Platform};
 
+use crate::tick;
+
 /// When the running test has had its time, in nanoseconds of the monotonic clock; `NEVER` between tests.
 static DEADLINE: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
@@ -32,6 +34,7 @@ static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 pub fn in_next_tick(hook: fn()) {
     // Release: pairs with the Acquire in `on_tick`; the hook sees what the test prepared.
     HOOK.store(hook as *mut (), Ordering::Release);
+    tick::wake_all();
 }
 
 /// For every CPU's timer interrupt: runs the hook if there is one, and stops the machine with a report when the test's time is over.

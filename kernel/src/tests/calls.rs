@@ -12,7 +12,7 @@ use sync::{context, irq};
 use crate::calls::{self, CallData, CallError};
 use crate::testing::comes_true;
 use crate::testing::{expect_report, nmi};
-use crate::{check, check_eq, cpus, kernel_test};
+use crate::{check, check_eq, cpus, kernel_test, tick};
 
 /// Whether this is what a called function may expect.
 fn called_properly(on: CpuId) -> bool {
@@ -239,6 +239,8 @@ kernel_test! {
 kernel_test! {
     everywhere,
     fn lazy_irq_work_comes_with_a_tick(me) {
+        let _kept = tick::keep_all();
+        check!(comes_true(|| !tick::is_resting(me)));
         let before = (LAZY_RAN.read(), count(me, vectors::TIMER));
         check!(calls::irq_work_lazy(LAZY.on(me)));
         check!(comes_true(|| LAZY_RAN.read() == before.0 + 1));

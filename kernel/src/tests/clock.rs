@@ -51,6 +51,7 @@ kernel_test! {
 kernel_test! {
     everywhere,
     fn smoke_ticks_come_on_every_cpu(cpu) {
+        let _kept = tick::keep_all();
         let before = tick::count(cpu);
         let patience = Native::now_ns() + 10_000_000_000;
         while tick::count(cpu) < before + 3 {

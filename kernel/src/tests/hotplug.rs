@@ -59,6 +59,7 @@ kernel_test! {
         check_eq!((cpus::online_count(), cpus::state_name(cpu)), (before, "online"));
         check_eq!(pinned.join(cx), cpu);
         check_eq!(calls::single(cpu, Native::cpu), Ok(cpu));
+        let _kept = tick::keep_all();
         check!(comes_true(|| tick::count(cpu) > ticks + 1));
         Ok(())
     }

@@ -19,6 +19,7 @@ mod sched;
 mod smp;
 mod softirq;
 mod tasks;
+mod tick;
 mod trace;
 mod traps;
 mod watchdogs;

@@ -23,7 +23,8 @@ pub struct Limits {
 
 /// Linux's: `watchdog_thresh` is 10 s, and a soft lock-up twice that.
 static SOFT: AtomicU64 = AtomicU64::new(20 * timers::HZ);
-static HARD: AtomicU64 = AtomicU64::new(10 * timers::HZ);
+static HARD: AtomicU64 = AtomicU64::new(USUAL_HARD);
+const USUAL_HARD: u64 = 10 * timers::HZ;
 /// How often each was reported.
 static REPORTED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
@@ -36,12 +37,15 @@ percpu! {
 
 /// Sets the limits, for all CPUs, and returns what they were. Linux: `watchdog_thresh`.
 ///
-/// Contexts: any.
+/// Contexts: any but NMI.
 pub fn set_limits(limits: Limits) -> Limits {
-    Limits {
+    let before = Limits {
         soft: SOFT.swap(limits.soft, Ordering::Relaxed),
         hard: HARD.swap(limits.hard, Ordering::Relaxed),
-    }
+    };
+    // Those without a tick come round as often as the new limit needs.
+    tick::wake_all();
+    before
 }
 
 /// How many soft and hard lock-ups have been reported.
@@ -49,31 +53,43 @@ pub fn counts() -> (u64, u64) {
     (REPORTED[0].load(Ordering::Relaxed), REPORTED[1].load(Ordering::Relaxed))
 }
 
-/// For each CPU's tick.
-pub(crate) fn on_tick(quiet: &impl IrqsOff) {
+/// How many nanoseconds a CPU without a tick may go without a look at the others, which is its own sign of life too.
+/// Linux: `get_sample_period`.
+pub(crate) fn patrol_ns() -> u64 {
+    patrol_ticks().saturating_mul(timers::TICK_NS)
+}
+
+fn patrol_ticks() -> u64 {
+    (HARD.load(Ordering::Relaxed).min(USUAL_HARD) / 5 * 2).max(1)
+}
+
+/// For each CPU's tick, with the number of ticks since the last one, and whether the tick rested meanwhile.
+pub(crate) fn on_tick(quiet: &impl IrqsOff, passed: u64, rested: bool) {
+    // What passed while nothing was to come is the CPU's own time; any other gap is time that its host took away.
+    let ticks = if rested { passed.min(patrol_ticks()) } else { 1 };
     let here = Native::cpu();
     // A task that has been switched to once more is another one for this purpose.
     let running = u64::from(Task::current().number()) << 32 | Task::current().switches() & 0xffff_ffff;
     let due = Native::context().resched_due();
-    if let Some(ticks) = look(OWN.get_local(quiet), due, running, &SOFT) {
+    if let Some(ticks) = look(OWN.get_local(quiet), ticks, due, running, &SOFT) {
         report(0, "soft", here, ticks);
     }
     // After the last comes the first; a CPU that is alone has nobody to watch.
     let others = || cpus::online().filter(|cpu| *cpu != here);
     let next = others().find(|cpu| *cpu > here).or_else(|| others().next());
-    let ticks = next.map_or(0, tick::count);
+    let signs = next.map_or(0, tick::count);
     // With the CPU's number, so that another neighbour is another value.
-    let value = ticks << 16 | next.map_or(0, |cpu| u64::from(cpu.as_u32()));
-    if let Some(ticks) = look(NEXT.get_local(quiet), next.is_some(), value, &HARD)
+    let value = signs << 16 | next.map_or(0, |cpu| u64::from(cpu.as_u32()));
+    if let Some(ticks) = look(NEXT.get_local(quiet), ticks, next.is_some(), value, &HARD)
         && let Some(next) = next
     {
         report(1, "hard", next, ticks);
     }
 }
 
-fn look(stall: &Cell<Stall>, ought_to_move: bool, value: u64, limit: &AtomicU64) -> Option<u64> {
+fn look(stall: &Cell<Stall>, ticks: u64, ought_to_move: bool, value: u64, limit: &AtomicU64) -> Option<u64> {
     let mut now = stall.get();
-    let told = now.look(ought_to_move, value, limit.load(Ordering::Relaxed));
+    let told = now.look(ticks, ought_to_move, value, limit.load(Ordering::Relaxed));
     stall.set(now);
     told
 }

@@ -5,6 +5,8 @@
 //! * **Hard lock-up**: a CPU takes no interrupts any more, not even its timer's. So nothing on that CPU can notice; the
 //!   next CPU does, in its own tick, and asks the stuck one by NMI where it is.
 //!
+//! A CPU whose tick rests looks round now and then all the same, at two fifths of the limit, and so shows that it lives.
+//!
 //! Time is counted in ticks that the *watching* CPU has had ([`Stall`]), and not on a clock: a guest that its host has
 //! stopped for a minute has lost a minute and no tick. Each stall is reported once, when it has lasted as long as the
 //! limit, and the machine goes on.
@@ -14,7 +16,7 @@ mod stall;
 #[cfg(target_os = "none")]
 mod live;
 #[cfg(target_os = "none")]
-pub(crate) use live::on_tick;
-#[cfg(target_os = "none")]
 pub use live::{Limits, counts, set_limits};
+#[cfg(target_os = "none")]
+pub(crate) use live::{on_tick, patrol_ns};
 pub use stall::Stall;

@@ -229,6 +229,26 @@ impl<P: Platform> Calls<P> {
         self.drain(&line.lazy, line, quiet);
     }
 
+    /// Whether something waits for [`serve_lazy`](Calls::serve_lazy) on the executing CPU: for a kernel whose tick stops now
+    /// and then.
+    ///
+    /// Contexts: any. Cost: two loads. Exact in a context from which nothing is sent meanwhile, NMIs included.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, Calls};
+    /// static CALLS: Calls = Calls::new(|_| ());
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// assert!(!CALLS.has_lazy());
+    /// CALLS.queue_lazy(&NOTE).unwrap();
+    /// assert!(CALLS.has_lazy());
+    /// # CALLS.close(&sync::irq::disable());
+    /// ```
+    pub fn has_lazy(&self) -> bool {
+        self.line(P::cpu()).lazy.has_some()
+    }
+
     fn drain(&self, queue: &CallQueue, line: &Line, _quiet: &impl IrqsOff) {
         // SAFETY: this CPU's queue, with interrupts off; what is taken is run.
         while let Some(entry) = unsafe { queue.pop::<P>() } {

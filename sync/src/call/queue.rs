@@ -100,6 +100,13 @@ impl<R: Rules> CallQueue<R> {
         self.head.load(Ordering::Relaxed) != closed()
     }
 
+    /// Whether there is an entry. Any context.
+    #[inline]
+    pub(super) fn has_some(&self) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        (!head.is_null() && head != closed()) || !self.taken.load(Ordering::Relaxed).is_null()
+    }
+
     /// Adds an entry, and says whether the consumer should be told: the queue was empty. Any context.
     ///
     /// # Safety

@@ -193,6 +193,20 @@ pub fn source_hz() -> u64 {
     current().map_or(0, Timebase::hz)
 }
 
+/// For how many nanoseconds the machine may go without any reading of the clock: a narrow counter that wraps twice unseen
+/// loses time. `u64::MAX` for those that do not wrap.
+///
+/// Contexts: any.
+pub fn longest_pause_ns() -> u64 {
+    match current().map(Timebase::counter) {
+        Some(Counter::Device(reference, _)) if reference.bits < 64 => {
+            // Half a turn: who waits that long may come late.
+            Scale::new(reference.hz(), NS).apply(1 << (reference.bits - 1))
+        }
+        _ => u64::MAX,
+    }
+}
+
 /// The TSC's frequency in Hz, if it is known.
 pub fn tsc_hz() -> Option<u64> {
     INFO.get().and_then(|info| info.tsc).map(|choice| choice.hz)

@@ -400,6 +400,13 @@ impl RunQueue {
         in_ns.map(|ns| ns.saturating_sub(now.saturating_sub(self.since)))
     }
 
+    /// When the turn of the current one ends among its equals, if it is a real-time task that has some; on the clock of
+    /// `now`, which is not before the last time that was handed in. The fair class's slices end at ticks.
+    pub fn turn_ends(&self, now: u64) -> Option<u64> {
+        let real_time = self.current.is_some_and(|current| current.level.get() != Level::FAIR);
+        self.next_event(now).filter(|_| real_time).map(|ns| now.saturating_add(ns))
+    }
+
     fn current_level(&self) -> Level {
         self.current.map_or(Level::IDLE, |current| current.level.get())
     }

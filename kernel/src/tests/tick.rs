@@ -1,0 +1,160 @@
+//! Ticks that rest, and what has them come back.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hal::cpumask::CpuMask;
+use hal::x86_64::traps::count;
+use hal::x86_64::vectors;
+use hal::{CpuId, Native, Platform};
+use sync::TaskCx;
+
+use crate::task::{Builder, JoinHandle};
+use crate::testing::comes_true_by_others;
+use crate::tick::{self, TickMode};
+use crate::{check, check_eq, cpus, kernel_test, log, services, skip};
+
+/// Timer interrupts of all CPUs so far.
+fn timer_interrupts() -> u64 {
+    cpus::online().map(|cpu| count(cpu, vectors::TIMER)).sum()
+}
+
+fn nap(cx: &mut TaskCx, ns: u64) {
+    let end = Native::now_ns() + ns;
+    while Native::now_ns() < end {
+        cx.block(Some(end));
+    }
+}
+
+fn all_rest() -> bool {
+    cpus::online().all(tick::is_resting)
+}
+
+kernel_test! {
+    task,
+    fn an_idle_machine_takes_few_timer_interrupts(cx) {
+        if tick::mode() == TickMode::Always {
+            skip!("tick=always");
+        }
+        const SECONDS: u64 = 4;
+        log::drain();
+        // What earlier tests have left to be done is done; this CPU has its tick while it looks.
+        check!(comes_true_by_others(|| cpus::online().filter(|cpu| *cpu != CpuId::BOOT).all(tick::is_resting)));
+        let before = timer_interrupts();
+        nap(cx, SECONDS * 1_000_000_000);
+        let came = timer_interrupts() - before;
+        check!(came <= 2 * SECONDS, "{came} timer interrupts in {SECONDS} s");
+        // The time that passed has been counted all the same.
+        check!(all_rest() || tick::mode() == TickMode::Idle);
+        Ok(())
+    }
+}
+
+/// A task on `cpu` that computes until it is told to stop, and counts.
+fn busy(cpu: CpuId, stop: &Arc<AtomicBool>) -> (JoinHandle<()>, Arc<AtomicU64>) {
+    let turns = Arc::new(AtomicU64::new(0));
+    let (stop, counted) = (Arc::clone(stop), Arc::clone(&turns));
+    let task = Builder::new("busy").on(cpu).spawn(move |_| {
+        while !stop.load(Ordering::Relaxed) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Native::relax();
+        }
+    });
+    (task.expect("memory for a task"), turns)
+}
+
+kernel_test! {
+    task, limit_ms = 60_000,
+    fn a_task_that_is_alone_has_no_tick_until_a_second_one_comes(cx) {
+        let Some(cpu) = cpus::online().find(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU") };
+        if tick::mode() != TickMode::Auto {
+            skip!("tick={}", tick::mode());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (first, first_turns) = busy(cpu, &stop);
+        check!(comes_true_by_others(|| first_turns.load(Ordering::Relaxed) > 0 && tick::is_resting(cpu)));
+        let before = count(cpu, vectors::TIMER);
+        nap(cx, 300_000_000);
+        let alone = count(cpu, vectors::TIMER) - before;
+        // Without a tick of its own it does not give way, unless the second one has it come back.
+        let (second, second_turns) = busy(cpu, &stop);
+        check!(comes_true_by_others(|| second_turns.load(Ordering::Relaxed) > 0));
+        let (one, two) = (first_turns.load(Ordering::Relaxed), second_turns.load(Ordering::Relaxed));
+        let both_go_on =
+            || first_turns.load(Ordering::Relaxed) > one && second_turns.load(Ordering::Relaxed) > two;
+        let shared = comes_true_by_others(both_go_on);
+        let ticks = !tick::is_resting(cpu);
+        stop.store(true, Ordering::Relaxed);
+        first.join(cx);
+        second.join(cx);
+        check!(shared && ticks);
+        // A few, for whatever else happens on this CPU; with a tick it would be one each 4 ms or more often.
+        check!(alone <= 10, "{alone} timer interrupts in 300 ms");
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn ticks_that_are_kept_go_on_and_rest_again(cx) {
+        let mode = tick::mode();
+        let goes_on = |cpu: CpuId| {
+            let before = tick::count(cpu);
+            comes_true_by_others(|| tick::count(cpu) > before + 3)
+        };
+        let kept = tick::keep_all();
+        let all = cpus::online().all(goes_on);
+        drop(kept);
+        tick::set_mode(TickMode::Always);
+        let always = cpus::online().all(goes_on) && !cpus::online().any(tick::is_resting);
+        tick::set_mode(TickMode::Idle);
+        let others = || cpus::online().filter(|cpu| *cpu != CpuId::BOOT);
+        let idle = comes_true_by_others(|| others().all(tick::is_resting));
+        tick::set_mode(mode);
+        nap(cx, 1_000_000);
+        check_eq!((all, always, idle), (true, true, true));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_message_from_a_cpu_without_a_tick_is_shown(cx) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let Some(cpu) = cpus::online().find(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU") };
+        let (alone, _) = busy(cpu, &stop);
+        check!(comes_true_by_others(|| tick::is_resting(cpu) || tick::mode() != TickMode::Auto));
+        let shown = services::run_on(cpu, || {
+            ::log::info!("from a CPU without a tick");
+        });
+        let drained = comes_true_by_others(|| !log::has_pending());
+        stop.store(true, Ordering::Relaxed);
+        alone.join(cx);
+        check_eq!((shown, drained), ((), true));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task, limit_ms = 60_000,
+    fn cpus_without_a_tick_get_what_others_have_too_much(cx) {
+        let others: Vec<CpuId> = cpus::online().filter(|cpu| *cpu != CpuId::BOOT).collect();
+        let [crowded, free, ..] = others[..] else { skip!("fewer than three CPUs") };
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..4).map(|_| busy(crowded, &stop)).collect();
+        check!(comes_true_by_others(|| tasks.iter().all(|(_, turns)| turns.load(Ordering::Relaxed) > 0)));
+        // From now on they may run on the other one too, which idles, and is told by nobody but the crowded one.
+        let both = CpuMask::from_iter([crowded, free]);
+        for (task, _) in &tasks {
+            check_eq!(task.task().set_affinity(&both), Ok(()));
+        }
+        let moved = comes_true_by_others(|| tasks.iter().any(|(task, _)| task.task().cpu() == free));
+        stop.store(true, Ordering::Relaxed);
+        for (task, _) in tasks {
+            task.join(cx);
+        }
+        check!(moved);
+        Ok(())
+    }
+}

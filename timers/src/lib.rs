@@ -7,13 +7,24 @@
 //! [`queue`] says what keeps armed timers in order.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+mod base;
+mod cpus;
 pub mod hr;
 mod primitives;
 pub mod queue;
 pub mod tick;
+mod timer;
 pub mod wheel;
 
+pub use base::{Base, Deletion, FunctionName, SLOWEST, Slow, Stats};
+pub use cpus::{CpuTimers, Timers};
 pub use tick::{HZ, TICK_NS, TickSchedule, Ticks};
+#[cfg(feature = "alloc")]
+pub use timer::Owned;
+pub use timer::{Fired, Firing, Function, Handle, Periodic, Timer, TimerFlags};
 
 /// The README's example, as a test.
 #[cfg(doctest)]

@@ -7,7 +7,10 @@
 
 use core::ptr::NonNull;
 
+use crate::Ticks;
+use crate::hr::HrQueue;
 use crate::primitives::AtomicU64;
+use crate::wheel::Wheel;
 
 /// Armed entries by time.
 ///
@@ -79,6 +82,26 @@ pub unsafe trait Queue: Send + Sized + 'static {
 pub trait Unit: Queue {
     /// [`Ticks`](crate::Ticks), or nanoseconds.
     type Time: Copy + From<u64> + Into<u64>;
+}
+
+impl Unit for Wheel {
+    type Time = Ticks;
+}
+
+impl Unit for HrQueue {
+    type Time = u64;
+}
+
+impl From<u64> for Ticks {
+    fn from(count: u64) -> Ticks {
+        Ticks(count)
+    }
+}
+
+impl From<Ticks> for u64 {
+    fn from(ticks: Ticks) -> u64 {
+        ticks.0
+    }
 }
 
 /// What a queue asks of its entries. All of it may be read at any time without the queue's lock, and is then out of date

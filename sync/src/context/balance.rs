@@ -53,6 +53,21 @@ impl<P: Platform> Balance<P> {
         }
     }
 
+    /// Whether the counts are what they were. Changes nothing. Cost: two loads.
+    ///
+    /// ```
+    /// use sync::{context::Balance, preempt};
+    /// let balance = Balance::<hal::Native>::now();
+    /// let section = preempt::disable();
+    /// assert!(!balance.is_kept());
+    /// drop(section);
+    /// assert!(balance.is_kept());
+    /// ```
+    #[inline(always)]
+    pub fn is_kept(&self) -> bool {
+        P::context().count() == self.preempt_count && P::irq_depth() == self.irq_depth
+    }
+
     /// Returns whether the counts are what they were. If not, reports `NAME preempt leak A -> B` (the preempt count,
     /// hexadecimal) or `NAME interrupt leak A -> B` (the interrupt depth), at the place `at`, and restores what they
     /// were.
@@ -74,7 +89,7 @@ impl<P: Platform> Balance<P> {
     /// ```
     #[inline]
     pub fn check(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) -> bool {
-        let balanced = P::context().count() == self.preempt_count && P::irq_depth() == self.irq_depth;
+        let balanced = self.is_kept();
         if !balanced {
             self.restore(name, at);
         }

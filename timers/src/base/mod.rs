@@ -1,0 +1,294 @@
+//! One lock, one queue, and the timer that is being called: the part of all timers that outlives them.
+//!
+//! A timer's function may free the timer, or arm it again. So nothing may be done with a timer after its function was
+//! called, and a lock inside of it cannot protect it: held over the call, it is released in memory that is gone, and a
+//! delete from inside waits for itself; released before the call, it is what another CPU's delete is about to take when
+//! the function frees it. The lock is therefore in something else, a **base**, which is never freed:
+//!
+//! 1. A base **detaches** a timer that is due under its lock: takes it out of the queue, notes it as *running*, copies out
+//!    what is to be called.
+//! 2. It lets go of the lock and calls. Of the timer's memory it reads nothing from here on. (The function does, and may,
+//!    as long as it has not freed it.)
+//! 3. It takes the lock again, clears the note, and detaches the next one.
+//!
+//! A lock in the base does not keep alive what a deleter points to. References do: while a timer is armed, its base
+//! has one of its own (`Reference`), which the detach hands to the call, and which is let go when the call is over.
+//!
+//! # Invariants
+//! * **B1** (*who owns the entry*): a timer's `word` says which base it belongs to. While it names a base and is not marked
+//!   as moving, the entry, `ops` and the word are written under that base's lock only. While it is marked, they belong to
+//!   the one who set the mark; who finds it waits. A timer that was never armed is marked by an exchange. So whoever waited
+//!   for a base's lock reads the word again: the timer may have left meanwhile.
+//! * **B2** (*armed*): exactly while it is linked in its base's queue, moving while it was, or running with
+//!   [`again`](Inner::again) set. The armed state has one reference, whose release is `ops` (or in `again`).
+//! * **B3** (*running*): [`running`](Inner::running) is set under the lock by the detach, and cleared under the lock by the
+//!   same execution after the call. A base runs one timer at a time: who finds it set leaves, because the one at work looks
+//!   for due timers, with a fresh look at the time, until there are none.
+//! * **B4**: a running timer is in no queue. Who arms it notes that in the base (`again`), and its runner puts it in
+//!   when the call is over. So it keeps its base, is called by one CPU at a time, and its memory stays until the call is
+//!   over even if it is armed, deleted and let go of meanwhile: that takes `again`'s reference, not the call's.
+//! * **B5** (*deleted synchronously*): a timer that, under its base's lock, is neither linked nor running has no call under
+//!   way, and what its calls did happened before. `delete_sync` looks until it finds that, taking it out whenever its
+//!   function has armed it again.
+//! * **B6** (*shut down*): the flag is set under the lock (B1) and never cleared; who arms looks at it under the same lock.
+//!   So no call begins that was not detached before.
+
+mod arm;
+mod delete;
+mod parts;
+mod run;
+mod stats;
+
+use self::arm::move_one;
+pub(crate) use self::arm::{Armed, How, arm};
+pub use self::delete::Deletion;
+pub(crate) use self::delete::Waiting;
+pub(crate) use self::parts::{Core, Flags, Ops, Reference};
+pub(crate) use self::run::Context;
+pub use self::stats::{FunctionName, SLOWEST, Slow, Stats};
+
+use core::fmt;
+use core::ptr;
+
+use hal::percpu::IrqsOff;
+use hal::{CpuId, Native, Platform};
+use sync::spin::SpinLockWithGuard;
+use sync::{Irq, SpinLock};
+
+use crate::primitives::{AtomicPtr, AtomicU32, AtomicU64, Ordering, const_fn};
+use crate::queue::{Entry, Queue};
+use stats::Recorder;
+
+/// Armed timers of one kind, of one CPU: a queue under a lock, and what is being called.
+///
+/// A base lives for ever. It is made by those who know which CPU it belongs to and what time it is: [`CpuTimers`] has three
+/// for coarse timers.
+///
+/// Linux: `struct timer_base`, `struct hrtimer_clock_base`.
+///
+/// [`CpuTimers`]: crate::CpuTimers
+#[repr(C, align(64))]
+pub struct Base<Q: Queue, P: Platform = Native> {
+    /// A bound from below for when the queue has something due; for looks without the lock.
+    due: AtomicU64,
+    /// Where to look what time it is; null if the queue is told otherwise.
+    clock: AtomicPtr<AtomicU64>,
+    /// What is lowered when the next expiry of a sleeping CPU becomes earlier; null if nothing is.
+    earliest: AtomicPtr<AtomicU64>,
+    cpu: AtomicU32,
+    /// Called when an entry comes that is due before `alarm`, with the lock released and interrupts off.
+    tell: fn(&'static Base<Q, P>, u64),
+    /// Calls that take longer are counted as slow.
+    slow_ns: AtomicU64,
+    inner: SpinLock<Inner<Q, P>, Irq<P>>,
+}
+
+/// What the lock protects.
+pub(crate) struct Inner<Q: Queue, P: Platform> {
+    pub(crate) queue: Q,
+    /// The timer whose function is being called; its memory may be gone.
+    running: *mut Core<Q, P>,
+    /// Who calls it.
+    runner: CpuId,
+    /// The running timer is to be armed when its call is over.
+    again: Option<Again<Q, P>>,
+    /// Somebody sleeps until this time and wants to know of entries that are due before it; 0 if nobody does.
+    pub(crate) alarm: u64,
+    /// The CPU is off-line: where its timers are now.
+    pub(crate) heir: Option<&'static Base<Q, P>>,
+    /// The latest time that anybody gave.
+    now: u64,
+    stats: Recorder,
+}
+
+/// How a running timer is to be armed again.
+struct Again<Q: Queue, P: Platform> {
+    expires: u64,
+    /// Whose reference the armed state gets: its `ops`, or the call's own.
+    reference: Option<&'static Ops<Q, P>>,
+}
+
+// SAFETY: entries are timers, which may be on any CPU; `running` is compared, and what it points to is used by whoever
+// detached it.
+unsafe impl<Q: Queue, P: Platform> Send for Inner<Q, P> {}
+
+/// The lock is held.
+pub(crate) type Locked<'a, Q, P> = SpinLockWithGuard<'a, Inner<Q, P>, Irq<P>>;
+
+/// No callback is slow unless a limit is set.
+const NO_LIMIT: u64 = u64::MAX;
+
+impl<Q: Queue, P: Platform> Base<Q, P> {
+    const_fn! {
+        /// `tell` is called when an entry comes that is due before the alarm, with the lock released and interrupts off.
+        #[track_caller]
+        pub(crate) fn new(queue: Q, tell: fn(&'static Base<Q, P>, u64)) -> Base<Q, P> {
+            Base {
+                due: AtomicU64::new(u64::MAX),
+                clock: AtomicPtr::new(ptr::null_mut()),
+                earliest: AtomicPtr::new(ptr::null_mut()),
+                cpu: AtomicU32::new(0),
+                tell,
+                slow_ns: AtomicU64::new(NO_LIMIT),
+                inner: SpinLock::new(Inner {
+                    queue,
+                    running: ptr::null_mut(),
+                    runner: CpuId::BOOT,
+                    again: None,
+                    alarm: 0,
+                    heir: None,
+                    now: 0,
+                    stats: Recorder::new(),
+                }),
+            }
+        }
+    }
+
+    /// From here on the time is what `clock` says, `earliest` is what `publish` lowers, and the base is `cpu`'s.
+    pub(crate) fn set_clock(&self, clock: &'static AtomicU64, earliest: &'static AtomicU64, cpu: CpuId) {
+        self.cpu.store(cpu.as_u32(), Ordering::Relaxed);
+        self.earliest.store(ptr::from_ref(earliest).cast_mut(), Ordering::Release);
+        // Release: pairs with the Acquire in `now`.
+        self.clock.store(ptr::from_ref(clock).cast_mut(), Ordering::Release);
+    }
+
+    /// Whose base it is.
+    pub(crate) fn cpu(&self) -> CpuId {
+        CpuId::new(self.cpu.load(Ordering::Relaxed)).expect("it was the number of a CPU")
+    }
+
+    /// Makes known that something is due at `next`.
+    pub(crate) fn publish(&self, next: u64) {
+        // SAFETY: null, or from a `&'static`. Acquire: pairs with the Release in `set_clock`.
+        if let Some(earliest) = unsafe { self.earliest.load(Ordering::Acquire).as_ref() } {
+            // Release: pairs with the Acquire of who finds it, and then looks at the base.
+            earliest.fetch_min(next, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes the lock.
+    #[inline(always)]
+    pub(crate) fn lock<'a>(&'a self, quiet: &'a impl IrqsOff) -> Locked<'a, Q, P> {
+        self.inner.lock_with(quiet)
+    }
+
+    /// What time it is, for the queue: never behind what it was told before.
+    #[inline(always)]
+    pub(crate) fn now(&self, inner: &mut Inner<Q, P>) -> u64 {
+        // Acquire: pairs with the Release in `set_clock`.
+        let clock = self.clock.load(Ordering::Acquire);
+        // SAFETY: null, or a clock, which lives for ever.
+        let now = match unsafe { clock.as_ref() } {
+            Some(clock) => clock.load(Ordering::Relaxed).max(inner.now),
+            None => inner.now,
+        };
+        inner.now = now;
+        now
+    }
+
+    /// A bound from below for when something is due, without the lock; `u64::MAX` if nothing is. Out of date at once.
+    #[inline(always)]
+    pub(crate) fn due(&self) -> u64 {
+        self.due.load(Ordering::Relaxed)
+    }
+
+    /// The queue's next is `next`. Under the lock.
+    #[inline(always)]
+    fn set_due(&self, next: u64) {
+        self.due.store(next, Ordering::Relaxed);
+    }
+
+    /// The queue's next has become earlier. Returns whether somebody must be [told](Base::tell).
+    #[inline]
+    fn note_earlier(&self, inner: &mut Inner<Q, P>) -> Option<u64> {
+        let next = inner.next();
+        self.set_due(next);
+        (next < inner.alarm).then_some(next)
+    }
+
+    /// Tells whoever sleeps that `next` comes before the end of its sleep. The lock is not held, interrupts are off.
+    #[cold]
+    fn tell(&'static self, next: u64) {
+        (self.tell)(self, next);
+    }
+
+    /// Sets until when somebody sleeps (0: nobody does) and returns when the queue has something to do, both in one step:
+    /// an entry that comes later is told of.
+    pub(crate) fn set_alarm(&self, quiet: &impl IrqsOff, alarm: impl FnOnce(u64) -> u64) -> u64 {
+        let mut locked = self.lock(quiet);
+        let next = locked.next();
+        self.set_due(next);
+        locked.alarm = alarm(next);
+        next
+    }
+
+    /// When the queue has something to do, `u64::MAX` if never. Cost: one lock.
+    pub(crate) fn next(&self, quiet: &impl IrqsOff) -> u64 {
+        self.lock(quiet).next()
+    }
+
+    /// From here on what comes here goes to `heir`; what is here goes there now. Returns how many timers that were.
+    pub(crate) fn close(&'static self, heir: &'static Base<Q, P>) -> usize {
+        let mut moved = 0;
+        loop {
+            let quiet = sync::Cpu::<P>::disable_interrupts();
+            let mut locked = self.lock(&quiet);
+            locked.heir = Some(heir);
+            locked.alarm = 0;
+            if !move_one(&quiet, self, locked, heir) {
+                return moved;
+            }
+            moved += 1;
+        }
+    }
+
+    /// Timers come here again.
+    pub(crate) fn reopen(&self, quiet: &impl IrqsOff) {
+        self.lock(quiet).heir = None;
+    }
+
+    /// What has happened so far.
+    ///
+    /// Contexts: any but NMI. Cost: one lock.
+    pub fn stats(&self) -> Stats {
+        let quiet = sync::Cpu::<P>::disable_interrupts();
+        self.lock(&quiet).stats.read()
+    }
+
+    /// Calls that take longer than `ns` nanoseconds are counted as slow from here on, and the slowest ones are remembered;
+    /// `None` (how it begins) leaves the clock alone. Contexts: any.
+    pub fn set_slow_limit(&self, ns: Option<u64>) {
+        self.slow_ns.store(ns.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+    }
+}
+
+impl<Q: Queue, P: Platform> Inner<Q, P> {
+    /// When there is something to do, `u64::MAX` if never.
+    pub(crate) fn next(&mut self) -> u64 {
+        let next = self.queue.next();
+        self.again.as_ref().map_or(next, |again| again.expires.min(next))
+    }
+
+    /// Whether a call is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_null()
+    }
+}
+
+impl<Q: Queue, P: Platform> fmt::Debug for Base<Q, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Base").field("due", &self.due()).finish_non_exhaustive()
+    }
+}
+
+/// Looks at an entry's time in one step with regard to changes without the lock: those that come later see that it is not
+/// linked any more. For whoever has just taken it out.
+#[inline(always)]
+fn settled_expires<E: Entry>(entry: &E) -> u64 {
+    match entry.expires_word() {
+        // Release: pairs with the Acquire in `modify_in_place`, which then sees that the entry was taken out. Acquire:
+        // pairs with the Release there: the call sees what was done before a change that it takes into account.
+        Some(word) => word.fetch_add(0, Ordering::AcqRel),
+        None => entry.expires(),
+    }
+}

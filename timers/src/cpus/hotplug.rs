@@ -1,0 +1,42 @@
+//! CPUs that come and go.
+
+use hal::percpu::IrqsOff;
+use hal::{CpuId, Platform};
+use sync::Cpu;
+
+use super::Timers;
+use crate::primitives::Ordering;
+
+impl<P: Platform> Timers<P> {
+    /// `cpu` is on-line: timers are armed there from here on. Its tick does not run yet.
+    ///
+    /// Contexts: any but NMI. Of a CPU that was never [`offline`](Timers::offline) nothing changes.
+    pub fn online(&self, cpu: CpuId) {
+        let quiet = Cpu::<P>::disable_interrupts();
+        for base in self.on(cpu).static_bases() {
+            base.reopen(&quiet);
+        }
+    }
+
+    /// `cpu` is off-line, and executes nothing any more: all its timers, tied ones included, go to `heir`, which is on-line.
+    /// Returns how many. One that is being called for it on another CPU follows when its call is over. The heir is
+    /// interrupted, so that it looks for how long it may sleep.
+    ///
+    /// Linux: `timers_dead_cpu`. Contexts: any but NMI. Cost: two locks for each timer, interrupts off for one at a time.
+    pub fn offline(&'static self, cpu: CpuId, heir: CpuId) -> usize {
+        let (from, to) = (self.on(cpu), self.on(heir));
+        if from.ticks.swap(0, Ordering::Relaxed) != 0 {
+            self.idle.0.ticking.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.take_back(from);
+        let moved =
+            from.static_bases().into_iter().zip(to.static_bases()).map(|(from, to)| from.close(to)).sum();
+        P::kick(heir);
+        moved
+    }
+
+    /// The same for the executing CPU itself, as the last that it does with timers, with interrupts off.
+    pub fn leave(&'static self, _quiet: &impl IrqsOff, heir: CpuId) -> usize {
+        self.offline(P::cpu(), heir)
+    }
+}

@@ -1,0 +1,137 @@
+//! What is done with a timer that one has, wherever it is armed.
+
+use core::panic::Location;
+
+use hal::Platform;
+use hal::percpu::IrqsOff;
+use sync::{Cpu, TaskCx};
+
+use super::Timer;
+use crate::base::{Deletion, Flags, Waiting};
+use crate::queue::{Entry, Unit};
+
+impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
+    /// Whether it is armed: its function is to be called. Out of date at once, unless the caller keeps others from it.
+    ///
+    /// Linux: `timer_pending`. Contexts: any but NMI. Cost: one load if it is, otherwise one lock.
+    #[doc(alias = "timer_pending")]
+    pub fn is_pending(&self) -> bool {
+        self.core.is_armed()
+    }
+
+    /// Whether its function is being called. Out of date at once. Contexts: any but NMI. Cost: one lock.
+    pub fn is_running(&self) -> bool {
+        self.core.is_running()
+    }
+
+    /// When it is due, or was due last, or is to be due when it is armed without a time. Cost: one load.
+    pub fn expires(&self) -> Q::Time {
+        Q::Time::from(self.core.expires())
+    }
+
+    /// Sets when it is due when it is armed next, without a time: by [`add_as_set`](crate::Timers::add_as_set). Of one that
+    /// is armed it changes nothing and returns `false`: that is what `modify` is for.
+    ///
+    /// Linux: writing `timer->expires`. Contexts: any but NMI. Cost: one lock.
+    pub fn set_expires(&self, at: Q::Time) -> bool {
+        let quiet = Cpu::<P>::disable_interrupts();
+        let locked = self.core.lock_base(&quiet);
+        let is_free = !self.core.entry().is_linked();
+        if is_free {
+            self.core.entry().set_expires(at.into());
+        }
+        drop(locked);
+        is_free
+    }
+
+    /// How much later than it is due its function may be called, at most, as far as the queue can tell. Without this it is
+    /// what the queue does by itself. Holds from the next time that it is armed or modified.
+    ///
+    /// Linux: `set_timer_slack` had it; `hrtimer_set_expires_range`. Contexts: any but NMI. Cost: one lock.
+    pub fn set_slack(&self, slack: Q::Time) {
+        let quiet = Cpu::<P>::disable_interrupts();
+        let locked = self.core.lock_base(&quiet);
+        self.core.entry().set_slack(slack.into());
+        drop(locked);
+    }
+
+    /// Changes when it is due, if it is armed. Returns whether it is.
+    ///
+    /// Linux: `mod_timer_pending`. Contexts: any but NMI. Cost: an atomic exchange if the queue leaves it where it is, else
+    /// one lock.
+    #[doc(alias = "mod_timer_pending")]
+    #[inline]
+    pub fn modify_pending(&self, at: Q::Time) -> bool {
+        let at = at.into();
+        if self.core.modify_in_place(at) {
+            return true;
+        }
+        let quiet = Cpu::<P>::disable_interrupts();
+        self.core.modify_armed(&quiet, at)
+    }
+
+    /// Disarms it. Returns whether it was armed. Its function may be running at this moment, and may go on to.
+    ///
+    /// Linux: `timer_delete`, `del_timer`. Contexts: any but NMI. Cost: one lock.
+    #[doc(alias("timer_delete", "del_timer"))]
+    pub fn delete(&self) -> bool {
+        self.core.delete()
+    }
+
+    /// Disarms it, if its function is not being called; does nothing otherwise. Says which.
+    ///
+    /// Linux: `try_to_del_timer_sync`. Contexts: any but NMI. Cost: one lock.
+    #[doc(alias = "try_to_del_timer_sync")]
+    pub fn try_delete_sync(&self) -> Deletion {
+        self.core.try_delete_sync()
+    }
+
+    /// Disarms it and waits until its function is not being called, on any CPU. Returns whether it was armed.
+    ///
+    /// If the function arms the timer again meanwhile, that is undone. When this returns, no call is under way and, unless
+    /// somebody else arms it, none will be; everything that its calls did has happened before.
+    ///
+    /// It waits by looking again: calls are short. The caller must hold no lock that the function takes, which the dependency
+    /// checker reports. From the function itself, or from what interrupted it, it would wait for itself; that is reported,
+    /// and `false` is returned at once.
+    ///
+    /// Linux: `timer_delete_sync`, `del_timer_sync`. Contexts: task.
+    #[doc(alias("timer_delete_sync", "del_timer_sync"))]
+    #[track_caller]
+    pub fn delete_sync(&self, _cx: &mut TaskCx<P>) -> bool {
+        self.core.delete_sync(Waiting::Task, Location::caller())
+    }
+
+    /// The same, with interrupts off, for timers that were made [`IRQSAFE`](super::TimerFlags::IRQSAFE). With others it could
+    /// deadlock: that is reported, and it does not wait.
+    ///
+    /// Contexts: any but NMI.
+    #[track_caller]
+    pub fn delete_sync_irqs_off(&self, _quiet: &impl IrqsOff) -> bool {
+        self.core.delete_sync(Waiting::IrqsOff, Location::caller())
+    }
+
+    /// Ends it: it is disarmed, and arming it does nothing from here on. Returns whether it was armed. Its function may be
+    /// running at this moment.
+    ///
+    /// Linux: `timer_shutdown`. Contexts: any but NMI. Cost: one lock.
+    #[doc(alias = "timer_shutdown")]
+    pub fn shutdown(&self) -> bool {
+        self.core.shut()
+    }
+
+    /// Ends it, and waits until its function is not being called. Returns whether it was armed.
+    ///
+    /// Linux: `timer_shutdown_sync`. Contexts: as for [`delete_sync`](Timer::delete_sync).
+    #[doc(alias = "timer_shutdown_sync")]
+    #[track_caller]
+    pub fn shutdown_sync(&self, cx: &mut TaskCx<P>) -> bool {
+        let was_armed = self.core.shut();
+        self.delete_sync(cx) || was_armed
+    }
+
+    /// Whether it was [shut down](Timer::shutdown).
+    pub fn is_shut_down(&self) -> bool {
+        self.core.word().has(Flags::SHUT)
+    }
+}

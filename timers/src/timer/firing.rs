@@ -1,0 +1,122 @@
+//! What a timer's function is told, and what it may do about its timer.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::panic::Location;
+
+use hal::percpu::Pinned;
+use hal::{Native, Platform};
+use sync::{BottomHalf, Proves, Task};
+
+use crate::base::Context;
+use crate::queue::{Queue, Unit};
+use crate::wheel::Wheel;
+
+/// A timer has expired, and its function is being called on this CPU, with softirqs off.
+///
+/// It proves that: [`Task`] and [`BottomHalf`] locks are taken with it by `lock_with(firing)`, and it is good for per-CPU
+/// data.
+pub struct Fired<'a, Q: Queue = Wheel, P: Platform = Native> {
+    pub(super) context: &'a Context<Q, P>,
+    /// Neither `Send` nor `Sync`.
+    _bound: PhantomData<*mut ()>,
+}
+
+/// [`Fired`], and the timer still is: its function may arm it again.
+pub struct Firing<'a, Q: Queue = Wheel, P: Platform = Native> {
+    fired: Fired<'a, Q, P>,
+}
+
+impl<'a, Q: Queue, P: Platform> Fired<'a, Q, P> {
+    #[inline(always)]
+    pub(super) fn new(context: &'a Context<Q, P>) -> Fired<'a, Q, P> {
+        Fired { context, _bound: PhantomData }
+    }
+}
+
+impl<Q: Unit, P: Platform> Fired<'_, Q, P> {
+    /// What time it was when the timer was taken out to be called: not before [`expired_at`](Fired::expired_at).
+    #[inline(always)]
+    pub fn now(&self) -> Q::Time {
+        Q::Time::from(self.context.now)
+    }
+
+    /// The time that it was armed for.
+    #[inline(always)]
+    pub fn expired_at(&self) -> Q::Time {
+        Q::Time::from(self.context.expired)
+    }
+}
+
+impl<'a, Q: Queue, P: Platform> Firing<'a, Q, P> {
+    #[inline(always)]
+    pub(super) fn new(context: &'a Context<Q, P>) -> Firing<'a, Q, P> {
+        Firing { fired: Fired::new(context) }
+    }
+}
+
+impl<Q: Unit, P: Platform> Firing<'_, Q, P> {
+    /// Has the timer called again at `at`, and not before the next tick; or changes that, if it was settled already, by the
+    /// function or by others. Returns `false` if the timer is shut down.
+    ///
+    /// It is put into the queue when the function has returned. Until then deleting it takes the wish back.
+    ///
+    /// Linux: `mod_timer` from the function. Cost: one lock.
+    #[track_caller]
+    pub fn rearm_at(&self, at: Q::Time) -> bool {
+        // SAFETY: its function is being called, with a reference to it that is let go of afterwards.
+        let core = unsafe { self.fired.context.core.as_ref() };
+        core.arm_running(at.into(), Location::caller())
+    }
+
+    /// Has the timer called again a whole number of `period`s after it was due, at the first such time that has not come
+    /// yet: so the beat does not drift. Returns how many of them have passed by without a call of their own: 0 if the call
+    /// was less than a period late.
+    ///
+    /// Linux: `hrtimer_forward_now`, which returns one more. Cost: one lock, and a division if one was passed over.
+    ///
+    /// # Panics
+    /// If the period is 0.
+    #[track_caller]
+    pub fn forward(&self, period: Q::Time) -> u64 {
+        let period: u64 = period.into();
+        assert!(period != 0, "a period must have a length");
+        let Context { now, expired, .. } = *self.fired.context;
+        let late = now - expired;
+        let missed = if late < period { 0 } else { late / period };
+        let next = expired.saturating_add(period.saturating_mul(missed.saturating_add(1)));
+        self.rearm_at(Q::Time::from(next));
+        missed
+    }
+}
+
+impl<'a, Q: Queue, P: Platform> Deref for Firing<'a, Q, P> {
+    type Target = Fired<'a, Q, P>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Fired<'a, Q, P> {
+        &self.fired
+    }
+}
+
+/// What both prove.
+macro_rules! proofs {
+    ($($Type:ident),+) => {$(
+        // SAFETY: made for a call by `Base::run`, which is called where a softirq or an interrupt is being served; that stays
+        // on its CPU until it ends, and the value does not outlive the call. Neither `Send` nor `Sync`.
+        unsafe impl<Q: Queue, P: Platform> Pinned for $Type<'_, Q, P> {}
+        // SAFETY: as above; nothing preempts what serves softirqs or interrupts.
+        unsafe impl<Q: Queue, P: Platform> Proves<Task<P>> for $Type<'_, Q, P> {}
+        // SAFETY: as above; no softirq begins on the CPU while one is being served, or an interrupt is.
+        unsafe impl<Q: Queue, P: Platform> Proves<BottomHalf<P>> for $Type<'_, Q, P> {}
+
+        impl<Q: Unit, P: Platform> fmt::Debug for $Type<'_, Q, P> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let (now, expired): (u64, u64) = (self.now().into(), self.expired_at().into());
+                f.debug_struct(stringify!($Type)).field("now", &now).field("expired_at", &expired).finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+proofs!(Fired, Firing);

@@ -1,0 +1,192 @@
+//! Timers, as their users have them.
+//!
+//! A [`Timer`] is a value with a function and a state. What it is armed through says who keeps it alive meanwhile, and so
+//! in which form it is used ([`Handle`]):
+//!
+//! | form | armed through | ends |
+//! |---|---|---|
+//! | shared | `Arc` (or `&Arc`) | with the last `Arc`, of which the armed state and a call have one each |
+//! | owned and counted | [`Owned`] | its drop shuts the timer down: none starts afterwards, a running call may finish |
+//! | owns itself | `Box` | when it was called and has not been armed again by its function |
+//! | owns itself, once | [`Timers::after`](crate::Timers::after) with a closure | before the closure is called |
+//! | for ever | `&'static` | never |
+//! | embedded in something | `Pin<&Timer>` | after `shutdown_sync`; dropped armed or running, it stops the machine |
+
+mod controls;
+mod firing;
+mod forms;
+mod handle;
+#[cfg(feature = "alloc")]
+mod one_shot;
+#[cfg(feature = "alloc")]
+mod owned;
+
+pub use firing::{Fired, Firing};
+pub use forms::Periodic;
+pub use handle::Handle;
+#[cfg(feature = "alloc")]
+pub(crate) use one_shot::one_shot;
+#[cfg(feature = "alloc")]
+pub use owned::Owned;
+
+use core::fmt;
+use core::marker::PhantomPinned;
+use core::mem;
+use core::ptr::NonNull;
+
+use hal::{Native, Platform};
+use sync::lockdep::{Acquire, Level};
+
+use crate::base::{Context, Core, Flags};
+use crate::primitives::{AtomicPtr, Ordering, const_fn};
+use crate::queue::{Queue, Unit};
+use crate::wheel::Wheel;
+
+/// What a timer calls.
+pub type Function<T, Q = Wheel, P = Native> = fn(&Timer<T, Q, P>, &Firing<'_, Q, P>);
+
+/// What a timer is for, beside calling a function at a time. Given when it is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TimerFlags(Flags);
+
+impl TimerFlags {
+    /// Nothing else.
+    pub const NONE: TimerFlags = TimerFlags(Flags::NONE);
+    /// It is called on the CPU that it was armed on (or for), also if that one is idle. Linux: `TIMER_PINNED`.
+    pub const PINNED: TimerFlags = TimerFlags(Flags::PINNED);
+    /// It does not wake an idle CPU: it is called when its CPU does something anyway. Linux: `TIMER_DEFERRABLE`.
+    pub const DEFERRABLE: TimerFlags = TimerFlags(Flags::DEFERRABLE);
+    /// Its function is called with interrupts off, so that its end may be waited for with interrupts off.
+    /// Linux: `TIMER_IRQSAFE`.
+    pub const IRQSAFE: TimerFlags = TimerFlags(Flags::IRQSAFE);
+
+    /// Both.
+    pub const fn and(self, other: TimerFlags) -> TimerFlags {
+        TimerFlags(self.0.and(other.0))
+    }
+
+    pub(crate) const fn flags(self) -> Flags {
+        self.0
+    }
+
+    /// Whether all of `other`'s are among these.
+    pub const fn contains(self, other: TimerFlags) -> bool {
+        self.0.contains(other.0)
+    }
+}
+
+impl fmt::Debug for TimerFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (TimerFlags::PINNED, "PINNED"),
+            (TimerFlags::DEFERRABLE, "DEFERRABLE"),
+            (TimerFlags::IRQSAFE, "IRQSAFE"),
+        ];
+        f.debug_set()
+            .entries(names.iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| name))
+            .finish()
+    }
+}
+
+/// A function to be called at a time.
+///
+/// See the [crate's documentation](crate) for the forms that it is used in, and `Timers` for arming coarse ones.
+///
+/// The function gets the timer itself, whose [`state`](Timer::state) it may use, and a [`Firing`], by which it can arm the
+/// timer again. It is called in softirq context (high-resolution timers in hard mode: in hardirq context), by one CPU at a
+/// time, and must not sleep. A closure is a state that is its own function.
+///
+/// Linux: `struct timer_list`, `struct hrtimer`. Size: 48 bytes, the function (8), and the state; more where the dependency
+/// checker is built in.
+#[repr(C)]
+pub struct Timer<T, Q: Queue = Wheel, P: Platform = Native> {
+    pub(crate) core: Core<Q, P>,
+    /// A `Function<T, Q, P>`.
+    function: AtomicPtr<()>,
+    state: T,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: sharing a timer is sharing its state, which its function uses on any CPU. All else is atomic or behind a base's
+// lock.
+unsafe impl<T: Send + Sync, Q: Queue, P: Platform> Sync for Timer<T, Q, P> {}
+// SAFETY: a timer that is moved is not armed.
+unsafe impl<T: Send, Q: Queue, P: Platform> Send for Timer<T, Q, P> {}
+
+impl<T, Q: Queue, P: Platform> Timer<T, Q, P> {
+    const_fn! {
+        /// A timer of any kind.
+        #[track_caller]
+        pub(crate) fn from_parts(
+            entry: Q::Entry,
+            level: Level,
+            flags: TimerFlags,
+            state: T,
+            function: Function<T, Q, P>,
+        ) -> Timer<T, Q, P> {
+            Timer {
+                core: Core::new(entry, flags.0, level),
+                function: AtomicPtr::new(function as *mut ()),
+                state,
+                _pinned: PhantomPinned,
+            }
+        }
+    }
+
+    /// What was given when the timer was made.
+    pub fn state(&self) -> &T {
+        &self.state
+    }
+
+    /// The same, of a timer that nobody else has.
+    pub fn state_mut(&mut self) -> &mut T {
+        &mut self.state
+    }
+
+    fn function(&self) -> Function<T, Q, P> {
+        let function = self.function.load(Ordering::Acquire);
+        // SAFETY: only such functions are stored.
+        unsafe { mem::transmute::<*mut (), Function<T, Q, P>>(function) }
+    }
+
+    /// Has another function called from the next call on. A call that is due at this moment may still be the old one's.
+    ///
+    /// Linux: writing `timer->function`. Contexts: any. Cost: one store.
+    pub fn set_function(&self, function: Function<T, Q, P>) {
+        // Release: pairs with the Acquire in `function`, so that it sees what was prepared for it.
+        self.function.store(function as *mut (), Ordering::Release);
+    }
+}
+
+/// Calls the function of the timer around `core`.
+///
+/// # Safety
+/// `core` is that of a `Timer<T, Q, P>`, which the caller has detached and has a reference to.
+pub(crate) unsafe fn call<T, Q: Queue, P: Platform>(
+    core: NonNull<Core<Q, P>>,
+    context: &Context<Q, P>,
+) -> *const () {
+    // SAFETY: by the contract; a timer begins with its core.
+    let timer = unsafe { core.cast::<Timer<T, Q, P>>().as_ref() };
+    let function = timer.function();
+    timer.core.map.acquire::<P>(Acquire::TRY_WRITE, timer.core.made());
+    function(timer, &Firing::new(context));
+    timer.core.map.release::<P>(timer.core.made());
+    function as *const ()
+}
+
+impl<T, Q: Queue, P: Platform> Drop for Timer<T, Q, P> {
+    fn drop(&mut self) {
+        self.core.check_gone();
+    }
+}
+
+impl<T: fmt::Debug, Q: Unit, P: Platform> fmt::Debug for Timer<T, Q, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer")
+            .field("state", &self.state)
+            .field("is_pending", &self.is_pending())
+            .field("expires", &self.core.expires())
+            .finish_non_exhaustive()
+    }
+}

@@ -55,7 +55,8 @@ use hal::{CpuId, Native, Platform};
 use sync::spin::SpinLockWithGuard;
 use sync::{Irq, SpinLock};
 
-use crate::primitives::{AtomicPtr, AtomicU32, AtomicU64, Ordering, const_fn};
+use crate::cpus::Idle;
+use crate::primitives::{AtomicPtr, AtomicU32, AtomicU64, Ordering, const_fn, fence};
 use crate::queue::{Entry, Queue};
 use stats::Recorder;
 
@@ -74,7 +75,7 @@ pub struct Base<Q: Queue, P: Platform = Native> {
     /// Where to look what time it is; null if the queue is told otherwise.
     clock: AtomicPtr<AtomicU64>,
     /// What is lowered when the next expiry of a sleeping CPU becomes earlier; null if nothing is.
-    earliest: AtomicPtr<AtomicU64>,
+    idle: AtomicPtr<Idle>,
     cpu: AtomicU32,
     /// Called when an entry comes that is due before `alarm`, with the lock released and interrupts off.
     tell: fn(&'static Base<Q, P>, u64),
@@ -126,7 +127,7 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
             Base {
                 due: AtomicU64::new(u64::MAX),
                 clock: AtomicPtr::new(ptr::null_mut()),
-                earliest: AtomicPtr::new(ptr::null_mut()),
+                idle: AtomicPtr::new(ptr::null_mut()),
                 cpu: AtomicU32::new(0),
                 tell,
                 slow_ns: AtomicU64::new(NO_LIMIT),
@@ -144,10 +145,10 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         }
     }
 
-    /// From here on the time is what `clock` says, `earliest` is what `publish` lowers, and the base is `cpu`'s.
-    pub(crate) fn set_clock(&self, clock: &'static AtomicU64, earliest: &'static AtomicU64, cpu: CpuId) {
+    /// From here on the time is what `clock` says, `idle` is what `publish` lowers, and the base is `cpu`'s.
+    pub(crate) fn set_clock(&self, clock: &'static AtomicU64, idle: &'static Idle, cpu: CpuId) {
         self.cpu.store(cpu.as_u32(), Ordering::Relaxed);
-        self.earliest.store(ptr::from_ref(earliest).cast_mut(), Ordering::Release);
+        self.idle.store(ptr::from_ref(idle).cast_mut(), Ordering::Release);
         // Release: pairs with the Acquire in `now`.
         self.clock.store(ptr::from_ref(clock).cast_mut(), Ordering::Release);
     }
@@ -157,13 +158,15 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         CpuId::new(self.cpu.load(Ordering::Relaxed)).expect("it was the number of a CPU")
     }
 
-    /// Makes known that something is due at `next`.
-    pub(crate) fn publish(&self, next: u64) {
+    /// Makes known that something is due at `next`. Returns whether nobody may be awake to see to it.
+    pub(crate) fn publish(&self, next: u64) -> bool {
         // SAFETY: null, or from a `&'static`. Acquire: pairs with the Release in `set_clock`.
-        if let Some(earliest) = unsafe { self.earliest.load(Ordering::Acquire).as_ref() } {
-            // Release: pairs with the Acquire of who finds it, and then looks at the base.
-            earliest.fetch_min(next, Ordering::AcqRel);
-        }
+        let Some(idle) = (unsafe { self.idle.load(Ordering::Acquire).as_ref() }) else { return false };
+        // Release: pairs with the Acquire of who finds it, and then looks at the base.
+        idle.earliest.fetch_min(next, Ordering::AcqRel);
+        // Pairs with the fence in `stop_tick`: who stops ticking after this look sees what was made known.
+        fence(Ordering::SeqCst);
+        idle.ticking.load(Ordering::Relaxed) == 0 && idle.promise.load(Ordering::Relaxed) > next
     }
 
     /// Takes the lock.

@@ -10,7 +10,8 @@
 //! 3. The last CPU that stops its tick finds that it is the last (`ticking` counts), and **answers for all**: it wakes up for
 //!    the earliest global timer of any CPU. It says so in `promise`. So does a sleeping CPU that looks again after an
 //!    interrupt, if there is no promise that is early enough; otherwise it sleeps until its own tied ones only.
-//! 4. Whoever makes a sleeping CPU's next tied timer earlier interrupts that CPU, which looks again.
+//! 4. Whoever makes a sleeping CPU's next tied timer earlier interrupts that CPU, which looks again. So does who makes its
+//!    next global one earlier while nobody ticks and no promise is early enough.
 //!
 //! # Why nobody sleeps too long
 //! Each time that a timer comes to a global base, or becomes earlier there, the CPU that did it either ticks or looks again
@@ -42,9 +43,12 @@ pub(super) fn tell_owner<P: Platform>(base: &'static Base<Wheel, P>, _next: u64)
     P::kick(base.cpu());
 }
 
-/// A global timer of a sleeping CPU has become its next: whoever ticks looks at this.
+/// A global timer of a sleeping CPU has become its next: whoever ticks looks at this. If nobody does, the CPU itself must
+/// look again: it may be one that works without a tick, and arms timers.
 pub(super) fn tell_all<P: Platform>(base: &'static Base<Wheel, P>, next: u64) {
-    base.publish(next);
+    if base.publish(next) {
+        P::kick(base.cpu());
+    }
 }
 
 impl<P: Platform> Timers<P> {

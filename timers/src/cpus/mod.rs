@@ -52,10 +52,10 @@ pub struct Timers<P: Platform = Native> {
 struct OwnLine<T>(T);
 
 /// Who is idle, and what the others do for them. The words are explained in `idle.rs`.
-struct Idle {
-    ticking: AtomicU32,
-    earliest: AtomicU64,
-    promise: AtomicU64,
+pub(crate) struct Idle {
+    pub(crate) ticking: AtomicU32,
+    pub(crate) earliest: AtomicU64,
+    pub(crate) promise: AtomicU64,
 }
 
 /// One CPU's coarse timers: those that are tied to it, those that others may call for it, and those that do not wake it.
@@ -189,7 +189,7 @@ impl<P: Platform> Timers<P> {
     /// If the CPU has some.
     pub fn install(&'static self, cpu: CpuId, timers: &'static CpuTimers<P>) {
         for base in timers.bases() {
-            base.set_clock(&self.now.0, &self.idle.0.earliest, cpu);
+            base.set_clock(&self.now.0, &self.idle.0, cpu);
         }
         let before = self.cpus[cpu.index()].swap(ptr::from_ref(timers).cast_mut(), Ordering::AcqRel);
         assert!(before.is_null(), "CPU {cpu} has timers already");

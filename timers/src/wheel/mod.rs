@@ -27,6 +27,10 @@
 mod entry;
 mod geometry;
 mod raw;
+#[cfg(all(test, not(loom)))]
+mod sequences;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use core::ptr::NonNull;
 

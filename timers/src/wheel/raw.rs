@@ -27,6 +27,9 @@ pub(super) struct Raw<R> {
     stale: bool,
     draining: bool,
     refiled: u64,
+    /// Which entries were filed anew, and on which level.
+    #[cfg(test)]
+    pub(super) log: Vec<(NonNull<WheelEntry>, usize)>,
     rules: PhantomData<R>,
     occupied: [u64; LEVELS + 1],
     overdue: Bits,
@@ -44,6 +47,8 @@ impl<R: Rules> Raw<R> {
             stale: false,
             draining: false,
             refiled: 0,
+            #[cfg(test)]
+            log: Vec::new(),
             rules: PhantomData,
             occupied: [0; LEVELS + 1],
             overdue: [0; LEVELS],
@@ -263,9 +268,8 @@ impl<R: Rules> Raw<R> {
             // SAFETY: it is in this bucket's list.
             unsafe {
                 self.unlink(entry);
-                self.link(entry, better);
+                self.refile(entry, better);
             }
-            self.refiled += 1;
         }
         self.next()
     }
@@ -299,19 +303,21 @@ impl<R: Rules> Raw<R> {
             if this.expires() <= now || !R::LOOKS {
                 return Some(entry);
             }
+            let place = self.place(this.expires(), now, this.slack.load(Relaxed));
             // SAFETY: it was taken out just now.
-            unsafe { self.refile(entry, now) };
+            unsafe { self.refile(entry, place) };
         }
     }
 
+    /// Files an entry anew whose bucket has come, or is not what it should be woken up for.
+    ///
     /// # Safety
     /// As for [`link`](Raw::link).
     #[cold]
-    unsafe fn refile(&mut self, entry: NonNull<WheelEntry>, now: u64) {
+    unsafe fn refile(&mut self, entry: NonNull<WheelEntry>, place: Place) {
         self.refiled += 1;
-        // SAFETY: by the contract.
-        let this = unsafe { entry.as_ref() };
-        let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+        #[cfg(test)]
+        self.log.push((entry, place.level));
         // SAFETY: by the contract.
         unsafe { self.link(entry, place) };
     }
@@ -363,3 +369,7 @@ impl<R: Rules> Raw<R> {
         Some(entry)
     }
 }
+
+#[cfg(test)]
+#[path = "check.rs"]
+mod check;

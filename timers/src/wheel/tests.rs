@@ -1,0 +1,1 @@
+//! Single cases, and every edge of every level.

@@ -1,20 +1,88 @@
-//! Waiting until everybody has passed a point.
+//! Reading without waiting, and freeing what was read when the last reader is gone.
 //!
-//! Much of a kernel's concurrency comes down to one question: "has every CPU, since I changed this, been somewhere where
-//! it cannot still hold the old value?". A *round* asks every CPU once. Rounds are dear, so those who ask share them,
-//! and must be told which round answers them: the one under way may have asked some CPU before the change.
+//! A writer who takes an object out of a shared structure cannot free it: readers, who take no lock, may be looking at it.
+//! Whoever begins to read from then on does not find it. So it is enough to wait until all those have finished who had
+//! begun before: a *grace period*. Much of a kernel's concurrency comes down to that question, "has everybody, since I
+//! changed this, been somewhere where they cannot still hold the old value?", and to making its answer cheap for readers.
 //!
-//! [`seq`] numbers rounds so that this is one subtraction.
+//! 1. A [`Domain`] is a set of readers with grace periods that wait for them. [`hosted_domain!`] makes one for a program
+//!    on host threads.
+//! 2. A reader begins a section with [`read`] and follows pointers ([`Rcu`], [`RcuOption`]) under its guard.
+//! 3. A writer exchanges what a pointer points to. The former object comes out as a [`Retired`], which frees it, gives it
+//!    back or passes it on after a grace period.
+//!
+//! ```
+//! use rcu::{Rcu, RcuBox};
+//!
+//! rcu::hosted_domain! { struct Settings; }
+//! # fn main() {
+//! let limits = Rcu::<RcuBox<(u32, u32)>, Settings>::new(RcuBox::new((1, 10)));
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| {
+//!         let reader = rcu::read();
+//!         let (low, high) = limits.load(&reader); // two loads and a store, whatever the writer does
+//!         assert!(low < high);
+//!     });
+//!     limits.update(|(low, high)| RcuBox::new((low + 20, high + 20))).free_after_grace_period();
+//! });
+//! # }
+//! ```
+//!
+//! Underneath, [`seq`] numbers grace periods, so that waiters share them, and [`Head`] is the place in an object where its
+//! callback waits.
+//!
+//! Read in this order: `domain.rs`, `guard.rs`, `cell.rs`, `retired.rs`, then the domains: `hosted/`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+#[cfg(all(test, loom))]
+#[path = "../tests/support/modelled.rs"]
+mod modelled;
+
+#[cfg(feature = "alloc")]
+mod boxed;
+mod cell;
+pub mod domain;
+mod guard;
 pub mod head;
+#[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
+pub mod hosted;
 mod primitives;
+mod retired;
 pub mod seq;
 
+#[cfg(feature = "alloc")]
+pub use boxed::RcuBox;
+pub use cell::{Rcu, RcuOption, Refused};
+pub use domain::Domain;
+pub use guard::{AtomicReaders, Proof, ReadGuard, read, read_in};
 pub use head::{Callback, Head};
+pub use retired::{Reclaim, Retired};
 pub use seq::{Cookie, Sequence};
 
-/// The README's example, as a test.
+/// What the crate's macros name.
+#[doc(hidden)]
+pub mod macros {
+    pub use core::convert::Infallible;
+    pub use core::ptr::NonNull;
+    #[cfg(not(target_os = "none"))]
+    pub use std::thread::LocalKey;
+    #[cfg(not(target_os = "none"))]
+    pub use std::thread_local;
+
+    pub use hal::Native;
+    pub use sync::TaskCx;
+
+    #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
+    pub use crate::hosted;
+    pub use crate::{Callback, Cookie, Head};
+}
+
+/// The README's examples, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

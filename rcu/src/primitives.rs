@@ -1,10 +1,12 @@
 //! Atomics: the machine's, or those of the model checker, whose constructors are not `const`.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicUsize, Ordering, fence};
+#[allow(unused_imports, reason = "not every build has a user for each")]
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering, fence};
+#[allow(unused_imports, reason = "not every build has a user for each")]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Declares functions `const`, except where the model checker's atomics cannot be made in constants.
 macro_rules! const_fn {

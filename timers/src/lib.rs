@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod base;
+pub mod clock;
 mod cpus;
 pub mod hr;
 mod primitives;

@@ -45,6 +45,7 @@ mod modelled;
 
 #[cfg(feature = "alloc")]
 mod boxed;
+pub mod callbacks;
 mod cell;
 pub mod domain;
 mod guard;
@@ -54,6 +55,7 @@ pub mod hosted;
 mod primitives;
 mod retired;
 pub mod seq;
+pub mod tree;
 
 #[cfg(feature = "alloc")]
 pub use boxed::RcuBox;

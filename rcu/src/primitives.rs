@@ -8,6 +8,13 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsiz
 #[allow(unused_imports, reason = "not every build has a user for each")]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
+#[cfg(not(loom))]
+pub(crate) use core::cell::Cell;
+
+/// Loom's notices accesses that nothing orders.
+#[cfg(loom)]
+pub(crate) use loom::cell::Cell;
+
 /// Declares functions `const`, except where the model checker's atomics cannot be made in constants.
 macro_rules! const_fn {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($args:tt)*) -> $Ret:ty $body:block)*) => {$(

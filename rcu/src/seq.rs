@@ -55,7 +55,7 @@ use crate::primitives::{AtomicUsize, Ordering, const_fn, fence};
 /// The state bit: a round is running.
 const RUNNING: usize = 1;
 /// The distance from one round's start to the next one's.
-const ROUND: usize = 2;
+pub(crate) const ROUND: usize = 2;
 
 /// The parts of the protocol that must hold, as constants, so that a model can break one and show that it matters.
 trait Rules {
@@ -153,6 +153,12 @@ impl Sequence {
         self.count.number.load(Ordering::Relaxed) & RUNNING != 0
     }
 
+    /// The number as it stands: see [`running`] and [`has_reached`] for what can be read off it.
+    #[inline]
+    pub(crate) fn number(&self) -> usize {
+        self.count.number.load(Ordering::Relaxed)
+    }
+
     /// How many rounds have ended, modulo half the range of `usize`. For statistics.
     pub fn completed(&self) -> usize {
         self.count.number.load(Ordering::Relaxed).wrapping_add(256 * ROUND) / ROUND
@@ -191,6 +197,18 @@ impl Cookie {
     pub const fn is_after(self, other: Cookie) -> bool {
         !has_reached(other.0, self.0)
     }
+
+    /// What the sequence's number has reached when the round has ended. Even.
+    #[inline]
+    pub(crate) const fn number(self) -> usize {
+        self.0
+    }
+
+    /// The cookie of that number.
+    #[inline]
+    pub(crate) const fn from_number(number: usize) -> Cookie {
+        Cookie(number)
+    }
 }
 
 impl fmt::Debug for Cookie {
@@ -199,8 +217,15 @@ impl fmt::Debug for Cookie {
     }
 }
 
+/// Whether a sequence whose number this is, or was, has a round running.
+#[inline]
+pub(crate) const fn running(number: usize) -> bool {
+    number & RUNNING != 0
+}
+
 /// Whether a counter that stands at `number` has reached `target`, by signed difference: right across the wrap.
-const fn has_reached(number: usize, target: usize) -> bool {
+#[inline]
+pub(crate) const fn has_reached(number: usize, target: usize) -> bool {
     number.wrapping_sub(target) as isize >= 0
 }
 

@@ -1,0 +1,138 @@
+//! What the tree keeps for each CPU.
+
+use core::fmt;
+
+use hal::Platform;
+use sync::SpinLock;
+use sync::spin::SpinLockGuard;
+
+use super::lock::NodeFlavor;
+use crate::callbacks::{Segment, Segmented};
+use crate::head::Head;
+use crate::primitives::{AtomicBool, AtomicUsize, const_fn};
+
+/// A CPU's part of a [`Tree`](super::Tree), to be handed to it in a slice of one for each CPU.
+///
+/// Linux: `struct rcu_data`.
+#[repr(align(64))]
+pub struct PerCpu<P: Platform> {
+    /// Counts the beginnings and ends of extended quiescent states: odd while the CPU may be in a reader. Changed by its
+    /// own CPU, NMIs included, and read by all.
+    pub(super) watching: AtomicUsize,
+    /// The grace period that this CPU has nothing more to say about: its leaf's number when it last looked.
+    pub(super) reported: AtomicUsize,
+    /// Whether it has to report for an expedited grace period.
+    pub(super) expedited: AtomicBool,
+    /// Whether callbacks here wait for a grace period.
+    pub(super) has_waiting: AtomicBool,
+    /// Whether there are lazy callbacks.
+    pub(super) has_lazy: AtomicBool,
+    /// Whether the callbacks are run by a thread and not here.
+    pub(super) is_offloaded: AtomicBool,
+    /// What `watching` was when the running grace period began; the grace-period thread's.
+    pub(super) watched: AtomicUsize,
+    /// The callback that tells a barrier that those before it have been called.
+    pub(super) barrier: Head,
+    own: SpinLock<Own, NodeFlavor<P>>,
+}
+
+/// What the lock of a CPU's part protects: its callbacks.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) callbacks: Segmented,
+    /// How many have been taken out and are being called.
+    pub(super) in_flight: usize,
+    /// Whether a batch is being called: by one execution at a time.
+    pub(super) is_running: bool,
+    /// Callbacks came faster than they went; there is no limit to a batch until they have become few.
+    pub(super) is_flooded: bool,
+    /// When the oldest lazy callback came, in nanoseconds.
+    pub(super) lazy_since: u64,
+    /// The last barrier that this CPU has been asked for, as the number of the barriers' sequence.
+    pub(super) barrier: usize,
+}
+
+/// A CPU's lock is held.
+pub(super) type OwnLocked<'a, P> = SpinLockGuard<'a, Own, NodeFlavor<P>>;
+
+/// How many callbacks a CPU has, and what they wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// By segment, in the order of [`Segment::ALL`].
+    pub segments: [usize; 4],
+    /// Lazy ones.
+    pub lazy: usize,
+    /// Taken out, and being called.
+    pub in_flight: usize,
+}
+
+impl Backlog {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.segments.iter().sum::<usize>() + self.lazy + self.in_flight
+    }
+}
+
+impl<P: Platform> PerCpu<P> {
+    const_fn! {
+        /// The part of a CPU that is not up.
+        pub fn new() -> PerCpu<P> {
+            PerCpu {
+                watching: AtomicUsize::new(1),
+                reported: AtomicUsize::new(0),
+                expedited: AtomicBool::new(false),
+                has_waiting: AtomicBool::new(false),
+                has_lazy: AtomicBool::new(false),
+                is_offloaded: AtomicBool::new(false),
+                watched: AtomicUsize::new(1),
+                barrier: Head::new(),
+                own: SpinLock::new(Own {
+                    callbacks: Segmented::new(),
+                    in_flight: 0,
+                    is_running: false,
+                    is_flooded: false,
+                    lazy_since: 0,
+                    barrier: 0,
+                }),
+            }
+        }
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(super) fn lock(&self) -> OwnLocked<'_, P> {
+        self.own.lock()
+    }
+
+    /// The lock, for one that is taken while that of a lower-numbered CPU is held.
+    pub(super) fn lock_second(&self) -> OwnLocked<'_, P> {
+        self.own.lock_nested(sync::lockdep::Subclass::NESTED)
+    }
+}
+
+impl Own {
+    /// How many callbacks have not returned yet.
+    pub(super) fn total(&self) -> usize {
+        self.callbacks.len() + self.in_flight
+    }
+
+    pub(super) fn backlog(&self) -> Backlog {
+        Backlog {
+            segments: Segment::ALL.map(|segment| self.callbacks.len_of(segment)),
+            lazy: self.callbacks.lazy_len(),
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+impl<P: Platform> Default for PerCpu<P> {
+    fn default() -> PerCpu<P> {
+        PerCpu::new()
+    }
+}
+
+impl<P: Platform> fmt::Debug for PerCpu<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerCpu").field("watching", &self.watching).finish_non_exhaustive()
+    }
+}

@@ -56,6 +56,16 @@ pub struct Periodic<F, Q: Unit = Wheel> {
     unit: core::marker::PhantomData<fn() -> Q>,
 }
 
+impl<F, Q: Unit> Periodic<F, Q> {
+    /// # Panics
+    /// If the period is 0.
+    #[track_caller]
+    pub(crate) fn new(period: u64, function: F) -> Periodic<F, Q> {
+        assert!(period != 0, "a period must have a length");
+        Periodic { period, function, unit: core::marker::PhantomData }
+    }
+}
+
 impl<F, P: Platform> Timer<Periodic<F>, Wheel, P>
 where
     F: Fn(&Firing<'_, Wheel, P>, u64) + Send + Sync + 'static,
@@ -68,8 +78,7 @@ where
     /// If the period is 0.
     #[track_caller]
     pub fn periodic(flags: TimerFlags, period: Ticks, function: F) -> Timer<Periodic<F>, Wheel, P> {
-        assert!(period.0 != 0, "a period must have a length");
-        let state = Periodic { period: period.0, function, unit: core::marker::PhantomData };
+        let state = Periodic::new(period.0, function);
         Timer::from_parts(WheelEntry::new(), Level::Softirq, flags, state, call_periodic::<F, Wheel, P>)
     }
 }

@@ -23,6 +23,7 @@ mod owned;
 
 pub use firing::{Fired, Firing};
 pub use forms::Periodic;
+pub(crate) use forms::{call_closure, call_periodic};
 pub use handle::Handle;
 #[cfg(feature = "alloc")]
 pub(crate) use one_shot::one_shot;

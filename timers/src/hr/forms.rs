@@ -1,0 +1,130 @@
+//! Making high-resolution timers.
+
+use hal::{Native, Platform};
+use sync::lockdep::Level;
+
+use super::{HrEntry, HrQueue};
+use crate::primitives::const_fn;
+use crate::timer::{Firing, Function, Periodic, Timer, TimerFlags, call_closure, call_periodic};
+
+/// A timer that is called at an exact moment, in nanoseconds on the platform's clock.
+///
+/// *Soft* ones are called in a softirq, as coarse timers are. *Hard* ones are called in the timer's interrupt, with interrupts
+/// off: nothing on the CPU delays them but what has interrupts off, and everything on the CPU is delayed by them.
+///
+/// Linux: `struct hrtimer`, with `HRTIMER_MODE_SOFT` and `HRTIMER_MODE_HARD`.
+pub type HrTimer<T, P = Native> = Timer<T, HrQueue, P>;
+
+/// What soft ones may be made with. In a constant, so that it is refused when the program is compiled.
+const fn soft(flags: TimerFlags) -> TimerFlags {
+    assert!(!flags.contains(TimerFlags::IRQSAFE), "a timer that is called with interrupts off is a hard one");
+    exact(flags)
+}
+
+const fn hard(flags: TimerFlags) -> TimerFlags {
+    exact(flags).and(TimerFlags::IRQSAFE)
+}
+
+const fn exact(flags: TimerFlags) -> TimerFlags {
+    assert!(!flags.contains(TimerFlags::DEFERRABLE), "an exact moment cannot be put off");
+    flags
+}
+
+impl<F: Fn(&Firing<'_, HrQueue>) + Send + Sync + 'static> Timer<F, HrQueue> {
+    const_fn! {
+        /// A soft timer that calls `function`, on this build's platform.
+        ///
+        /// ```
+        /// let timer = timers::hr::HrTimer::soft(|firing| assert!(firing.now() >= firing.expired_at()));
+        /// assert!(!timer.is_pending());
+        /// ```
+        #[track_caller]
+        pub fn soft(function: F) -> HrTimer<F> {
+            HrTimer::soft_in(TimerFlags::NONE, function)
+        }
+    }
+
+    const_fn! {
+        /// A hard timer that calls `function`, on this build's platform.
+        #[track_caller]
+        pub fn hard(function: F) -> HrTimer<F> {
+            HrTimer::hard_in(TimerFlags::NONE, function)
+        }
+    }
+}
+
+impl<F: Fn(&Firing<'_, HrQueue, P>) + Send + Sync + 'static, P: Platform> Timer<F, HrQueue, P> {
+    const_fn! {
+        /// A soft timer that calls `function`, on the platform `P`.
+        ///
+        /// # Panics
+        /// If it is to be deferrable, or called with interrupts off.
+        #[track_caller]
+        pub fn soft_in(flags: TimerFlags, function: F) -> HrTimer<F, P> {
+            Timer::from_parts(HrEntry::new(0), Level::Softirq, soft(flags), function, call_closure::<F, HrQueue, P>)
+        }
+    }
+
+    const_fn! {
+        /// A hard timer that calls `function`, on the platform `P`.
+        ///
+        /// # Panics
+        /// If it is to be deferrable.
+        #[track_caller]
+        pub fn hard_in(flags: TimerFlags, function: F) -> HrTimer<F, P> {
+            Timer::from_parts(HrEntry::new(0), Level::Hardirq, hard(flags), function, call_closure::<F, HrQueue, P>)
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static, P: Platform> Timer<T, HrQueue, P> {
+    const_fn! {
+        /// A soft timer with a state, and a function that can be [changed](Timer::set_function).
+        ///
+        /// # Panics
+        /// If it is to be deferrable, or called with interrupts off.
+        #[track_caller]
+        pub fn soft_with_state(flags: TimerFlags, state: T, function: Function<T, HrQueue, P>) -> HrTimer<T, P> {
+            Timer::from_parts(HrEntry::new(0), Level::Softirq, soft(flags), state, function)
+        }
+    }
+
+    const_fn! {
+        /// A hard timer with a state, and a function that can be [changed](Timer::set_function).
+        ///
+        /// # Panics
+        /// If it is to be deferrable.
+        #[track_caller]
+        pub fn hard_with_state(flags: TimerFlags, state: T, function: Function<T, HrQueue, P>) -> HrTimer<T, P> {
+            Timer::from_parts(HrEntry::new(0), Level::Hardirq, hard(flags), state, function)
+        }
+    }
+}
+
+impl<F, P: Platform> Timer<Periodic<F, HrQueue>, HrQueue, P>
+where
+    F: Fn(&Firing<'_, HrQueue, P>, u64) + Send + Sync + 'static,
+{
+    /// A soft timer that is called every `period_ns`, from the time that it is armed for on. The function is told how many
+    /// periods have passed without a call since the last one.
+    ///
+    /// # Panics
+    /// If the period is 0, or the timer is to be deferrable, or called with interrupts off.
+    #[track_caller]
+    pub fn soft_periodic(flags: TimerFlags, period_ns: u64, function: F) -> HrTimer<Periodic<F, HrQueue>, P> {
+        let state = Periodic::new(period_ns, function);
+        let call = call_periodic::<F, HrQueue, P>;
+        Timer::from_parts(HrEntry::new(0), Level::Softirq, soft(flags), state, call)
+    }
+
+    /// The same, a hard one.
+    ///
+    /// # Panics
+    /// If the period is 0, or the timer is to be deferrable.
+    #[track_caller]
+    pub fn hard_periodic(flags: TimerFlags, period_ns: u64, function: F) -> HrTimer<Periodic<F, HrQueue>, P> {
+        let state = Periodic::new(period_ns, function);
+        let call = call_periodic::<F, HrQueue, P>;
+        Timer::from_parts(HrEntry::new(0), Level::Hardirq, hard(flags), state, call)
+    }
+}

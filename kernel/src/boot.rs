@@ -240,7 +240,7 @@ fn start_clock(features: &Features, topology: Option<&Topology>) {
     if let Err(error) = clock {
         panic!("no clock: {error}");
     }
-    match apic::timer::Timer::calibrate(*apic::local(), features) {
+    match apic::timer::Timer::calibrate(apic::local(), features) {
         Ok((timer, rate)) => {
             info!("APIC timer: {}, {}", clock::Mhz(timer.hz()), timer.mode());
             apic::timer::init(timer, rate);

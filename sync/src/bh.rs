@@ -154,20 +154,20 @@ pub(crate) fn enable_on<P: Platform>() {
     // replaced before those that it held up were.
     P::preempt_sub(SOFTIRQ_DISABLE_UNIT - PREEMPT_UNIT);
     if P::softirqs_pending() {
-        serve::<P>();
+        // Not inside of another section or of an interrupt, which will; nor with interrupts off.
+        P::serve_softirqs();
+        if P::irq_depth() != 0 {
+            serve_later::<P>();
+        }
     }
     P::preempt_enable();
 }
 
-/// Serves what is pending, if it can be served here.
+/// Interrupts are off, so that what is pending could not be served here.
 #[cold]
-fn serve<P: Platform>() {
-    if P::context().in_interrupt() {
-        // The section or the interrupt around this one will.
-    } else if P::irq_depth() != 0 {
+fn serve_later<P: Platform>() {
+    if !P::context().in_interrupt() {
         // Taken when interrupts come on, and its end serves softirqs.
         P::kick(P::cpu());
-    } else {
-        P::serve_softirqs();
     }
 }

@@ -58,6 +58,7 @@ pub fn migration_disabled() -> u32 {
 }
 
 /// Takes over a reschedule that another CPU asked for; for the kick's handler.
+#[inline]
 pub fn accept_resched_request() {
     // Acquire: pairs with the Release in `request_resched`; who reschedules sees why it was asked to.
     if RESCHED_REQUESTED.read() != 0 && RESCHED_REQUESTED.exchange(0) != 0 {
@@ -273,6 +274,7 @@ unsafe impl Platform for Native {
         unsafe { (upcalls().inheritance)(task) }
     }
 
+    #[inline]
     #[track_caller]
     fn raise_softirq(vector: u32) {
         softirq::raise(vector);

@@ -15,11 +15,12 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::upcalls::upcalls;
+use super::{apic, vectors};
 use crate::{CpuId, Native, Platform, percpu};
 
 percpu! {
     /// Softirqs that were raised on this CPU, not served yet, and not left to the task; a bit each.
-    static PENDING: AtomicU32 = AtomicU32::new(0);
+    pub(super) static PENDING: AtomicU32 = AtomicU32::new(0);
     /// The vectors that are the task's at present.
     static LEFT: AtomicU32 = AtomicU32::new(0);
     /// Those of them that are raised.
@@ -30,10 +31,22 @@ percpu! {
 pub const VECTORS: u32 = 10;
 
 /// [`Platform::raise_softirq`].
+#[inline]
 #[track_caller]
 pub(super) fn raise(vector: u32) {
     assert!(vector < VECTORS, "there is no softirq {vector}; vectors are 0..{VECTORS}");
     let bit = 1 << vector;
+    // Whoever this one interrupts, or the end of the section, serves. No softirq is served on this CPU meanwhile, not by
+    // an interrupt that comes in between either, so whose the vector is does not change.
+    if Native::context().in_interrupt() && LEFT.read() & bit == 0 {
+        PENDING.or(bit);
+    } else {
+        raise_in_task(bit);
+    }
+}
+
+/// The same for a CPU on which nobody is about to serve, and for the task's vectors.
+fn raise_in_task(bit: u32) {
     // The bit, the look at the context and what follows concern one CPU.
     Native::irq_disable();
     if LEFT.read() & bit != 0 {
@@ -49,10 +62,18 @@ pub(super) fn raise(vector: u32) {
                 }
                 return;
             }
-            Native::kick(Native::cpu());
+            kick_self();
         }
     }
     Native::irq_enable();
+}
+
+/// Interrupts this CPU when its interrupts come on; the end of that serves.
+fn kick_self() {
+    // Before there is an APIC: the end of the first interrupt serves.
+    if let Some(apic) = apic::try_local() {
+        apic.interrupt_self(vectors::KICK);
+    }
 }
 
 #[inline(always)]
@@ -62,7 +83,7 @@ pub(super) fn pending() -> bool {
 
 /// Serves what is pending, if the context allows it.
 pub(super) fn serve() {
-    if pending() && !Native::context().in_interrupt() && Native::irq_depth() == 0 {
+    if !Native::context().in_interrupt() && Native::irq_depth() == 0 {
         Native::irq_disable();
         serve_rounds();
         Native::irq_enable();

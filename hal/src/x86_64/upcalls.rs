@@ -3,9 +3,8 @@
 //! The machine layer knows no scheduler, no console and no TLB protocol. The kernel installs one table of functions at
 //! boot; only slow paths go through it.
 
-use core::ptr::NonNull;
-
-use spin::Once;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::traps::{Cause, TrapFrame};
 use crate::CpuId;
@@ -27,9 +26,9 @@ pub struct Upcalls {
     pub device: fn(u8, &TrapFrame),
     /// NMI context.
     pub nmi: fn(&TrapFrame),
-    /// The way out of an outermost interrupt that hit preemptible code: on the interrupted stack, interrupts off. The
-    /// argument says that a reschedule is due.
-    pub interrupt_exit: fn(bool),
+    /// The way out of an outermost interrupt that hit preemptible code, if a reschedule is due: on the interrupted stack,
+    /// interrupts off.
+    pub interrupt_exit: fn(),
     /// [`Platform::check_resched`](crate::Platform::check_resched), after the machine found that a reschedule is due
     /// and allowed. An interrupt may have served it in between: look again with interrupts off.
     pub reschedule: fn(ReschedPoint),
@@ -56,17 +55,50 @@ pub struct Upcalls {
     pub fence_all: fn(),
 }
 
-static TABLE: Once<&'static Upcalls> = Once::new();
+/// The table in use. It always points to one, so that a call through it is two loads and no look.
+///
+/// # Invariants
+/// It was made from a `&'static Upcalls`.
+static TABLE: AtomicPtr<Upcalls> = AtomicPtr::new(ptr::from_ref(&NONE).cast_mut());
 
-/// Installs the kernel's table. Once, on the boot CPU, before interrupts are first enabled.
-pub fn install(table: &'static Upcalls) {
-    TABLE.call_once(|| table);
+/// What is called before there is a kernel to call.
+static NONE: Upcalls = Upcalls {
+    exception: |_, _| none(),
+    timer: |_| none(),
+    kick: || none(),
+    call: || none(),
+    tlb: || none(),
+    device: |_, _| none(),
+    nmi: |_| none(),
+    interrupt_exit: || none(),
+    reschedule: |_| none(),
+    is_cancelled: || none(),
+    priority_of: |_| none(),
+    set_inherited_priority: |_, _| none(),
+    inheritance: |_| none(),
+    block: |_| none(),
+    wake: |_| none(),
+    softirq: || none(),
+    report: |_| none(),
+    is_online: |_| none(),
+    fence_all: || none(),
+};
+
+#[cold]
+fn none() -> ! {
+    panic!("a trap before the kernel installed its table")
 }
 
-/// The kernel's table.
-///
-/// # Panics
-/// If none is installed, which is a trap before the kernel is ready for one.
+/// Installs the kernel's table. Once, on the boot CPU, before interrupts are first enabled; a later call changes nothing.
+pub fn install(table: &'static Upcalls) {
+    let (before, after) = (ptr::from_ref(&NONE).cast_mut(), ptr::from_ref(table).cast_mut());
+    // Release: pairs with the Acquire in `upcalls`.
+    let _ = TABLE.compare_exchange(before, after, Ordering::Release, Ordering::Relaxed);
+}
+
+/// The kernel's table. Before there is one, its functions panic: that is a trap before the kernel is ready for one.
+#[inline(always)]
 pub(crate) fn upcalls() -> &'static Upcalls {
-    TABLE.get().expect("a trap before the kernel installed its table")
+    // SAFETY: by the invariant. Acquire: pairs with the Release in `install`.
+    unsafe { &*TABLE.load(Ordering::Acquire) }
 }

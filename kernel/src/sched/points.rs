@@ -53,9 +53,10 @@ pub(crate) fn reschedule(point: ReschedPoint) {
     Native::irq_enable();
 }
 
-/// The way out of an interrupt that hit preemptible code; interrupts are off, counted by the interrupt's entry.
-pub(crate) fn interrupt_exit(due: bool) {
-    if due && (preemption() == Preemption::Full || IDLE.test(Native::cpu()) || !queue::is_started()) {
+/// The way out of an interrupt that hit preemptible code, with a reschedule due; interrupts are off, counted by the
+/// interrupt's entry.
+pub(crate) fn interrupt_exit() {
+    if preemption() == Preemption::Full || IDLE.test(Native::cpu()) || !queue::is_started() {
         // SAFETY: as said above, until the interrupt returns.
         replace(&unsafe { Quiet::assume() });
     }

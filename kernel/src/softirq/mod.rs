@@ -10,12 +10,13 @@
 pub mod daemon;
 pub mod tasklets;
 
+use core::panic::Location;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use hal::x86_64::softirq as pending;
 use hal::{CpuId, Native, Platform, percpu};
-use sync::context::{SoftirqGuard, enter_softirq, expect_balanced};
+use sync::context::{Balance, SoftirqGuard, enter_softirq};
 use sync::softirq::{Budget, Ending, Source};
 pub use sync::softirq::{Running, Tasklet, Vector};
 
@@ -81,10 +82,14 @@ impl Source<Native> for ThisCpu {
 }
 
 /// Calls the functions of the vectors whose bits are set, the most urgent first.
+#[inline(always)]
 fn run(vectors: u32, serving: &SoftirqGuard) {
-    Vector::in_mask(vectors).for_each(|vector| call(vector, serving));
+    for vector in Vector::in_mask(vectors) {
+        call(vector, serving);
+    }
 }
 
+#[inline(always)]
 fn call(vector: Vector, serving: &SoftirqGuard) {
     let served = &SERVED.get(serving)[vector as usize];
     // This CPU counts, and no other softirq comes in between; others only read.
@@ -93,25 +98,48 @@ fn call(vector: Vector, serving: &SoftirqGuard) {
     match unsafe { HANDLERS[vector as usize].load(Ordering::Acquire).as_ref() } {
         Some(handler) => {
             trace::softirq_enter(vector.index());
-            expect_balanced(format_args!("softirq {}", vector.name()), || handler(serving));
+            let balance = Balance::<Native>::now();
+            handler(serving);
+            if !balance.is_kept() {
+                report_leak(balance, vector);
+            }
             trace::softirq_exit(vector.index());
         }
-        None => ::log::warn!("softirq {} was raised and has no handler", vector.name()),
+        None => warn_of_nobody(vector),
     }
+}
+
+#[cold]
+fn report_leak(balance: Balance, vector: Vector) {
+    balance.check(format_args!("softirq {}", vector.name()), Location::caller());
+}
+
+#[cold]
+fn warn_of_nobody(vector: Vector) {
+    ::log::warn!("softirq {} was raised and has no handler", vector.name());
 }
 
 /// Serves this CPU's pending softirqs, for a while. Called by the machine, with interrupts off.
 pub(crate) fn serve() {
     // SAFETY: the machine calls this where nothing forbids softirqs; dropped before it goes on.
     let serving = unsafe { enter_softirq() };
-    let reason = match sync::softirq::serve(&ThisCpu, Budget::USUAL, &serving) {
+    let ending = sync::softirq::serve(&ThisCpu, Budget::USUAL, &serving);
+    if ending != Ending::Served {
+        leave(ending, &serving);
+    }
+}
+
+/// Leaves what is pending to the task.
+#[cold]
+fn leave(ending: Ending, serving: &SoftirqGuard) {
+    let reason = match ending {
         Ending::Served => return,
         Ending::OutOfRounds => 0,
         Ending::OutOfTime => 1,
         Ending::RescheduleDue => 2,
     };
-    if daemon::take_over(&serving) {
-        LEFT.get(&serving)[reason].fetch_add(1, Ordering::Relaxed);
+    if daemon::take_over(serving) {
+        LEFT.get(serving)[reason].fetch_add(1, Ordering::Relaxed);
     }
     // Before there is such a task it waits for the end of the next interrupt, at the latest the tick.
 }

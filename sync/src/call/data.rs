@@ -177,7 +177,9 @@ pub(super) fn called<P: Platform, R>(
 ) -> R {
     let balance = Balance::<P>::now();
     let result = function();
-    balance.check(format_args!("call: {name}"), at);
+    if !balance.is_kept() {
+        balance.check(format_args!("call: {name}"), at);
+    }
     result
 }
 

@@ -105,7 +105,19 @@ impl Vector {
     /// assert_eq!(Vector::from_index(10), None);
     /// ```
     pub const fn from_index(index: u32) -> Option<Vector> {
-        if (index as usize) < Vector::COUNT { Some(Vector::ALL[index as usize]) } else { None }
+        Some(match index {
+            0 => Vector::High,
+            1 => Vector::Timer,
+            2 => Vector::Output,
+            3 => Vector::Input,
+            4 => Vector::Complete,
+            5 => Vector::Poll,
+            6 => Vector::Tasklet,
+            7 => Vector::Balance,
+            8 => Vector::HighRes,
+            9 => Vector::Rcu,
+            _ => return None,
+        })
     }
 
     /// Its number, which is also its bit's.
@@ -306,20 +318,28 @@ pub trait Source<P: Platform> {
 /// ```
 #[inline]
 pub fn serve<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &SoftirqGuard<P>) -> Ending {
-    let mut rounds = 0;
+    if serve_round(source, serving) { serve_further(source, budget, serving) } else { Ending::Served }
+}
+
+/// Serves what is pending at this moment. Returns whether there is something again.
+#[inline(always)]
+fn serve_round<P: Platform>(source: &impl Source<P>, serving: &SoftirqGuard<P>) -> bool {
+    let vectors = source.take();
+    if vectors == 0 {
+        return false;
+    }
+    P::irq_enable();
+    source.run(vectors, serving);
+    P::irq_disable();
+    source.pending() != 0
+}
+
+/// After the first round, which most often is the only one.
+#[cold]
+fn serve_further<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &SoftirqGuard<P>) -> Ending {
+    let mut rounds = 1;
     let mut end_ns = None;
     loop {
-        let vectors = source.take();
-        if vectors == 0 {
-            return Ending::Served;
-        }
-        P::irq_enable();
-        source.run(vectors, serving);
-        P::irq_disable();
-        if source.pending() == 0 {
-            return Ending::Served;
-        }
-        rounds += 1;
         if rounds >= budget.rounds {
             return Ending::OutOfRounds;
         }
@@ -330,5 +350,9 @@ pub fn serve<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &Sof
         if now >= *end_ns.get_or_insert(now.saturating_add(budget.ns)) {
             return Ending::OutOfTime;
         }
+        if !serve_round(source, serving) {
+            return Ending::Served;
+        }
+        rounds += 1;
     }
 }

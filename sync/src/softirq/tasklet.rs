@@ -1,6 +1,7 @@
 //! Work that runs soon, in softirq context, on one CPU at a time.
 
 use core::fmt;
+use core::mem;
 use core::panic::Location;
 use core::ptr::NonNull;
 
@@ -72,36 +73,47 @@ pub(super) struct Core<P: Platform> {
     call: unsafe fn(NonNull<Core<P>>, &Running<'_, P>),
     /// The reference of invariant T1, if there is one. Written by whoever set `QUEUED` in an idle tasklet, before it
     /// queues it.
-    pub(super) reference: Cell<Option<Reference<P>>>,
+    pub(super) reference: Reference<P>,
     pub(super) changed: WaitQueue<P>,
     map: Map,
     made: &'static Location<'static>,
 }
 
-/// A pointer to a tasklet that was taken apart, and what puts it together to drop it.
-pub(super) struct Reference<P: Platform> {
-    pub(super) object: NonNull<Core<P>>,
-    release: unsafe fn(NonNull<Core<P>>),
-}
+/// Puts a pointer to a tasklet that was taken apart together again, and drops it.
+///
+/// # Safety
+/// The reference is the caller's, who does this once; the argument is what the pointer pointed to.
+pub(super) type Release<P> = unsafe fn(NonNull<Core<P>>);
 
-impl<P: Platform> Clone for Reference<P> {
-    fn clone(&self) -> Reference<P> {
-        *self
-    }
+/// A pointer to a tasklet that was taken apart, and what drops it if that does anything.
+pub(super) struct Reference<P: Platform> {
+    object: Cell<Option<NonNull<Core<P>>>>,
+    release: Cell<Option<Release<P>>>,
 }
-impl<P: Platform> Copy for Reference<P> {}
 
 impl<P: Platform> Reference<P> {
-    /// Remembers a pointer that was taken apart: `object` is what `O` pointed to.
-    pub(super) fn of<F, O: Owner<Object = Tasklet<F, P>>>(object: NonNull<Tasklet<F, P>>) -> Reference<P> {
-        Reference { object: object.cast(), release: release::<F, P, O> }
+    const_fn! {
+        fn none() -> Reference<P> {
+            Reference { object: Cell::new(None), release: Cell::new(None) }
+        }
     }
 
-    /// # Safety
-    /// The reference is the caller's, who does this once.
-    pub(super) unsafe fn let_go(self) {
-        // SAFETY: `release` belongs to the pointer that `object` was made from.
-        unsafe { (self.release)(self.object) };
+    /// Remembers a pointer that was taken apart: `object` is what `O` pointed to.
+    #[inline(always)]
+    pub(super) fn keep<F, O: Owner<Object = Tasklet<F, P>>>(&self, object: NonNull<Tasklet<F, P>>) {
+        self.object.set(Some(object.cast()));
+        self.release.set(if mem::needs_drop::<O>() { Some(release::<F, P, O>) } else { None });
+    }
+
+    /// What it was remembered with. `None` if there never was one.
+    pub(super) fn object(&self) -> Option<NonNull<Core<P>>> {
+        self.object.get()
+    }
+
+    /// `None` if letting go takes nothing.
+    #[inline(always)]
+    pub(super) fn release(&self) -> Option<Release<P>> {
+        self.release.get()
     }
 }
 
@@ -145,7 +157,7 @@ impl<F: Fn(&Running<'_, P>) + Send + Sync, P: Platform> Tasklet<F, P> {
                 link: Link::new_in(),
                 state: State::new(),
                 call: call::<F, P>,
-                reference: Cell::new(None),
+                reference: Reference::none(),
                 changed: WaitQueue::new(),
                 map: Map::new(WaitType::Spin, Level::Softirq),
                 made: Location::caller(),
@@ -279,10 +291,11 @@ impl<F, P: Platform> Tasklet<F, P> {
     pub fn kill(&self, cx: &mut TaskCx<P>) {
         cx.might_sleep();
         if self.core.state.kill()
-            && let Some(reference) = self.core.reference.get()
+            && let (Some(object), Some(release)) =
+                (self.core.reference.object(), self.core.reference.release())
         {
             // SAFETY: it was parked, and is ours to let go of (T1). The caller has another one.
-            unsafe { reference.let_go() };
+            unsafe { release(object) };
         }
         self.core.expect_to_wait();
         self.core.changed.wait(cx, || self.core.state.is_over());
@@ -305,12 +318,15 @@ impl<F, P: Platform> Tasklet<F, P> {
 
 impl<P: Platform> Core<P> {
     /// Calls the function of the tasklet that this is the core of.
+    #[inline(always)]
     pub(super) fn call(&self, whole: NonNull<Core<P>>, serving: &SoftirqGuard<P>) {
         self.map.acquire::<P>(Acquire::TRY_WRITE, self.made);
         let balance = Balance::<P>::now();
         // SAFETY: by the type's invariant.
         unsafe { (self.call)(whole, &Running { core: self, serving }) };
-        balance.check(format_args!("tasklet"), self.made);
+        if !balance.is_kept() {
+            balance.check(format_args!("tasklet"), self.made);
+        }
         self.map.release::<P>(self.made);
     }
 
@@ -466,10 +482,10 @@ impl<P: Platform> Disabled<'_, P> {
     /// ```
     pub fn enable(self, queue: &TaskletQueue<P>) {
         if self.core.state.enable()
-            && let Some(reference) = self.core.reference.get()
+            && let Some(object) = self.core.reference.object()
         {
             // It was parked, and is ours to queue (T1).
-            queue.push(reference.object);
+            queue.push(object);
         }
     }
 }

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use hal::{Native, Platform};
 
 use super::Vector;
-use super::tasklet::{Core, Reference, Running, Tasklet};
+use super::tasklet::{Core, Running, Tasklet};
 use super::tasklet_state::{Begin, Scheduled};
 use crate::context::SoftirqGuard;
 use crate::list::Owner;
@@ -108,9 +108,8 @@ impl<P: Platform> TaskletQueue<P> {
         let core = &unsafe { object.as_ref() }.core;
         match core.state.schedule() {
             Scheduled::Queue => {
-                let reference = Reference::of::<F, O>(object);
-                core.reference.set(Some(reference));
-                self.push(reference.object);
+                core.reference.keep::<F, O>(object);
+                self.push(object.cast());
                 true
             }
             outcome => {
@@ -122,6 +121,7 @@ impl<P: Platform> TaskletQueue<P> {
     }
 
     /// Puts a tasklet into the queue. The reference of T1 is the caller's, and becomes the queue's.
+    #[inline]
     pub(super) fn push(&self, core: NonNull<Core<P>>) {
         P::chaos_point();
         if self.waiting.push(Queued(core)) {
@@ -144,8 +144,13 @@ impl<P: Platform> TaskletQueue<P> {
     /// let serving = unsafe { sync::context::enter_softirq() };
     /// assert_eq!((QUEUE.run(&serving), QUEUE.run(&serving)), (1, 0));
     /// ```
+    #[inline]
     pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
-        self.waiting.take_fifo().filter(|queued| self.run_one(queued.0, serving)).count()
+        let mut called = 0;
+        for queued in self.waiting.take_fifo() {
+            called += usize::from(self.run_one(queued.0, serving));
+        }
+        called
     }
 
     /// Whether nothing waits in it. Out of date at once.
@@ -184,35 +189,49 @@ impl<P: Platform> TaskletQueue<P> {
         other.waiting.take_fifo().map(|queued| self.push(queued.0)).count()
     }
 
+    #[inline(always)]
     fn run_one(&self, core: NonNull<Core<P>>, serving: &SoftirqGuard<P>) -> bool {
         // SAFETY: the reference of T1 is ours since we took it out of the queue.
         let tasklet = unsafe { core.as_ref() };
         P::chaos_point();
         let begin = tasklet.state.begin();
+        if begin != Begin::Run {
+            self.pass_over(core, begin);
+            return false;
+        }
+        tasklet.call(core, serving);
+        P::chaos_point();
         // Before the run ends, after which another one may begin that has another reference.
-        let reference = tasklet.reference.get();
-        let (again, wake) = match begin {
-            // The reference is kept for whoever clears `PARKED`.
-            Begin::Park => return false,
-            Begin::LetGo { wake } => (false, wake),
-            Begin::Run => {
-                tasklet.call(core, serving);
-                P::chaos_point();
-                let finish = tasklet.state.finish();
-                (finish.again, finish.wake)
-            }
-        };
+        let release = tasklet.reference.release();
+        let finish = tasklet.state.finish();
+        if finish.wake {
+            tasklet.changed.wake_all();
+        }
+        if finish.again {
+            // The reference goes back into the queue.
+            self.push(core);
+        } else if let Some(release) = release {
+            // SAFETY: the reference is ours, as it is in no queue any more.
+            unsafe { release(core) };
+        }
+        true
+    }
+
+    /// Does with a tasklet that is not to run what [`State::begin`](super::tasklet_state::State::begin) says.
+    #[cold]
+    fn pass_over(&self, core: NonNull<Core<P>>, begin: Begin) {
+        // The reference is kept for whoever clears `PARKED`, who may have let go of it by now.
+        let Begin::LetGo { wake } = begin else { return };
+        // SAFETY: the reference of T1 is ours since we took it out of the queue.
+        let tasklet = unsafe { core.as_ref() };
+        let release = tasklet.reference.release();
         if wake {
             tasklet.changed.wake_all();
         }
-        if again {
-            // The reference goes back into the queue.
-            self.push(core);
-        } else if let Some(reference) = reference {
-            // SAFETY: ours, as it is in no queue any more.
-            unsafe { reference.let_go() };
+        if let Some(release) = release {
+            // SAFETY: ours, and it is in no queue any more.
+            unsafe { release(core) };
         }
-        begin == Begin::Run
     }
 }
 

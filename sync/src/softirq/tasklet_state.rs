@@ -90,8 +90,19 @@ impl State {
         }
     }
 
-    #[inline]
+    /// The step that is taken nearly always, from one known word to another. Ordered as [`step`](State::step) is.
+    #[inline(always)]
+    fn usual(&self, from: u32, to: u32) -> bool {
+        let order = if is_planted(Fault::StepRelaxed) { Ordering::Relaxed } else { Ordering::AcqRel };
+        self.0.compare_exchange(from, to, order, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline(always)]
     pub(super) fn schedule(&self) -> Scheduled {
+        if self.usual(0, QUEUED) { Scheduled::Queue } else { self.schedule_unusually() }
+    }
+
+    fn schedule_unusually(&self) -> Scheduled {
         self.step(|word| {
             if word & KILLED != 0 {
                 return (None, Scheduled::Refused);
@@ -109,8 +120,12 @@ impl State {
     }
 
     /// For whoever took it out of a queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&self) -> Begin {
+        if self.usual(QUEUED, RUNNING) { Begin::Run } else { self.begin_unusually() }
+    }
+
+    fn begin_unusually(&self) -> Begin {
         self.step(|word| {
             if word & KILLED != 0 {
                 (Some(word & !(QUEUED | WAITED)), Begin::LetGo { wake: word & WAITED != 0 })
@@ -123,8 +138,12 @@ impl State {
     }
 
     /// For the runner, when the function has returned.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&self) -> Finish {
+        if self.usual(RUNNING, 0) { Finish { again: false, wake: false } } else { self.finish_unusually() }
+    }
+
+    fn finish_unusually(&self) -> Finish {
         self.step(|word| {
             let again = word & QUEUED != 0 && word & KILLED == 0 && !is_planted(Fault::ForgetReschedule);
             let gone = if again { RUNNING | WAITED } else { RUNNING | WAITED | QUEUED };

@@ -12,10 +12,9 @@ mod registers;
 pub mod timer;
 
 use core::fmt;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use spin::Once;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpuid::Features;
@@ -24,7 +23,7 @@ use crate::{CpuId, MAX_CPUS};
 pub use counters::{Counters, counters, on_error, on_spurious, stuck_commands};
 pub use io_apic::{IoApics, RouteError};
 use ipi::{Kind, To};
-use registers::{Access, Register};
+use registers::{Access, Page, Register};
 
 /// The local APIC of whichever CPU executes.
 ///
@@ -212,6 +211,12 @@ impl LocalApic {
         self.access.write(Register::END_OF_INTERRUPT, 0);
     }
 
+    /// Interrupts the executing CPU, as soon as it takes interrupts. Any context.
+    #[inline]
+    pub fn interrupt_self(&self, vector: u8) {
+        self.command(Kind::Fixed(vector), To::Myself);
+    }
+
     /// Whether the pin LINT1 delivers NMIs, as [`enable`](LocalApic::enable) set it.
     pub fn lint1_is_nmi(&self) -> bool {
         let entry = self.access.read(Register::LVT_LINT1);
@@ -232,7 +237,10 @@ impl LocalApic {
 /// One interrupt of each priority class above the exceptions' can be in service.
 const MOST_IN_SERVICE: u32 = 240;
 
-static LOCAL: Once<LocalApic> = Once::new();
+/// The installed APIC, in one word: null before there is one, [`MSRS`], or where its registers are.
+static LOCAL: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
+/// The APIC is reached by MSRs. No page begins at this address.
+const MSRS: *mut Page = ptr::without_provenance_mut(1);
 
 /// APIC ids by CPU number. Written at boot and when a CPU is added, before anything is sent to it.
 static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(NO_ID) }; MAX_CPUS];
@@ -240,7 +248,12 @@ const NO_ID: u32 = u32::MAX;
 
 /// Makes `apic` the one that the functions below use. Once, at boot; a later call changes nothing.
 pub fn init(apic: LocalApic) {
-    LOCAL.call_once(|| apic);
+    let word = match apic.access {
+        Access::Memory(page) => page.as_ptr(),
+        Access::Msr => MSRS,
+    };
+    // Relaxed: the word says all.
+    let _ = LOCAL.compare_exchange(ptr::null_mut(), word, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// The installed APIC.
@@ -248,14 +261,17 @@ pub fn init(apic: LocalApic) {
 /// # Panics
 /// Before [`init`].
 #[inline]
-pub fn local() -> &'static LocalApic {
-    LOCAL.get().expect("no local APIC yet: call apic::init first")
+pub fn local() -> LocalApic {
+    try_local().expect("no local APIC yet: call apic::init first")
 }
 
 /// The installed APIC, if there is one yet: for paths that may run early, such as a panic.
 #[inline]
-pub fn try_local() -> Option<&'static LocalApic> {
-    LOCAL.get()
+pub fn try_local() -> Option<LocalApic> {
+    let page = NonNull::new(LOCAL.load(Ordering::Relaxed))?;
+    let access = if page.as_ptr() == MSRS { Access::Msr } else { Access::Memory(page) };
+    // INVARIANT: what `init` was given.
+    Some(LocalApic { access })
 }
 
 /// Prepares the executing CPU's APIC, and records its id as that of CPU `cpu`.
@@ -309,7 +325,7 @@ pub fn send_ipi_all_but_self(vector: u8) {
 
 /// Interrupts the executing CPU, as soon as it takes interrupts.
 pub fn send_ipi_self(vector: u8) {
-    local().command(Kind::Fixed(vector), To::Myself);
+    local().interrupt_self(vector);
 }
 
 /// Sends an NMI to CPU `cpu`. Any context, NMI included.

@@ -24,13 +24,12 @@
 //!    the second stack is still needed. All registers already have the values that they go back to, so the handler runs
 //!    once more above that same frame.
 
-use crate::context::IRQ_DEPTH;
+use crate::context::{HARDIRQ_MASK, HARDIRQ_UNIT, IRQ_DEPTH, NMI_MASK, PREEMPT_WORD};
 use crate::percpu;
+use crate::x86_64::softirq::PENDING;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 percpu! {
-    /// How many interrupts are being served, nested, on this CPU.
-    pub(crate) static IRQ_NEST: AtomicU32 = AtomicU32::new(0);
     /// The top of this CPU's interrupt stack.
     pub(crate) static IRQ_STACK_TOP: AtomicU64 = AtomicU64::new(0);
     /// The top of this CPU's NMI handler stack (not the one where NMIs arrive).
@@ -124,18 +123,24 @@ core::arch::global_asm!(
 
     __trap_interrupt:
         TRAP_SAVE
-        inc dword ptr gs:[rip + {irq_nest}]
-        cmp dword ptr gs:[rip + {irq_nest}], 1
-        jne 2f
+        test dword ptr gs:[rip + {word}], {in_hardirq}
+        jnz 2f
         mov rsp, gs:[rip + {irq_stack_top}]
-    2:  call {interrupt}
+    2:  add dword ptr gs:[rip + {word}], {hardirq}
+        call {interrupt}
         mov rsp, rbx
-        dec dword ptr gs:[rip + {irq_nest}]
-        mov rdi, rbx
+        sub dword ptr gs:[rip + {word}], {hardirq}
+        // Most interrupts leave no softirq, and nobody for whom to reschedule.
+        cmp dword ptr gs:[rip + {pending}], 0
+        jne 4f
+        cmp dword ptr gs:[rip + {word}], 0
+        je 4f
+    3:  TRAP_RESTORE
+        iretq
+    4:  mov rdi, rbx
         call {leave}
         mov rsp, rbx
-        TRAP_RESTORE
-        iretq
+        jmp 3b
 
     __trap_nmi:
         cmp dword ptr gs:[rip + {nmi_state}], 0
@@ -195,7 +200,10 @@ core::arch::global_asm!(
     .popsection
     "#,
     irq_depth = sym IRQ_DEPTH,
-    irq_nest = sym IRQ_NEST,
+    word = sym PREEMPT_WORD,
+    in_hardirq = const HARDIRQ_MASK | NMI_MASK,
+    hardirq = const HARDIRQ_UNIT,
+    pending = sym PENDING,
     irq_stack_top = sym IRQ_STACK_TOP,
     nmi_stack_top = sym NMI_STACK_TOP,
     nmi_state = sym NMI_STATE,

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::upcalls::upcalls;
 use super::{apic, softirq, vectors};
-use crate::context::{Context, HARDIRQ_UNIT, NMI_UNIT, PREEMPT_WORD};
+use crate::context::{Context, NMI_UNIT, PREEMPT_WORD};
 use crate::{CpuId, percpu};
 pub(crate) use entry::stub_address;
 pub use frame::TrapFrame;
@@ -165,10 +165,9 @@ extern "C" fn exception(frame: &mut TrapFrame) {
     (upcalls().exception)(frame, Cause::of(frame));
 }
 
-/// Called by the stubs for vectors from 32 on, on the interrupt stack.
+/// Called by the stubs for vectors from 32 on, on the interrupt stack, counted as a hardirq.
 extern "C" fn interrupt(frame: &mut TrapFrame) {
     tally(frame);
-    PREEMPT_WORD.add(HARDIRQ_UNIT);
     let table = upcalls();
     let vector = frame.vector as u8;
     match vector {
@@ -185,24 +184,23 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
     if vector != vectors::SPURIOUS {
         apic::end_of_interrupt();
     }
-    PREEMPT_WORD.sub(HARDIRQ_UNIT);
 }
 
-/// Called by the stubs when an interrupt is over, back on the interrupted stack, interrupts still off: softirqs are
-/// served, and then it is the preemption point of interrupts. Whatever wants the CPU runs here as the continuation of
-/// the interrupted code, which is resumed by the return.
+/// Called by the stubs when an interrupt is over and something is left to do, back on the interrupted stack, interrupts
+/// still off: softirqs are served, and then it is the preemption point of interrupts. Whatever wants the CPU runs here as
+/// the continuation of the interrupted code, which is resumed by the return.
 extern "C" fn leave(frame: &mut TrapFrame) {
     // A CPU with a nested interrupt, a held lock or interrupts off inside is at neither point; the guards that say so
     // check again when they go.
     if !frame.interrupts_were_on() {
         return;
     }
-    let context = || Context::from_word(PREEMPT_WORD.read());
-    if !context().in_interrupt() && softirq::pending() {
+    if softirq::pending() && !Context::from_word(PREEMPT_WORD.read()).in_interrupt() {
         softirq::serve_rounds();
     }
-    if !context().in_atomic() {
-        (upcalls().interrupt_exit)(context().resched_due());
+    // Nothing forbids a reschedule, and one is due.
+    if PREEMPT_WORD.read() == 0 {
+        (upcalls().interrupt_exit)();
     }
 }
 

@@ -360,6 +360,12 @@ impl Model {
         self.new_stretch();
     }
 
+    /// At a tick, whoever runs, the absent go if the average has reached them.
+    fn tick(&mut self, now: u64) {
+        self.account(now);
+        self.let_go();
+    }
+
     fn yields(&mut self, now: u64) {
         self.account(now);
         match self.current {
@@ -469,12 +475,13 @@ proptest! {
                     model.picked(picked);
                 }
                 Step::Tick => {
+                    model.tick(now);
                     let candidates = model.candidates(now);
                     if model.undecided {
                         return Ok(());
                     }
                     let due = world.queue.tick(now);
-if candidates.len() == 1 && !(model.current.is_none() && candidates[0].is_none()) {
+                    if candidates.len() == 1 && !(model.current.is_none() && candidates[0].is_none()) {
                         prop_assert_eq!(due, candidates[0] != model.current, "{:?} in {:#?}", candidates, model);
                     }
                 }
@@ -493,4 +500,51 @@ if candidates.len() == 1 && !(model.current.is_none() && candidates[0].is_none()
             prop_assert_eq!(world.queue.level(), level);
         }
     }
+}
+
+/// Who ended in debt is let go at a tick while a real-time task runs, too: when the fair class has its next turn, the
+/// average is that of those who are there.
+#[test]
+fn a_tick_lets_the_absent_go_whoever_runs() {
+    let policies = [Policy::fair(0), Policy::fifo(33), Policy::fair(-11), Policy::fair(0)];
+    let mut world = World::new(policies);
+    let mut model = Model::new(&policies);
+    let both = |world: &mut World, model: &mut Model, id: usize, now: u64| {
+        world.enqueue(id, Why::New, now);
+        model.enqueue(id, Why::New, now);
+    };
+    both(&mut world, &mut model, 0, 0);
+    assert_eq!(world.pick(0), Some(0));
+    model.picked(Some(0));
+    // It has run for a moment, is replaced, and ends with that debt.
+    both(&mut world, &mut model, 1, 0);
+    both(&mut world, &mut model, 2, 0);
+    let now = 1_086;
+    assert_eq!(model.candidates(now), [Some(1)]);
+    assert_eq!(world.pick(now), Some(1));
+    model.picked(Some(1));
+    world.dequeue(0, Departure::Ended, now);
+    model.dequeue(0, Departure::Ended, now);
+    // The other one gets the fair class's turn, and is then far beyond the debt.
+    let (now, later) = (now + PATIENCE_NS, now + PATIENCE_NS + FAIR_TURN_NS);
+    assert_eq!(world.pick(now), Some(2));
+    assert_eq!(model.candidates(now), [Some(2)]);
+    model.picked(Some(2));
+    assert_eq!(world.pick(later), Some(1));
+    assert_eq!(model.candidates(later), [Some(1)]);
+    model.picked(Some(1));
+    assert!(!world.queue.tick(later));
+    model.tick(later);
+    // It sleeps, owing nobody anything, and comes back beside a newcomer: they are equals.
+    world.dequeue(2, Departure::Blocked, later);
+    model.dequeue(2, Departure::Blocked, later);
+    assert_eq!(world.at(2).lag.get(), 0);
+    assert!(model.left[2].0.abs() < 1.0, "owes nothing: {}", model.left[2].0);
+    both(&mut world, &mut model, 3, later);
+    world.enqueue(2, Why::Woken, later);
+    model.enqueue(2, Why::Woken, later);
+    let now = later + PATIENCE_NS;
+    // The heavier one has the earlier deadline.
+    assert_eq!(world.pick(now), Some(2));
+    assert!(model.candidates(now).contains(&Some(2)));
 }

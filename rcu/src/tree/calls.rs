@@ -116,7 +116,7 @@ impl<P: Platform> Tree<'_, P> {
     /// Linux: `rcu_core`. Contexts: softirq, task; for a CPU that is off-loaded its thread, anywhere. Cost: two locks.
     pub fn process(&self, cpu: u32) -> Due {
         let percpu = self.percpu(cpu);
-        let (leaf, bit) = (self.shape.leaf_of(cpu), self.shape.bit_of(cpu));
+        let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut own = percpu.lock();
         let mut state = self.lock(leaf);
         let number = self.number_of(leaf);
@@ -197,10 +197,31 @@ impl<P: Platform> Tree<'_, P> {
         self.percpu(cpu).lock().backlog()
     }
 
+    /// When something has to be done for `cpu`'s callbacks that nothing else will bring about: at once, which is 0, or at
+    /// this time, in nanoseconds, when lazy ones become old. A CPU that is about to be idle for longer keeps its tick until
+    /// then. Callbacks that wait for a grace period need none: [`Action::Process`](super::Action) comes for them.
+    ///
+    /// Linux: `rcu_needs_cpu`. Contexts: task, softirq, hardirq. Any CPU.
+    pub fn next_event(&self, cpu: u32) -> Option<u64> {
+        let percpu = self.percpu(cpu);
+        let own = percpu.lock();
+        let ready = own.callbacks.len_of(Segment::Done);
+        let unasked = own.callbacks.len_of(Segment::Next);
+        let waiting = percpu.has_waiting.load(Ordering::Relaxed);
+        if percpu.is_offloaded.load(Ordering::Relaxed) {
+            None
+        } else if ready != 0 || (unasked != 0 && !waiting) {
+            Some(0)
+        } else {
+            (own.callbacks.lazy_len() != 0).then(|| own.lazy_since + self.limits.lazy_ns)
+        }
+    }
+
     /// Has `cpu`'s callbacks run by a thread from now on, or by itself again. The thread is to be woken once after this:
     /// it calls [`process`](Tree::process) and [`run_ready`](Tree::run_ready) for that CPU, from anywhere, each time that
     /// [`Due::wake_offload`] or [`Action::Process`](super::Action) says so. While the switch is being made either may do
-    /// it.
+    /// it. A CPU that is down is switched back when it is up again, or its callbacks are
+    /// [adopted](Tree::adopt_callbacks) then.
     ///
     /// Linux: `rcu_nocb_cpu_offload`, `rcu_nocb_cpu_deoffload`. Any CPU.
     pub fn set_offloaded(&self, cpu: u32, offloaded: bool) -> Due {
@@ -234,8 +255,8 @@ impl<P: Platform> Tree<'_, P> {
         own.callbacks.adopt(&mut other.callbacks);
         there.has_lazy.store(false, Ordering::Relaxed);
         there.has_waiting.store(false, Ordering::Relaxed);
-        let mut state = self.lock(self.shape.leaf_of(from));
-        state.callbacks &= !self.shape.bit_of(from);
+        let mut state = self.lock(there.leaf);
+        state.callbacks &= !there.bit;
         drop(state);
         drop((own, other));
         self.process_due(cpu)

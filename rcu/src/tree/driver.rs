@@ -99,9 +99,10 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
     /// The driver of `tree`.
     ///
     /// # Panics
-    /// If the tree has one.
+    /// If the tree has one, or had one that was dropped in the middle of a grace period.
     pub fn new(tree: &'t Tree<'s, P>) -> Driver<'t, 's, P> {
         assert!(!tree.is_driven.swap(true, Ordering::Relaxed), "a tree has one driver");
+        assert!(!tree.grace_periods.is_running(), "the driver before this one did not end its grace period");
         Driver { tree, phase: Phase::Idle, begun: 0, next_scan: 0, next_stall: 0, wanted: 0, ended: 0 }
     }
 

@@ -13,7 +13,8 @@ use crate::seq::running;
 /// What an interrupt has interrupted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupted {
-    /// The idle loop, between [`idle_enter`](Tree::idle_enter) and [`idle_exit`](Tree::idle_exit).
+    /// The idle loop itself, between [`idle_enter`](Tree::idle_enter) and [`idle_exit`](Tree::idle_exit), and not another
+    /// interrupt or a softirq there.
     Idle,
     /// A program in user mode.
     User,
@@ -87,7 +88,7 @@ impl<P: Platform> Tree<'_, P> {
         }
         let mut due = Due::NOTHING;
         let percpu = self.percpu(cpu);
-        let number = self.number_of(self.shape.leaf_of(cpu));
+        let number = self.number_of(percpu.leaf);
         let reported = percpu.reported.load(Ordering::Relaxed) == number;
         if percpu.expedited.load(Ordering::Relaxed) || (running(number) && !reported) {
             match interrupted {

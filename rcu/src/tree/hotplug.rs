@@ -18,7 +18,7 @@ impl<P: Platform> Tree<'_, P> {
     /// next happens after this.
     pub fn cpu_up(&self, cpu: u32) {
         let percpu = self.percpu(cpu);
-        let (leaf, bit) = (self.shape.leaf_of(cpu), self.shape.bit_of(cpu));
+        let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut state = self.lock(leaf);
         debug_assert!(state.present & bit == 0, "a CPU that is up comes up");
         let watching = percpu.watching.load(Ordering::Relaxed);
@@ -34,7 +34,8 @@ impl<P: Platform> Tree<'_, P> {
     /// Linux: `rcutree_report_cpu_dead`. Contexts: on that CPU, interrupts off; or elsewhere, if what that CPU did
     /// happened before this.
     pub fn cpu_down(&self, cpu: u32) -> Due {
-        let (leaf, bit) = (self.shape.leaf_of(cpu), self.shape.bit_of(cpu));
+        let percpu = self.percpu(cpu);
+        let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut state = self.lock(leaf);
         debug_assert!(state.present & bit != 0, "a CPU that is down goes down");
         state.present &= !bit;
@@ -47,6 +48,7 @@ impl<P: Platform> Tree<'_, P> {
 
     /// Whether `cpu` is up, as far as grace periods are concerned. Any CPU; out of date at once.
     pub fn is_up(&self, cpu: u32) -> bool {
-        self.lock(self.shape.leaf_of(cpu)).present & self.shape.bit_of(cpu) != 0
+        let percpu = self.percpu(cpu);
+        self.lock(percpu.leaf).present & percpu.bit != 0
     }
 }

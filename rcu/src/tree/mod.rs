@@ -209,8 +209,9 @@ impl<'s, P: Platform> Tree<'s, P> {
             let is_leaf = index >= shape.first_leaf();
             node.reset(&grace_periods, if is_leaf { 0 } else { shape.children_of(index) });
         }
-        for cpu in cpus.iter_mut() {
+        for (number, cpu) in cpus.iter_mut().enumerate() {
             *cpu = PerCpu::new();
+            (cpu.leaf, cpu.bit) = (shape.leaf_of(number as u32), shape.bit_of(number as u32));
             cpu.reported = AtomicUsize::new(grace_periods.number());
         }
         Tree {

@@ -387,3 +387,124 @@ fn a_callback_beside_the_beginning() {
 fn a_callback_that_is_called_one_period_early() {
     callback_beside_the_driver(Some(Fault::CalledOnePeriodEarly));
 }
+
+/// A callback that has waited for its grace period on the writing CPU, which goes down then. `called` says whether it has
+/// been called.
+struct Ready {
+    tree: Tree<'static, Modelled>,
+    callback: ManuallyDrop<Head>,
+    called: AtomicUsize,
+}
+
+// SAFETY: the head is used through the tree only.
+unsafe impl Sync for Ready {}
+// SAFETY: as above.
+unsafe impl Send for Ready {}
+
+unsafe fn count(head: NonNull<Head>) {
+    // SAFETY: queued with this function is the head of a `Ready` only, which outlives the model's threads.
+    let ready = unsafe { sync::container_of!(head.cast::<ManuallyDrop<Head>>(), Ready, callback).as_ref() };
+    ready.called.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Ready {
+    fn new(fault: Option<Fault>) -> Arc<Ready> {
+        let shape = Geometry::new(2);
+        let nodes = Box::leak(Box::new([Node::new()]));
+        let cpus = Box::leak(Box::new([PerCpu::new(), PerCpu::new()]));
+        let mut tree = Tree::new(shape, Readers::NonPreemptible, nodes, cpus);
+        tree.faults = fault.map_or(Faults::NONE, Faults::only);
+        let ready =
+            Arc::new(Ready { tree, callback: ManuallyDrop::new(Head::new()), called: AtomicUsize::new(0) });
+        let tree = &ready.tree;
+        tree.cpu_up(WRITING);
+        // SAFETY: in place until the end of the model, and queued once.
+        let _ = unsafe { tree.call(WRITING, NonNull::from(&*ready.callback), count) };
+        let _ = tree.process(WRITING);
+        let mut driver = Driver::new(tree);
+        while driver.step(WRITING, 0, |_| ()) == super::Next::Again {}
+        let _ = tree.process(WRITING);
+        let _ = tree.cpu_down(WRITING);
+        drop(driver);
+        ready
+    }
+
+    fn run(&self, cpu: u32) {
+        // SAFETY: the callback may be called anywhere.
+        let _ = unsafe { self.tree.run_ready(cpu, |_| false) };
+    }
+
+    /// Begins a barrier, and looks once whether it has been passed.
+    fn barrier(&self) {
+        let cookie = self.tree.barrier_state();
+        let _ = self.tree.try_barrier(|_| ());
+        if self.tree.barrier_done(cookie) {
+            let called = self.called.load(Ordering::Relaxed);
+            assert_eq!(called, 1, "a barrier was passed before a callback");
+        }
+    }
+}
+
+fn barrier_beside(fault: Option<Fault>, other: fn(&Ready)) {
+    check(3, move || {
+        let shared = Ready::new(fault);
+        let beside = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || other(&shared))
+        };
+        shared.barrier();
+        beside.join().unwrap();
+        // Both CPUs: wherever the callbacks are by now.
+        (0..2).for_each(|cpu| shared.run(cpu));
+        assert_eq!(shared.called.load(Ordering::Relaxed), 1);
+        assert!(!shared.tree.barriers.is_running(), "a barrier was not passed");
+    });
+}
+
+/// CPU 0 takes the callbacks over while a barrier visits it and the other.
+fn adopts(ready: &Ready) {
+    let _ = ready.tree.adopt_callbacks(READING, WRITING);
+    ready.run(READING);
+}
+
+#[test]
+fn a_barrier_beside_callbacks_that_move() {
+    barrier_beside(None, adopts);
+}
+
+#[test]
+#[should_panic(expected = "a barrier was passed before a callback")]
+fn a_barrier_that_misses_moved_callbacks() {
+    barrier_beside(Some(Fault::BarrierMissesMoved), adopts);
+}
+
+#[test]
+fn a_barrier_beside_a_batch() {
+    barrier_beside(None, |ready| ready.run(WRITING));
+}
+
+#[test]
+#[should_panic(expected = "a barrier was passed before a callback")]
+fn a_barrier_that_misses_a_batch() {
+    barrier_beside(Some(Fault::BarrierMissesInFlight), |ready| ready.run(WRITING));
+}
+
+/// While the callbacks are being handed to a thread both it and the softirq may call them.
+#[test]
+fn two_that_call_the_same_callbacks() {
+    check(3, || {
+        let shared = Ready::new(None);
+        let thread = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let _ = shared.tree.set_offloaded(WRITING, true);
+                let _ = shared.tree.process(WRITING);
+                shared.run(WRITING);
+            })
+        };
+        let _ = shared.tree.process(WRITING);
+        shared.run(WRITING);
+        thread.join().unwrap();
+        assert_eq!(shared.called.load(Ordering::Relaxed), 1);
+    });
+}

@@ -16,6 +16,9 @@ use crate::primitives::{AtomicBool, AtomicUsize, const_fn};
 /// Linux: `struct rcu_data`.
 #[repr(align(64))]
 pub struct PerCpu<P: Platform> {
+    /// The node that it reports to, and its bit there.
+    pub(super) leaf: usize,
+    pub(super) bit: u64,
     /// Counts the beginnings and ends of extended quiescent states: odd while the CPU may be in a reader. Changed by its
     /// own CPU, NMIs included, and read by all.
     pub(super) watching: AtomicUsize,
@@ -78,6 +81,8 @@ impl<P: Platform> PerCpu<P> {
         /// The part of a CPU that is not up.
         pub fn new() -> PerCpu<P> {
             PerCpu {
+                leaf: 0,
+                bit: 0,
                 watching: AtomicUsize::new(1),
                 reported: AtomicUsize::new(0),
                 expedited: AtomicBool::new(false),

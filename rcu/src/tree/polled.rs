@@ -28,7 +28,7 @@ impl<P: Platform> Tree<'_, P> {
     /// Linux: `start_poll_synchronize_rcu`. Contexts: task, softirq, hardirq. Cost: the locks of the nodes on the way to
     /// the root as far as nobody has asked there.
     pub fn start_poll(&self, cpu: u32) -> (Cookie, Due) {
-        let leaf = self.shape.leaf_of(cpu);
+        let leaf = self.percpu(cpu).leaf;
         let state = self.lock(leaf);
         // After the lock: the grace period has not ended yet at this leaf, or the cookie names a later one.
         let cookie = self.grace_periods.snapshot();

@@ -52,7 +52,7 @@ impl<P: Platform> Tree<'_, P> {
         let percpu = self.percpu(cpu);
         // Relaxed, as with the other looks here: who reads an old number reports the next time, and who reads the new
         // one takes the lock under which it was written.
-        let number = self.number_of(self.shape.leaf_of(cpu));
+        let number = self.number_of(percpu.leaf);
         if number == percpu.reported.load(Ordering::Relaxed) && !percpu.expedited.load(Ordering::Relaxed) {
             return Due::NOTHING;
         }
@@ -63,7 +63,7 @@ impl<P: Platform> Tree<'_, P> {
     #[cold]
     pub(super) fn report(&self, cpu: u32, preempted: Option<(Pin<&Reader>, TaskId)>) -> Due {
         let percpu = self.percpu(cpu);
-        let (leaf, bit) = (self.shape.leaf_of(cpu), self.shape.bit_of(cpu));
+        let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut due = Due::NOTHING;
         let number = self.number_of(leaf);
         if !running(number) && percpu.reported.load(Ordering::Relaxed) != number {

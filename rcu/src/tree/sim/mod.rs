@@ -10,7 +10,10 @@
 //!
 //! Everything follows from a seed, which is printed when something is wrong.
 
+mod asks;
 mod cost;
+mod events;
 mod oracle;
 mod runs;
+mod settle;
 mod world;

@@ -165,15 +165,16 @@ fn a_callback_passes_through_the_segments() {
     // SAFETY: leaked; `nothing` may be called anywhere.
     let due = unsafe { tree.call(0, NonNull::from(heads[0]), nothing) };
     assert_eq!((due, segment()), (Due { process: true, ..Due::NOTHING }, Some(Segment::Next)));
+    assert_eq!(tree.next_event(0), Some(0));
     // SAFETY: as above.
     let due = unsafe { tree.call(0, NonNull::from(heads[1]), nothing) };
     assert_eq!(due, Due::NOTHING, "the first one has said so");
     assert_eq!(tree.process(0), Due { wake_driver: true, ..Due::NOTHING });
-    assert_eq!(segment(), Some(Segment::Wait));
+    assert_eq!((segment(), tree.next_event(0)), (Some(Segment::Wait), None));
     let _ = drive(&mut driver, 0, 0);
     assert_eq!(tree.note_context_switch(0, None), Due { process: true, ..Due::NOTHING });
     assert_eq!(tree.process(0), Due::NOTHING);
-    assert_eq!(segment(), Some(Segment::Done));
+    assert_eq!((segment(), tree.next_event(0)), (Some(Segment::Done), Some(0)));
     // SAFETY: as above.
     let ran = unsafe { tree.run_ready(0, |called| called == 1) };
     assert_eq!((ran.called, ran.more), (1, true));
@@ -185,6 +186,7 @@ fn a_callback_passes_through_the_segments() {
     let due = unsafe { tree.call_lazy(0, NonNull::from(heads[2]), nothing, 5) };
     assert_eq!((due, tree.process(0)), (Due::NOTHING, Due::NOTHING));
     let old = 5 + Limits::DEFAULT.lazy_ns;
+    assert_eq!(tree.next_event(0), Some(old));
     assert_eq!(tree.check_tick(0, old - 1, KERNEL), Due::NOTHING);
     assert_eq!(tree.check_tick(0, old, KERNEL), Due { process: true, ..Due::NOTHING });
     assert!(tree.process(0).wake_driver);

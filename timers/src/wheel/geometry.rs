@@ -143,23 +143,23 @@ pub(super) type Bits = [u64; LEVELS];
 /// The bucket that comes first at `from` or later.
 pub(super) fn earliest(bits: &Bits, from: u64) -> Option<Place> {
     let mut found: Option<Place> = None;
-    // In granules of the level, rounded up.
-    let mut first = from;
     for (level, &bits) in bits.iter().enumerate() {
+        if bits == 0 {
+            continue;
+        }
         let shift = COARSER * level as u32;
-        // All levels from here on have nothing before this.
+        // The first that this level could have.
+        let first = from.div_ceil(1 << shift);
         if found.is_some_and(|found| found.time <= first << shift) {
+            // Nor have coarser ones any before that.
             break;
         }
-        if bits != 0 {
-            let away = bits.rotate_right((first % BUCKETS as u64) as u32).trailing_zeros();
-            let multiple = first + u64::from(away);
-            let time = multiple << shift;
-            if found.is_none_or(|found| time < found.time) {
-                found = Some(Place { level, slot: multiple as usize % BUCKETS, time });
-            }
+        let away = bits.rotate_right((first % BUCKETS as u64) as u32).trailing_zeros();
+        let multiple = first + u64::from(away);
+        let time = multiple << shift;
+        if found.is_none_or(|found| time < found.time) {
+            found = Some(Place { level, slot: multiple as usize % BUCKETS, time });
         }
-        first = first.div_ceil(1 << COARSER);
     }
     found
 }

@@ -75,6 +75,30 @@ impl Wheel {
     pub const fn new() -> Wheel {
         Wheel(raw::Raw::new())
     }
+
+    /// How many times an entry was filed anew: because of its slack, because it was re-armed to a later time, or because
+    /// that time was beyond the horizon.
+    pub fn refiled(&self) -> u64 {
+        self.0.refiled()
+    }
+
+    /// Calls `each` with every entry and the level whose bucket it is in, or `None` if that has come and the entry is about to
+    /// be given back. For those who look at a machine; takes time for each entry and each bucket.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use timers::queue::{Entry, Queue};
+    /// use timers::wheel::{Wheel, WheelEntry};
+    ///
+    /// let (mut wheel, entry) = (Wheel::new(), WheelEntry::new());
+    /// entry.set_expires(100);
+    /// // SAFETY: the entry outlives its stay in the wheel, and does not move.
+    /// unsafe { wheel.insert(NonNull::from(&entry), 0) };
+    /// wheel.for_each(|entry, level| assert_eq!((entry.expires(), level), (100, Some(1))));
+    /// ```
+    pub fn for_each(&self, each: impl FnMut(&WheelEntry, Option<usize>)) {
+        self.0.for_each(each);
+    }
 }
 
 impl Default for Wheel {

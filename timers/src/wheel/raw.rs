@@ -277,35 +277,61 @@ impl<R: Rules> Raw<R> {
     /// As [`Queue::pop_due`](crate::Queue::pop_due).
     #[inline(always)]
     pub(super) fn pop_due(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
-        if now < self.next { None } else { self.pop(now) }
+        if now < self.next {
+            return None;
+        }
+        match self.pop() {
+            Some(entry) if self.is_due(entry, now) => Some(entry),
+            other => self.pop_slow(now, other),
+        }
     }
 
-    fn pop(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
-        loop {
-            let Some(entry) = NonNull::new(self.heads[DUE]) else {
-                if self.take_bucket(now) {
-                    continue;
-                }
-                return None;
-            };
+    /// Takes the first one of the due list out.
+    #[inline(always)]
+    fn pop(&mut self) -> Option<NonNull<WheelEntry>> {
+        let entry = NonNull::new(self.heads[DUE])?;
+        // SAFETY: invariant 1.
+        let this = unsafe { entry.as_ref() };
+        let next = this.next.get();
+        self.heads[DUE] = next;
+        if next.is_null() {
+            // INVARIANT 4: this may have been the last of what is due.
+            self.stale = true;
+        } else {
             // SAFETY: invariant 1.
-            let this = unsafe { entry.as_ref() };
-            let next = this.next.get();
-            self.heads[DUE] = next;
-            if next.is_null() {
-                // INVARIANT 4: this may have been the last of what is due.
-                self.stale = true;
-            } else {
-                // SAFETY: invariant 1.
-                unsafe { (*next).prev.store(first_of(DUE), Relaxed) };
+            unsafe { (*next).prev.store(first_of(DUE), Relaxed) };
+        }
+        this.prev.store(ptr::null_mut(), Relaxed);
+        Some(entry)
+    }
+
+    #[inline(always)]
+    fn is_due(&self, entry: NonNull<WheelEntry>, now: u64) -> bool {
+        // SAFETY: invariant 1: it was taken out just now.
+        unsafe { entry.as_ref().expires() <= now || !R::LOOKS }
+    }
+
+    /// Goes on to what is due, with an entry that was taken out and is not, or at the end of a bucket.
+    #[inline(never)]
+    fn pop_slow(&mut self, now: u64, popped: Option<NonNull<WheelEntry>>) -> Option<NonNull<WheelEntry>> {
+        let mut popped = popped;
+        loop {
+            match popped {
+                Some(entry) if self.is_due(entry, now) => return Some(entry),
+                Some(entry) => {
+                    // SAFETY: invariant 1: it was taken out just now.
+                    let this = unsafe { entry.as_ref() };
+                    let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+                    // SAFETY: as above.
+                    unsafe { self.refile(entry, place) };
+                }
+                None => {
+                    if !self.take_bucket(now) {
+                        return None;
+                    }
+                }
             }
-            this.prev.store(ptr::null_mut(), Relaxed);
-            if this.expires() <= now || !R::LOOKS {
-                return Some(entry);
-            }
-            let place = self.place(this.expires(), now, this.slack.load(Relaxed));
-            // SAFETY: it was taken out just now.
-            unsafe { self.refile(entry, place) };
+            popped = self.pop();
         }
     }
 
@@ -346,6 +372,25 @@ impl<R: Rules> Raw<R> {
             self.overdue = within(self.levels(), from, now);
             self.clock = now + 1;
             self.draining = true;
+        }
+    }
+
+    /// How often an entry was filed anew.
+    pub(super) fn refiled(&self) -> u64 {
+        self.refiled
+    }
+
+    /// Calls `each` with every entry and the level that it is on; `None` for those whose bucket has come.
+    pub(super) fn for_each(&self, mut each: impl FnMut(&WheelEntry, Option<usize>)) {
+        for (bucket, &head) in self.heads.iter().enumerate() {
+            let level = (bucket != DUE).then_some(bucket / BUCKETS);
+            let mut next = NonNull::new(head);
+            while let Some(entry) = next {
+                // SAFETY: invariant 1.
+                let this = unsafe { entry.as_ref() };
+                each(this, level);
+                next = NonNull::new(this.next.get());
+            }
         }
     }
 

@@ -31,6 +31,8 @@ pub mod boot;
 #[cfg(target_os = "none")]
 pub mod calls;
 #[cfg(target_os = "none")]
+pub mod clock_watch;
+#[cfg(target_os = "none")]
 pub mod cpus;
 #[cfg(target_os = "none")]
 pub mod crash;

@@ -19,7 +19,7 @@ use crate::console::machine::{
 use crate::memory::map::Kind;
 use crate::softirq::Vector;
 use crate::{
-    boot, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
+    boot, clock_watch, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
 };
 
 /// The machine that this kernel runs on.
@@ -200,6 +200,7 @@ impl Machine for ThisMachine {
                 facts.push(("reference", format!("{} at {}", reference.kind(), clock::Mhz(reference.hz()))));
             }
         }
+        facts.extend(clock_watch::describe().into_iter().map(|source| ("source", source)));
         if let Some((timer, rate)) = apic::timer::get() {
             let known = match rate {
                 apic::timer::Rate::Stated => "stated by the hypervisor",

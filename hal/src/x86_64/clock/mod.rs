@@ -5,8 +5,9 @@
 //! 2. [`now_ns`] turns the TSC into nanoseconds.
 //! 3. Every CPU that starts takes part in a [`WarpTest`]. If its TSC is not in step, [`distrust_tsc`] replaces the clock's
 //!    counter by a device that all CPUs share.
+//! 4. While the machine runs, [`read_against`] compares the clock with a device, and [`fall_back`] changes to it.
 //!
-//! Read `judge`, `calibrate`, `choose`, then `timebase`.
+//! Read `judge`, `calibrate`, `choose`, then `timebase` and `watch`.
 
 mod calibrate;
 mod choose;
@@ -16,7 +17,9 @@ mod reference;
 mod scale;
 mod timebase;
 mod tsc;
+mod watch;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
@@ -32,6 +35,7 @@ pub use reference::{Kind, Reference};
 pub use scale::{NS, Scale};
 pub use timebase::now_ns;
 pub use tsc::{Sync, WarpTest, read as read_tsc};
+pub use watch::{Bracket, fall_back, plant_tsc, read_against};
 
 pub(super) use calibrate::measure;
 
@@ -140,7 +144,7 @@ pub unsafe fn init(
     let tsc = choose(features.tsc_hz, &measured);
     match tsc {
         Some(choice) => {
-            publish(Timebase::new(Counter::Tsc, choice.hz, boot_tsc, 0));
+            publish(Box::new(Timebase::new(Counter::Tsc, choice.hz, boot_tsc, 0)));
             let origin = choice.origin;
             log::info!("TSC runs at {}, {origin}; {}", Mhz(choice.hz), choice.check);
             if matches!(choice.check, Check::Differs(..) | Check::ClaimDropped(..)) {
@@ -152,7 +156,7 @@ pub unsafe fn init(
             log::warn!("the TSC's frequency is unknown; the clock is the {}", device.kind());
             let counter = Counter::device(device);
             let origin = counter.read();
-            publish(Timebase::new(counter, device.hz(), origin, 0));
+            publish(Box::new(Timebase::new(counter, device.hz(), origin, 0)));
         }
     }
     Ok(INFO.call_once(|| ClockInfo { tsc, invariant_tsc: features.invariant_tsc, measured, references }))
@@ -230,10 +234,9 @@ pub fn distrust_tsc(warp: u64) -> bool {
     if !uses_tsc || DISTRUSTED.swap(true, Ordering::AcqRel) {
         return false;
     }
-    // A reading that is being taken on another CPU right now, from the old timebase, must not be ahead of what the new
-    // one says afterwards: start with a margin larger than the clocks drift apart while a reader is interrupted.
-    let base_ns = now_ns() + current_warp_ns(warp, current.hz()) + SWITCH_MARGIN_NS;
-    let next = match shared(&info.references) {
+    // Nobody who has just read a TSC that is ahead may have been ahead of the new timebase.
+    let margin = current_warp_ns(warp, current.hz()) + SWITCH_MARGIN_NS;
+    let done = watch::change(margin, |base_ns| match shared(&info.references) {
         Some(device) => {
             let counter = Counter::device(device);
             let origin = counter.read();
@@ -243,8 +246,11 @@ pub fn distrust_tsc(warp: u64) -> bool {
             let now = tsc::read();
             Timebase::new(Counter::ClampedTsc(AtomicU64::new(now)), current.hz(), now, base_ns)
         }
-    };
-    publish(next);
+    });
+    if !done {
+        // Somebody else is leaving the TSC at this moment.
+        return false;
+    }
     match warp {
         0 => log::warn!("the TSC is not to be used; the clock is now the {}", source()),
         _ => {
@@ -254,7 +260,7 @@ pub fn distrust_tsc(warp: u64) -> bool {
     true
 }
 
-/// How far a switch of the clock's counter jumps ahead, in ns.
+/// How far a switch of the clock's counter jumps ahead at least, in ns.
 const SWITCH_MARGIN_NS: u64 = 10_000;
 
 fn current_warp_ns(warp: u64, hz: u64) -> u64 {

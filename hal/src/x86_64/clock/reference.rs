@@ -139,6 +139,11 @@ impl Reference {
         self.hz
     }
 
+    /// The width of its counter.
+    pub fn bits(&self) -> u32 {
+        self.bits
+    }
+
     /// The counter, in its lowest `bits` bits. HPET and PM timer: any context, any CPU.
     #[inline]
     pub(super) fn read(&self) -> u64 {

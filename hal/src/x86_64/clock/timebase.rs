@@ -90,19 +90,31 @@ pub(super) fn current() -> Option<&'static Timebase> {
 }
 
 /// Replaces the timebase. Old ones are never freed, because a reader may be in one at any time; there are at most a few.
-pub(super) fn publish(timebase: Timebase) {
-    // Release: pairs with the Acquire in `current`.
-    CURRENT.store(Box::leak(Box::new(timebase)), Ordering::Release);
+pub(super) fn publish(timebase: Box<Timebase>) {
+    // Release: pairs with the Acquire in `current` and `now_ns`.
+    CURRENT.store(Box::leak(timebase), Ordering::Release);
 }
 
 /// Nanoseconds since boot. Never goes back, neither on one CPU nor from one to another: a reading that happens after
 /// another one is not smaller. 0 until the clock is started.
 ///
-/// Any context, NMI included; wait-free. Cost: the TSC's fence and read, one multiplication (about 20 ns; an emulator
+/// Any context, NMI included; no wait. Cost: the TSC's fence and read, one multiplication (about 20 ns; an emulator
 /// takes longer). With a device as the counter, one access to it, about 1 us in a guest. Linux: `ktime_get_mono_fast_ns`.
 #[inline]
 pub fn now_ns() -> u64 {
-    current().map_or(0, Timebase::now_ns)
+    let mut timebase = CURRENT.load(Ordering::Acquire);
+    loop {
+        // SAFETY: as in `current`.
+        let now = unsafe { timebase.as_ref() }.map_or(0, Timebase::now_ns);
+        // A reader that was kept from running while the timebase was replaced has read a counter that is not to be believed
+        // any more, long after others have read the new one. Again, then; once for each change, of which there are few.
+        // Acquire, both: pair with the Release in `publish`; the timebase is complete.
+        let newest = CURRENT.load(Ordering::Acquire);
+        if newest == timebase {
+            return now;
+        }
+        timebase = newest;
+    }
 }
 
 #[cfg(test)]

@@ -43,18 +43,25 @@ extern crate std;
 #[path = "../tests/support/modelled.rs"]
 mod modelled;
 
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/support/single.rs"]
+mod single;
+
 #[cfg(feature = "alloc")]
 mod boxed;
 pub mod callbacks;
 mod cell;
 pub mod domain;
 mod guard;
+#[cfg(feature = "alloc")]
+mod hash;
 pub mod head;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
 pub mod hosted;
 mod primitives;
 mod retired;
 pub mod seq;
+pub mod tiny;
 pub mod tree;
 
 #[cfg(feature = "alloc")]
@@ -62,6 +69,8 @@ pub use boxed::RcuBox;
 pub use cell::{Rcu, RcuOption, Refused};
 pub use domain::Domain;
 pub use guard::{AtomicReaders, Proof, ReadGuard, read, read_in};
+#[cfg(feature = "alloc")]
+pub use hash::{Entry, RcuHashMap};
 pub use head::{Callback, Head};
 pub use retired::{Reclaim, Retired};
 pub use seq::{Cookie, Sequence};

@@ -6,8 +6,10 @@
 //!    the last one.
 //! 3. When that grace period has ended `waiting` becomes `ready`, and whoever takes ready callbacks out calls them.
 //!
-//! Mostly one thread uses a queue, but `barrier` and the callbacks of threads that have ended need others to, so there is
-//! a lock, which is next to never contended.
+//! Mostly one thread uses a queue, its *owner*, but `barrier`, and the callbacks of threads that have ended, need others
+//! to. So there is a lock that costs the owner no atomic operation: it says that it is inside, and looks whether somebody
+//! else wants to be; the others say that they want to be, and look whether the owner is inside. That is Dekker's way,
+//! which needs a fence between the saying and the looking on both sides; the owner's is the platform's light one.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -95,7 +97,7 @@ impl Chain {
     }
 }
 
-/// The lists, under the queue's lock.
+/// The lists, for who is inside.
 struct Lists {
     new: Chain,
     waiting: Chain,
@@ -104,15 +106,27 @@ struct Lists {
     ready: Chain,
 }
 
+/// Who uses a queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The thread that has the record.
+    Owner,
+    /// Any other thread. Not the owner: an interrupt handler that queues a callback would wait for what it interrupted.
+    Another,
+}
+
 /// The callbacks that one thread has queued.
 pub(super) struct Queue {
-    locked: AtomicBool,
+    /// The owner is inside.
+    owner_inside: AtomicBool,
+    /// Somebody else is inside, or waits for the owner to leave.
+    other_inside: AtomicBool,
     lists: UnsafeCell<Lists>,
     /// Odd while the thread calls callbacks that it took out, of this queue or of another one.
     calling: AtomicUsize,
 }
 
-// SAFETY: `lists` is used by the holder of the lock only, and heads may be invoked by any thread (`call`'s
+// SAFETY: `lists` is used by who is inside only, and heads may be invoked by any thread (`call`'s
 // contract).
 unsafe impl Sync for Queue {}
 // SAFETY: as above.
@@ -122,7 +136,8 @@ impl Queue {
     const_fn! {
         pub(super) fn new() -> Queue {
             Queue {
-                locked: AtomicBool::new(false),
+                owner_inside: AtomicBool::new(false),
+                other_inside: AtomicBool::new(false),
                 lists: UnsafeCell::new(Lists {
                     new: Chain::new(),
                     waiting: Chain::new(),
@@ -135,17 +150,57 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn with<P: Platform, T>(&self, f: impl FnOnce(&mut Lists) -> T) -> T {
-        // Acquire: pairs with the Release below.
-        while self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+    fn with<P: Platform, T>(&self, by: By, f: impl FnOnce(&mut Lists) -> T) -> T {
+        match by {
+            By::Owner => self.owner_enters::<P>(),
+            By::Another => self.other_enters::<P>(),
+        }
+        // SAFETY: nobody else is inside. Nothing that `f` does in this file takes interrupts or comes back here.
+        let result = f(unsafe { &mut *self.lists.get() });
+        match by {
+            // Release: pairs with the Acquire in `other_enters`.
+            By::Owner => self.owner_inside.store(false, Ordering::Release),
+            // Release: pairs with the Acquires in `owner_enters` and `other_enters`.
+            By::Another => self.other_inside.store(false, Ordering::Release),
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn owner_enters<P: Platform>(&self) {
+        loop {
+            self.owner_inside.store(true, Ordering::Relaxed);
+            // Pairs with the heavy fence in `other_enters`: one of the two sees the other.
+            P::fence_light();
+            // Acquire: pairs with the Release of an other one who leaves.
+            if !self.other_inside.load(Ordering::Acquire) {
+                return;
+            }
+            self.owner_waits::<P>();
+        }
+    }
+
+    /// Lets the other one go first.
+    #[cold]
+    fn owner_waits<P: Platform>(&self) {
+        self.owner_inside.store(false, Ordering::Release);
+        while self.other_inside.load(Ordering::Relaxed) {
             P::relax();
         }
-        // SAFETY: the lock is held. Nothing that `f` does in this file takes interrupts or comes back here.
-        let lists = unsafe { &mut *self.lists.get() };
-        let result = f(lists);
-        // Release: pairs with the Acquire above.
-        self.locked.store(false, Ordering::Release);
-        result
+    }
+
+    #[cold]
+    fn other_enters<P: Platform>(&self) {
+        // Acquire: pairs with the Release of an other one who leaves.
+        while self.other_inside.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            P::relax();
+        }
+        // Pairs with the light fence in `owner_enters`.
+        P::fence_heavy();
+        // Acquire: pairs with the Release of the owner who leaves.
+        while self.owner_inside.load(Ordering::Acquire) {
+            P::relax();
+        }
     }
 
     /// Queues a callback; returns how many are new by now.
@@ -154,7 +209,7 @@ impl Queue {
     /// `head` was prepared and is in no queue.
     #[inline(always)]
     pub(super) unsafe fn push<P: Platform>(&self, head: NonNull<Head>) -> usize {
-        self.with::<P, _>(|lists| {
+        self.with::<P, _>(By::Owner, |lists| {
             // SAFETY: the contract.
             unsafe { lists.new.push(head) };
             lists.new.len()
@@ -162,14 +217,14 @@ impl Queue {
     }
 
     /// How many there are.
-    pub(super) fn len<P: Platform>(&self) -> usize {
-        self.with::<P, _>(|lists| lists.new.len() + lists.waiting.len() + lists.ready.len())
+    pub(super) fn len<P: Platform>(&self, by: By) -> usize {
+        self.with::<P, _>(by, |lists| lists.new.len() + lists.waiting.len() + lists.ready.len())
     }
 
     /// Moves callbacks on as far as the grace periods allow, and names the one that the newest wait for. Returns whether
     /// any wait.
-    pub(super) fn advance<P: Platform>(&self, rounds: &Sequence) -> bool {
-        self.with::<P, _>(|lists| {
+    pub(super) fn advance<P: Platform>(&self, by: By, rounds: &Sequence) -> bool {
+        self.with::<P, _>(by, |lists| {
             for _ in 0..2 {
                 if lists.until.is_some_and(|until| rounds.done(until)) {
                     let mut passed = core::mem::replace(&mut lists.waiting, Chain::new());
@@ -187,14 +242,14 @@ impl Queue {
 
     /// Takes out up to `most` ready callbacks. The caller calls them, and has announced so by its own
     /// [`begin_calling`](Queue::begin_calling).
-    pub(super) fn take_ready<P: Platform>(&self, most: usize) -> Chain {
-        self.with::<P, _>(|lists| lists.ready.split(most))
+    pub(super) fn take_ready<P: Platform>(&self, by: By, most: usize) -> Chain {
+        self.with::<P, _>(by, |lists| lists.ready.split(most))
     }
 
     /// Takes out everything, ready or not, for a caller that waits for a grace period itself before it calls them; the
     /// announcement is as for `take_ready`.
-    pub(super) fn take_all<P: Platform>(&self) -> Chain {
-        self.with::<P, _>(|lists| {
+    pub(super) fn take_all<P: Platform>(&self, by: By) -> Chain {
+        self.with::<P, _>(by, |lists| {
             let mut all = core::mem::replace(&mut lists.ready, Chain::new());
             all.append(&mut lists.waiting);
             all.append(&mut lists.new);
@@ -205,7 +260,7 @@ impl Queue {
 
     /// Puts back what could not be called, as ready.
     pub(super) fn put_back<P: Platform>(&self, rest: &mut Chain) {
-        self.with::<P, _>(|lists| lists.ready.append(rest));
+        self.with::<P, _>(By::Owner, |lists| lists.ready.append(rest));
     }
 
     /// The thread that has this queue is about to take callbacks out and to call them.

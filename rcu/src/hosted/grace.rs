@@ -9,19 +9,19 @@
 //!    objects pays for them itself.
 
 use core::marker::PhantomData;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use hal::Platform;
 use sync::{Cpu, TaskCx};
 
-use super::callbacks::{Chain, Queue};
+use super::callbacks::{By, Chain, Queue};
 use super::readers::{Readers, Record, Rules, Sound};
 use crate::head::{Callback, Head};
 use crate::primitives::{AtomicBool, Ordering, const_fn};
 use crate::seq::{Cookie, Sequence};
 
 /// So many new callbacks make their thread look after grace periods.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// The most callbacks that are called at one place: more than a batch, so that what has piled up becomes less.
 const MOST_CALLED: usize = 4 * BATCH;
 /// A waiting task spins so many turns, then sleeps.
@@ -143,24 +143,24 @@ impl<P: Platform, R: Rules> Grace<P, R> {
     /// Moves grace periods and callbacks on, those of ended threads too.
     #[cold]
     pub(super) fn work(&self, record: &Record) {
-        record.queue.advance::<P>(&self.rounds);
+        record.queue.advance::<P>(By::Owner, &self.rounds);
         if self.drive() {
-            record.queue.advance::<P>(&self.rounds);
+            record.queue.advance::<P>(By::Owner, &self.rounds);
         }
         if softirqs_may_come::<P>() {
-            self.call_ready(record, &record.queue);
+            self.call_ready(record, &record.queue, By::Owner);
             for left in self.readers.records().filter(|other| !other.is_in_use()) {
-                left.queue.advance::<P>(&self.rounds);
-                self.call_ready(record, &left.queue);
+                left.queue.advance::<P>(By::Another, &self.rounds);
+                self.call_ready(record, &left.queue, By::Another);
             }
         }
     }
 
     /// Calls some of the ready callbacks of `queue`, in the name of the thread that has `record`.
-    fn call_ready(&self, record: &Record, queue: &Queue) {
+    fn call_ready(&self, record: &Record, queue: &Queue, by: By) {
         let calling = Calling::<P>::begin(&record.queue);
         // SAFETY: ready ones: their grace periods have passed.
-        unsafe { calling.call(queue.take_ready::<P>(MOST_CALLED)) };
+        unsafe { calling.call(queue.take_ready::<P>(by, MOST_CALLED)) };
     }
 
     /// Returns when all callbacks that were queued before have been called. `record` is that of the executing thread.
@@ -168,7 +168,8 @@ impl<P: Platform, R: Rules> Grace<P, R> {
         let calling = Calling::<P>::begin(&record.queue);
         let mut all = Chain::new();
         for other in self.readers.records() {
-            all.append(&mut other.queue.take_all::<P>());
+            let by = if ptr::eq(other, record) { By::Owner } else { By::Another };
+            all.append(&mut other.queue.take_all::<P>(by));
         }
         if !all.is_empty() {
             self.wait(self.snapshot(), cx);
@@ -176,7 +177,7 @@ impl<P: Platform, R: Rules> Grace<P, R> {
         // SAFETY: a grace period has passed since they were taken out of the queues.
         unsafe { calling.call(all) };
         // What was not in a queue any more was taken out by a thread that had announced itself before. Its announcement is
-        // seen here, after the lock of that queue.
+        // seen here, after having been inside of that queue.
         for other in self.readers.records() {
             if let Some(calling) = other.queue.is_calling() {
                 let mut pause = Pause::new();
@@ -187,13 +188,17 @@ impl<P: Platform, R: Rules> Grace<P, R> {
         }
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    /// `record` is that of the executing thread.
+    pub(super) fn stats(&self, record: &Record) -> Stats {
         let records = || self.readers.records();
+        let waiting = |other: &Record| {
+            other.queue.len::<P>(if ptr::eq(other, record) { By::Owner } else { By::Another })
+        };
         Stats {
             grace_periods: self.rounds.completed(),
             threads: records().filter(|record| record.is_in_use()).count(),
             readers: records().filter(|record| record.is_reading()).count(),
-            callbacks: records().map(|record| record.queue.len::<P>()).sum(),
+            callbacks: records().map(waiting).sum(),
         }
     }
 }

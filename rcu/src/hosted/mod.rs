@@ -6,13 +6,13 @@
 //!    may be preempted and may block, and then grace periods wait for it.
 //! 3. Grace periods and callbacks are the work of those who want them. A callback is called by the thread that queued it,
 //!    in one of its later calls, in batches; those of ended threads by the others; and all by
-//!    [`barrier`](crate::Domain::barrier). A thread that queues fewer than 128 callbacks and then no more leaves them
+//!    [`barrier`](crate::Domain::barrier). A thread that queues fewer than 256 callbacks and then no more leaves them
 //!    waiting until somebody calls `barrier`.
 //!
 //! | | cost on Linux, x86_64 |
 //! |---|---|
 //! | read section | two loads and a store to begin, a load and a store to end; a nested one the same |
-//! | callback queued | one atomic operation, and its share of a grace period |
+//! | callback queued | a few stores, and its share of a grace period |
 //! | grace period | one `membarrier`, and one look at each thread that there is or was at the same time |
 //!
 //! Limits: 65,535 nested sections, and one virtual CPU of [`hal::hosted`] for each thread that queues callbacks or waits.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
+use super::callbacks::By;
 use super::grace::Grace;
 use super::readers::{Record, Rules, Sound};
 use crate::Head;
@@ -244,7 +245,7 @@ fn announcement<const ANNOUNCED: bool>() {
             if ANNOUNCED {
                 worker.queue.begin_calling();
             }
-            let mut taken = worker.queue.take_all::<Modelled>();
+            let mut taken = worker.queue.take_all::<Modelled>(By::Owner);
             if !ANNOUNCED {
                 worker.queue.begin_calling();
             }
@@ -256,7 +257,7 @@ fn announcement<const ANNOUNCED: bool>() {
         });
         let waits = thread::spawn(move || {
             waiter.queue.begin_calling();
-            let mut taken = worker.queue.take_all::<Modelled>();
+            let mut taken = worker.queue.take_all::<Modelled>(By::Another);
             while let Some(head) = taken.pop() {
                 // SAFETY: as above.
                 unsafe { Head::invoke(head) };

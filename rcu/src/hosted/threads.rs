@@ -35,7 +35,7 @@ pub unsafe trait HostedDomain: Domain<Platform = Native> {
     /// assert_eq!((Routes::stats().threads, Routes::stats().readers), (1, 1));
     /// ```
     fn stats() -> Stats {
-        Self::instance().grace().stats()
+        Self::instance().grace().stats(known::<Self>())
     }
 
     /// Does what is to be done for callbacks of this thread, and of threads that have ended: pushes the grace period, and

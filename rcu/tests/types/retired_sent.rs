@@ -1,0 +1,9 @@
+use std::sync::Arc;
+
+use rcu::{RcuBox, Retired};
+
+rcu::hosted_domain! { struct Routes; }
+
+fn main() {
+    drop(Retired::<_, Routes>::new(RcuBox::new(Arc::new(1))));
+}

@@ -1,0 +1,13 @@
+//! Sleeping inside of a section.
+
+use sync::TaskCx;
+
+rcu::hosted_domain! { struct Routes; }
+
+fn main() {
+    // SAFETY: this thread's only token.
+    let mut cx = unsafe { TaskCx::new() };
+    let reader = rcu::read_in::<Routes>(&cx);
+    cx.block(Some(0));
+    drop(reader);
+}

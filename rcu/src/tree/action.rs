@@ -23,7 +23,8 @@ pub struct Due {
     /// Ask for a reschedule of this CPU: a grace period waits for it, and it cannot report from here.
     pub reschedule: bool,
     /// The interrupted task is in a reader that a grace period waits for: have its outermost unlock call
-    /// [`quiescent`](super::Tree::quiescent).
+    /// [`quiescent`](super::Tree::quiescent), or what ends the region without preemption, bottom halves or interrupts in
+    /// which that unlock is.
     pub attention: bool,
     /// The CPU has more callbacks than [`Limits::flood`](super::Limits): who may sleep should wait, others be counted.
     pub flooded: bool,

@@ -2,7 +2,8 @@
 //!
 //! 1. On each CPU that has callbacks a callback of the tree's own is put behind all of them. It waits for nothing but
 //!    its turn.
-//! 2. A count says how many of these have not been called. Who brings it to zero ends the barrier.
+//! 2. A count says how many of these have not been called, and is one more until all CPUs have been asked. Who brings it to
+//!    zero ends the barrier.
 //! 3. Barriers are numbered like grace periods, so that those who want one share it.
 //!
 //! A CPU's callbacks are visited under its lock. Those that are on their way from one CPU to another are under the locks
@@ -12,11 +13,12 @@ use core::ptr::NonNull;
 
 use hal::Platform;
 
+use super::faults::faulty;
 use super::percpu::Own;
 use super::{Action, Due, Tree};
 use crate::head::Head;
-use crate::primitives::Ordering;
-use crate::seq::Cookie;
+use crate::primitives::{Ordering, fence};
+use crate::seq::{Cookie, running};
 
 impl<P: Platform> Tree<'_, P> {
     /// Names a barrier that begins from now on. When [`barrier_done`](Tree::barrier_done) all callbacks that were queued
@@ -52,8 +54,9 @@ impl<P: Platform> Tree<'_, P> {
         if !self.barriers.try_start() {
             return false;
         }
-        // One for ourselves, so that it does not reach zero before all are asked. Relaxed: the locks below order it.
-        self.barrier_left.store(1, Ordering::Relaxed);
+        if faulty!(self, BarrierCountsLate) {
+            self.barrier_left.store(1, Ordering::Relaxed);
+        }
         for cpu in 0..self.shape.cpus() {
             P::chaos_point();
             let mut own = self.percpu(cpu).lock();
@@ -70,7 +73,11 @@ impl<P: Platform> Tree<'_, P> {
     /// were callbacks.
     pub(super) fn join_running_barrier(&self, cpu: u32, own: &mut Own) -> bool {
         let number = self.barriers.number();
-        if !self.barriers.is_running() || own.barrier == number {
+        // Acquire: pairs with the Release of the end before; the count below has been set up since.
+        fence(Ordering::Acquire);
+        // A number that is out of date does no harm: a barrier that has ended has visited this CPU, and who holds its lock
+        // knows.
+        if !running(number) || own.barrier == number {
             return false;
         }
         own.barrier = number;
@@ -98,6 +105,8 @@ impl<P: Platform> Tree<'_, P> {
         if self.barrier_left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Due::NOTHING;
         }
+        // For the next one, before it can begin: a CPU may join it as soon as it has.
+        self.barrier_left.store(1, Ordering::Relaxed);
         self.barriers.end();
         Due { wake_barrier: true, ..Due::NOTHING }
     }

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     BarrierMissesMoved,
     /// A barrier does not see callbacks that have been taken out to be called.
     BarrierMissesInFlight,
+    /// A barrier's count is set up after it has begun.
+    BarrierCountsLate,
     /// A request that comes while a grace period runs is forgotten at its end.
     LostRequest,
     /// An expedited grace period does not wait for preempted readers.

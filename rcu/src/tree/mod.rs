@@ -180,7 +180,7 @@ pub struct Tree<'s, P: Platform> {
     expedited: Sequence,
     /// Numbers the barriers, likewise.
     barriers: Sequence,
-    /// How many callbacks of the running barrier have not been called; one more while it is being set up.
+    /// How many callbacks of the running barrier have not been called; one more while CPUs are being asked, and before.
     barrier_left: AtomicUsize,
     /// Whether a driver exists.
     is_driven: AtomicBool,
@@ -224,7 +224,7 @@ impl<'s, P: Platform> Tree<'s, P> {
             grace_periods,
             expedited: Sequence::new(),
             barriers: Sequence::new(),
-            barrier_left: AtomicUsize::new(0),
+            barrier_left: AtomicUsize::new(1),
             is_driven: AtomicBool::new(false),
             driver_seen: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),

@@ -30,6 +30,9 @@ struct Published {
     tree: Tree<'static, Modelled>,
     current: AtomicUsize,
     versions: [UnsafeCell<u32>; 2],
+    /// Touched before each use and before the destruction: the checker tries both orders of these, which it does not for
+    /// accesses to cells.
+    uses: AtomicUsize,
     // Not dropped: a model that is stopped leaves it in a list.
     callback: ManuallyDrop<Head>,
 }
@@ -52,6 +55,7 @@ impl Published {
             tree,
             current: AtomicUsize::new(0),
             versions: [UnsafeCell::new(10), UnsafeCell::new(11)],
+            uses: AtomicUsize::new(0),
             callback: ManuallyDrop::new(Head::new()),
         })
     }
@@ -64,6 +68,7 @@ impl Published {
 
     /// The second half.
     fn use_it(&self, version: usize) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the model reports a write that is not ordered with this.
         let value = self.versions[version].with(|value| unsafe { *value });
         assert_eq!(value, 10 + version as u32, "read after it was destroyed");
@@ -79,6 +84,7 @@ impl Published {
     }
 
     fn destroy(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the model reports any other access that is not ordered with this.
         self.versions[0].with_mut(|value| unsafe { *value = 99 });
     }
@@ -134,12 +140,13 @@ fn beside_write(
     // With leaves of one CPU there is a root to be locked as well, and a schedule is twice as long.
     check(if leaf == 1 { 2 } else { 3 }, move || {
         let shared = Published::new(fault, leaf, readers);
-        let reader = {
+        let threads = [reading, writing].map(|act| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || reading(&shared))
-        };
-        writing(&shared);
-        reader.join().unwrap();
+            thread::spawn(move || act(&shared))
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 
@@ -476,6 +483,12 @@ fn a_barrier_beside_callbacks_that_move() {
 #[should_panic(expected = "a barrier was passed before a callback")]
 fn a_barrier_that_misses_moved_callbacks() {
     barrier_beside(Some(Fault::BarrierMissesMoved), adopts);
+}
+
+#[test]
+#[should_panic(expected = "ended while none is running")]
+fn a_barrier_that_counts_late() {
+    barrier_beside(Some(Fault::BarrierCountsLate), adopts);
 }
 
 #[test]

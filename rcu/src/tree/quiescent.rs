@@ -41,7 +41,8 @@ impl State {
 
 impl<P: Platform> Tree<'_, P> {
     /// The executing CPU is in a quiescent state at this moment: it is in no reader, except for such as have been
-    /// preempted and are [entered](Reader). Reports it, if a grace period waits for it.
+    /// preempted and are [entered](Reader). Regions in which preemption, bottom halves or interrupts are off are readers
+    /// too; the caller's own, that keeps it on this CPU, does not count. Reports it, if a grace period waits for it.
     ///
     /// A task that offers its CPU calls this (Linux: `rcu_all_qs`), and an unlock to which [`Due::attention`] was paid.
     ///
@@ -114,9 +115,10 @@ impl<P: Platform> Tree<'_, P> {
 
     /// A reader that was preempted has left its outermost section. Nothing happens if it was not entered.
     ///
-    /// Called by the task itself. If it left with interrupts or preemption off, where waking the driver might want a lock
-    /// that the caller holds, it is called later, at the next tick or context switch of the task; until then grace periods
-    /// wait. Linux: `rcu_read_unlock_special`.
+    /// Called by the task itself, when nothing protects any more what it has read. So if it left its section where
+    /// preemption, bottom halves or interrupts are off, it calls this later: at the end of that region, or at the next
+    /// tick or context switch. Until then grace periods wait. (There is another reason: the answer may be to wake the
+    /// driver, and the caller may hold the lock that takes.) Linux: `rcu_read_unlock_special`.
     ///
     /// Contexts: task, softirq, hardirq. Cost: a load if it was not entered; otherwise the lock of a leaf.
     #[inline]

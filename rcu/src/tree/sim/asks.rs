@@ -29,11 +29,17 @@ impl World<'_, '_> {
         }
     }
 
+    /// Whether somebody is there to do it: a CPU that is up, or the thread of one that is off-loaded.
+    pub(super) fn may_process(&self, cpu: u32) -> bool {
+        let here = &self.cpus[cpu as usize];
+        here.mode != Mode::Down || here.is_offloaded
+    }
+
     pub(super) fn process(&mut self, cpu: u32) {
-        let here = &mut self.cpus[cpu as usize];
-        if !here.wants_process || (here.mode == Mode::Down && !here.is_offloaded) {
+        if !self.cpus[cpu as usize].wants_process || !self.may_process(cpu) {
             return;
         }
+        let here = &mut self.cpus[cpu as usize];
         here.wants_process = false;
         let was_idle = here.mode == Mode::Idle && here.interrupt.is_none() && !here.is_offloaded;
         let token = was_idle && self.tree.interrupt_enter(cpu);

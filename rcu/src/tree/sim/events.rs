@@ -77,16 +77,21 @@ impl World<'_, '_> {
         }
     }
 
-    /// The executing CPU's task has left its outermost section: now or a little later it says so.
+    /// The executing CPU's task has left its outermost section, or will not say so before it is preemptible.
     pub(super) fn unlocked(&mut self, cpu: u32) {
-        let Mode::Running(task) = self.cpus[cpu as usize].mode else {
+        let here = &self.cpus[cpu as usize];
+        let Mode::Running(Some(task)) = here.mode else {
             return;
         };
-        if let Some(task) = task
-            && self.tasks[task].section.is_none()
-            && self.tasks[task].reader.is_queued()
-        {
+        if self.tasks[task].section.is_some() || (here.section.is_some() && !self.plan.hasty) {
+            return;
+        }
+        if self.tasks[task].reader.is_queued() {
             let due = self.tree.reader_done(self.tasks[task].reader.as_ref());
+            self.due(cpu, due);
+        }
+        if std::mem::take(&mut self.cpus[cpu as usize].wants_attention) {
+            let due = self.tree.quiescent(cpu);
             self.due(cpu, due);
         }
     }
@@ -98,19 +103,30 @@ impl World<'_, '_> {
     }
 
     fn begin_section(&mut self, cpu: u32) {
-        match self.cpus[cpu as usize].mode {
-            Mode::Running(Some(task)) => {
-                self.unlocked(cpu);
+        self.unlocked(cpu);
+        let here = &mut self.cpus[cpu as usize];
+        let Mode::Running(task) = here.mode else {
+            return;
+        };
+        match task.filter(|_| !self.random.one_in(4)) {
+            Some(task) => {
                 let task = &mut self.tasks[task];
                 task.depth += 1;
                 if task.depth == 1 {
-                    task.section = Some(self.oracle.reader_begins());
+                    task.section = Some(match here.section {
+                        Some(section) => self.oracle.reader_continues(section),
+                        None => self.oracle.reader_begins(),
+                    });
                 }
             }
-            Mode::Running(None) if self.cpus[cpu as usize].section.is_none() => {
-                self.cpus[cpu as usize].section = Some(self.oracle.reader_begins());
+            // Preemption off, perhaps in a preemptible section.
+            None if here.section.is_none() => {
+                here.section = Some(match task.and_then(|task| self.tasks[task].section) {
+                    Some(section) => self.oracle.reader_continues(section),
+                    None => self.oracle.reader_begins(),
+                });
             }
-            _ => (),
+            None => (),
         }
     }
 
@@ -118,24 +134,25 @@ impl World<'_, '_> {
         if self.cpus[cpu as usize].interrupt.is_some() {
             return self.end_interrupt(cpu);
         }
-        if let Some(section) = self.cpus[cpu as usize].section.take() {
-            self.oracle.reader_ends(section);
-            return;
+        let task = if let Mode::Running(task) = self.cpus[cpu as usize].mode { task } else { None };
+        let task = task.filter(|&task| self.tasks[task].section.is_some());
+        // Where both kinds are active either may end first.
+        match task.filter(|_| self.cpus[cpu as usize].section.is_none() || self.random.one_in(2)) {
+            Some(task) => {
+                let task = &mut self.tasks[task];
+                task.depth -= 1;
+                if task.depth == 0 {
+                    self.oracle.reader_ends(task.section.take().expect("is in one"));
+                }
+            }
+            None => {
+                if let Some(section) = self.cpus[cpu as usize].section.take() {
+                    self.oracle.reader_ends(section);
+                }
+            }
         }
-        let Mode::Running(Some(task)) = self.cpus[cpu as usize].mode else {
-            return;
-        };
-        let task = &mut self.tasks[task];
-        task.depth = task.depth.saturating_sub(1);
-        if task.depth == 0 {
-            if let Some(section) = task.section.take() {
-                self.oracle.reader_ends(section);
-            }
-            if std::mem::take(&mut self.cpus[cpu as usize].wants_attention) {
-                self.unlocked(cpu);
-                let due = self.tree.quiescent(cpu);
-                self.due(cpu, due);
-            }
+        if self.random.one_in(2) {
+            self.unlocked(cpu);
         }
     }
 
@@ -175,9 +192,9 @@ impl World<'_, '_> {
         match here.mode {
             Mode::Idle if here.interrupt.is_none() => Interrupted::Idle,
             Mode::Idle => Interrupted::Kernel { preemptible: false, in_reader: false },
-            _ => {
-                let in_reader = here.section.is_none() && self.in_section(cpu);
-                Interrupted::Kernel { preemptible: here.section.is_none(), in_reader }
+            mode => {
+                let task = if let Mode::Running(Some(task)) = mode { self.tasks[task].section } else { None };
+                Interrupted::Kernel { preemptible: here.section.is_none(), in_reader: task.is_some() }
             }
         }
     }

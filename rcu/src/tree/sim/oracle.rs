@@ -28,6 +28,14 @@ impl Periods {
         self.begun
     }
 
+    /// Another reader that protects what one with this tag does.
+    fn reader_continues(&mut self, tag: u64) {
+        self.active += 1;
+        if tag < self.begun && self.begun > self.ended {
+            self.old += 1;
+        }
+    }
+
     fn reader_ends(&mut self, tag: u64) {
         self.active -= 1;
         if tag < self.begun && self.begun > self.ended {
@@ -60,6 +68,14 @@ pub(super) struct Section {
 impl Oracle {
     pub(super) fn reader_begins(&mut self) -> Section {
         Section { normal: self.normal.reader_begins(), expedited: self.expedited.reader_begins() }
+    }
+
+    /// A section of another kind begins inside of `section`, and may end after it: what was read in the one is used in
+    /// the other.
+    pub(super) fn reader_continues(&mut self, section: Section) -> Section {
+        self.normal.reader_continues(section.normal);
+        self.expedited.reader_continues(section.expedited);
+        section
     }
 
     pub(super) fn reader_ends(&mut self, section: Section) {

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use super::world::{Plan, run};
+use proptest::prelude::*;
+
+use super::world::{Plan, Random, run, run_with};
 use crate::tree::Readers;
 use crate::tree::faults::Fault;
 
@@ -15,6 +17,7 @@ const SMALL: Plan = Plan {
     settle_every: 2_000,
     seed: 1,
     fault: None,
+    hasty: false,
 };
 
 /// The shapes that are tried: one leaf, leaves under a root, three levels, leaves of one CPU.
@@ -53,6 +56,24 @@ fn no_period_ends_early_and_all_end() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(100) })]
+
+    /// The same from lists of choices, which shrink to a short story when they find something.
+    #[test]
+    fn any_choices(
+        choices in prop::collection::vec(any::<u32>(), 0..3_000),
+        preemptible in any::<bool>(),
+        cpus in 1..6_u32,
+        leaf in 1..4_u32,
+    ) {
+        let readers = if preemptible { Readers::Preemptible } else { Readers::NonPreemptible };
+        let plan = Plan { cpus, leaf, inner: 2, readers, settle_every: 300, ..SMALL };
+        let events = choices.len() as u32 / 5;
+        run_with(plan, Random::Listed(choices.into_iter()), events);
+    }
+}
+
 #[test]
 fn three_levels_of_many_cpus() {
     sound(Plan { cpus: 512, leaf: 8, inner: 16, settle_every: 200_000, ..SMALL }, 600_000);
@@ -77,30 +98,39 @@ fn a_million_periods() {
 #[ignore = "takes minutes"]
 fn runs_of_4096_cpus() {
     for readers in [Readers::NonPreemptible, Readers::Preemptible] {
-        let plan = Plan { cpus: 4096, readers, settle_every: 2_000_000, ..SMALL };
+        let plan = Plan { cpus: 4096, readers, settle_every: 2_500_000, ..SMALL };
         println!("{readers:?}: {} grace periods", sound(plan, 10_000_000));
     }
 }
 
 /// Runs of some seeds and shapes with this mistake; one of them must be stopped by the oracle with these words.
 fn noticed(fault: Fault, words: &str) {
+    caught(&format!("{fault:?}"), words, |plan| Plan { fault: Some(fault), ..plan });
+}
+
+fn caught(what: &str, words: &str, break_it: impl Fn(Plan) -> Plan) {
     let mut runs = 0;
     for seed in 1..=10 {
         for plan in plans() {
             runs += 1;
-            let plan = Plan { seed, fault: Some(fault), ..plan };
-            let Err(what) = catch_unwind(AssertUnwindSafe(|| run(plan, 2_000 * (plan.cpus + 3)))) else {
+            let plan = break_it(Plan { seed, ..plan });
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(plan, 2_000 * (plan.cpus + 3)))) else {
                 continue;
             };
-            let what =
-                what.downcast_ref::<String>().cloned().or(what.downcast_ref::<&str>().map(|s| (*s).into()));
-            let what = what.unwrap_or_default();
-            assert!(what.contains(words), "{fault:?} was noticed by something else: {what}");
-            println!("{fault:?}: noticed by run {runs}");
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            assert!(said.contains(words), "{what} was noticed by something else: {said}");
+            println!("{what}: noticed by run {runs}");
             return;
         }
     }
-    panic!("{fault:?} was not noticed in {runs} runs");
+    panic!("{what} was not noticed in {runs} runs");
+}
+
+/// What was read in a preemptible section is still used when that has ended inside of a region without preemption.
+#[test]
+fn an_unlock_that_reports_without_preemption_is_noticed() {
+    caught("a hasty unlock", "ended before a reader", |plan| Plan { hasty: true, ..plan });
 }
 
 macro_rules! mistakes {

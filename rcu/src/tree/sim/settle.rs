@@ -47,7 +47,10 @@ impl World<'_, '_> {
                 if self.cpus[cpu as usize].wants_resched {
                     self.switch(cpu);
                 }
-                self.process(cpu);
+                // All of it: a CPU that has taken over from many has more than a batch for each tick.
+                while self.cpus[cpu as usize].wants_process && self.may_process(cpu) {
+                    self.process(cpu);
+                }
             }
             if let Mode::Running(Some(task)) = self.cpus[0].mode {
                 self.ready.push(task);

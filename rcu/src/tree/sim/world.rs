@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) settle_every: u32,
     pub(super) seed: u64,
     pub(super) fault: Option<Fault>,
+    /// Unlocks report in regions without preemption.
+    pub(super) hasty: bool,
 }
 
 pub(super) const TICK: u64 = 1_000_000;
@@ -31,19 +33,29 @@ pub(super) const TICK: u64 = 1_000_000;
 const TIMING: Timing =
     Timing { scan: TICK, nudge: 3 * TICK, interrupt: 6 * TICK, boost: 8 * TICK, stall: 1_000 * TICK };
 
-/// A generator of the xorshift family: small, and the same everywhere.
-pub(super) struct Random(u64);
+/// Where choices come from.
+pub(super) enum Random {
+    /// A generator of the xorshift family: small, and the same everywhere.
+    Seeded(u64),
+    /// A list, which can be made shorter when it has led to a finding; zeros when it is used up.
+    Listed(std::vec::IntoIter<u32>),
+}
 
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Random::Seeded(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub(super) fn below(&mut self, limit: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 32).wrapping_mul(u64::from(limit)) >> 32) as u32
+        match self {
+            Random::Seeded(state) => {
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                ((*state >> 32).wrapping_mul(u64::from(limit)) >> 32) as u32
+            }
+            Random::Listed(choices) => choices.next().unwrap_or(0) % limit,
+        }
     }
 
     pub(super) fn one_in(&mut self, n: u32) -> bool {
@@ -116,6 +128,11 @@ pub(super) struct World<'t, 's> {
 
 /// Runs a world for so many events; returns how many grace periods, expedited ones, callbacks and barriers there were.
 pub(super) fn run(plan: Plan, events: u32) -> [u64; 4] {
+    run_with(plan, Random::new(plan.seed), events)
+}
+
+/// The same with choices from somewhere else.
+pub(super) fn run_with(plan: Plan, random: Random, events: u32) -> [u64; 4] {
     let shape = Geometry::with_fan_out(plan.cpus, plan.leaf, plan.inner);
     // Leaked, like the world below until it has come to a good end: a run that a mistake has stopped leaves heads and
     // readers in their lists, which are not to be dropped then.
@@ -125,7 +142,7 @@ pub(super) fn run(plan: Plan, events: u32) -> [u64; 4] {
     let mut tree = Tree::new(shape, plan.readers, nodes, cpus).with_limits(limits).with_timing(TIMING);
     tree.faults = plan.fault.map_or(Faults::NONE, Faults::only);
     let tree = &tree;
-    let mut world = ManuallyDrop::new(World::new(tree, plan));
+    let mut world = ManuallyDrop::new(World::new(tree, plan, random));
     for event in 1..=events {
         world.happens();
         if event % plan.settle_every == 0 {
@@ -138,14 +155,14 @@ pub(super) fn run(plan: Plan, events: u32) -> [u64; 4] {
 }
 
 impl<'t, 's> World<'t, 's> {
-    pub(super) fn new(tree: &'t Tree<'s, Native>, plan: Plan) -> World<'t, 's> {
+    pub(super) fn new(tree: &'t Tree<'s, Native>, plan: Plan, random: Random) -> World<'t, 's> {
         let mut world = World {
             tree,
             driver: Driver::new(tree),
             driver_next: Next::Sleep,
             driver_woken: false,
             plan,
-            random: Random::new(plan.seed),
+            random,
             now: 0,
             cpus: Vec::new(),
             tasks: Vec::new(),

@@ -28,7 +28,7 @@ pub(super) struct Raw<R> {
     draining: bool,
     refiled: u64,
     /// Which entries were filed anew, and on which level.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) log: Vec<(NonNull<WheelEntry>, usize)>,
     rules: PhantomData<R>,
     occupied: [u64; LEVELS + 1],
@@ -47,7 +47,7 @@ impl<R: Rules> Raw<R> {
             stale: false,
             draining: false,
             refiled: 0,
-            #[cfg(test)]
+            #[cfg(all(test, not(loom)))]
             log: Vec::new(),
             rules: PhantomData,
             occupied: [0; LEVELS + 1],
@@ -342,7 +342,7 @@ impl<R: Rules> Raw<R> {
     #[cold]
     unsafe fn refile(&mut self, entry: NonNull<WheelEntry>, place: Place) {
         self.refiled += 1;
-        #[cfg(test)]
+        #[cfg(all(test, not(loom)))]
         self.log.push((entry, place.level));
         // SAFETY: by the contract.
         unsafe { self.link(entry, place) };
@@ -415,6 +415,6 @@ impl<R: Rules> Raw<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "check.rs"]
 mod check;

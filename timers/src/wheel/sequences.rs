@@ -103,7 +103,7 @@ impl<R: Rules> World<'_, R> {
     fn time(&mut self) -> u64 {
         match self.byte() % 16 {
             0 => self.now.saturating_sub(self.bytes.len() as u64 % 70),
-            1 if self.bytes.len() % 5 == 0 => u64::MAX,
+            1 if self.bytes.len().is_multiple_of(5) => u64::MAX,
             _ => self.now.saturating_add(self.distance()),
         }
     }
@@ -266,8 +266,8 @@ impl<R: Rules> World<'_, R> {
         }
         assert_eq!(armed, 0, "some were left behind");
         assert_eq!((self.wheel.check(), self.wheel.next()), (0, u64::MAX));
-        if self.byte() % 2 == 0 {
-            self.wheel = Box::new(Raw::new());
+        if self.byte().is_multiple_of(2) {
+            *self.wheel = Raw::new();
         }
         for index in 0..ENTRIES {
             if let Some(armed) = self.model[index] {
@@ -300,7 +300,7 @@ impl<R: Rules> World<'_, R> {
             None => assert_eq!(next, u64::MAX, "an empty wheel has something to do"),
             Some(latest) => assert!(next <= latest, "next is {next}, too late for {latest}"),
         }
-        if self.operations % 64 == 0 {
+        if self.operations.is_multiple_of(64) {
             self.wheel.check_empty();
         }
     }
@@ -414,7 +414,7 @@ fn fuzz() {
     let (mut seed, mut operations) = (first, 0);
     while begun.elapsed() < std::time::Duration::from_secs(seconds) {
         // Long ones, and short ones that begin often.
-        let length = if seed % 2 == 0 { 40_000 } else { 400 };
+        let length = if seed.is_multiple_of(2) { 40_000 } else { 400 };
         let bytes = random(seed, length);
         if fails(run::<Sound>, &bytes) {
             let short = shortened(&bytes, |bytes| fails(run::<Sound>, bytes));

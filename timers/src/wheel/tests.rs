@@ -201,13 +201,15 @@ fn a_wheel_may_be_moved_with_what_is_in_it() {
         // SAFETY: it is in no wheel, and stays.
         unsafe { wheel.insert(NonNull::from(entry), 0) };
     }
-    let mut moved = Box::new(wheel);
+    let mut places = [Some(Box::new(wheel)), None];
     let mut given = 0;
-    while moved.pop_due(345).is_some() {
+    // Moved in the middle of it.
+    while places[given % 2].as_mut().expect("it is here").pop_due(345).is_some() {
+        let wheel = *places[given % 2].take().expect("it is here");
         given += 1;
-        // In the middle of it.
-        moved = Box::new(*moved);
+        places[given % 2] = Some(Box::new(wheel));
     }
+    let mut moved = places[given % 2].take().expect("it is here");
     assert_eq!(given, entries.iter().filter(|entry| !entry.is_linked()).count());
     while moved.pop_any().is_some() {
         given += 1;

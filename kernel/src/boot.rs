@@ -36,7 +36,7 @@ use crate::task::{Builder, Task};
 use crate::this_machine::ThisMachine;
 use crate::{
     calls, console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing,
-    tick,
+    tick, timer,
 };
 
 /// What firmware said, if it could be believed.
@@ -272,6 +272,7 @@ fn bring_up_this_cpu(cpu: CpuId) {
     crate::lockdep::install_on_this_cpu(idle);
     sched::start_on_this_cpu(idle);
     let quiet = sync::irq::disable();
+    timer::install_here(&quiet);
     tick::start(&quiet);
     calls::open_here(&quiet);
     drop(quiet);

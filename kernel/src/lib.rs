@@ -67,4 +67,6 @@ pub mod this_machine;
 #[cfg(not(loom))]
 pub mod tick;
 #[cfg(target_os = "none")]
+pub mod timer;
+#[cfg(target_os = "none")]
 pub mod workqueue;

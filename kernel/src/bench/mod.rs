@@ -2,7 +2,7 @@
 //!
 //! [`locks`] has all CPUs fight over one lock, and counts who got it how often. [`operations`] asks what operations cost
 //! when nobody else wants anything. `calls` asks what it costs to have another CPU do something,
-//! `tasks` what waiting and waking cost.
+//! `tasks` what waiting and waking cost, `timers` what timers do.
 
 #[cfg(target_os = "none")]
 pub mod calls;
@@ -10,3 +10,5 @@ pub mod locks;
 pub mod operations;
 #[cfg(target_os = "none")]
 pub mod tasks;
+#[cfg(target_os = "none")]
+pub mod timers;

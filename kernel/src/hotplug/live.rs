@@ -10,7 +10,7 @@ use sync::{IrqGuard, IrqSpinLock, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
 use crate::task::{self, Builder, SpawnError};
-use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, workqueue};
+use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, timer, workqueue};
 
 /// Held for writing while a CPU comes or goes.
 static LOCK: RwSemaphore<()> = RwSemaphore::new(());
@@ -19,7 +19,7 @@ static LOCK: RwSemaphore<()> = RwSemaphore::new(());
 ///
 /// A subsystem that has to know adds its own step: behind `CPU` if the CPU must run for it, which is the usual case. Steps
 /// that need the CPU itself use [`stop_one_cpu`](stop_machine::stop_one_cpu)'s kind of work in [`HERE`].
-static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &CPU, &WORK, &OBJECTIONS]);
+static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &TIMERS, &CPU, &WORK, &OBJECTIONS]);
 
 static CPU: Step<TaskCx> = Step { name: "the CPU", up: come_back, down: go_away };
 
@@ -29,6 +29,16 @@ static SOFTIRQS: Step<TaskCx> = Step {
     up: |_, _| Ok(()),
     down: |cpu, _| {
         softirq::inherit(cpu);
+        Ok(())
+    },
+};
+
+/// The timers of a CPU that has gone are this one's.
+static TIMERS: Step<TaskCx> = Step {
+    name: "timers",
+    up: |_, _| Ok(()),
+    down: |cpu, _| {
+        timer::inherit(cpu);
         Ok(())
     },
 };
@@ -72,7 +82,13 @@ static HERE: [Here; 6] = [
     },
     // From here on it is asked to forget translations; it has kept none from before.
     Here { up: |_| memory::shootdown::arrive_here(), down: |_| memory::shootdown::leave_here() },
-    Here { up: |quiet| tick::start(quiet), down: |quiet| tick::stop(quiet) },
+    Here {
+        up: |quiet| {
+            timer::join(quiet);
+            tick::start(quiet);
+        },
+        down: |quiet| tick::stop(quiet),
+    },
     // What was sent to it runs before it goes.
     Here { up: |quiet| calls::open_here(quiet), down: |quiet| calls::close_here(quiet) },
     // Tasks that may run elsewhere do.

@@ -349,8 +349,8 @@ kernel_test! {
         };
         WRONG.write(0);
         let before = SEEN.read();
-        set_hook(Source::Timer, Some(&COUNT));
         let sum_before = LocalLock::lock(&WORDS)[0];
+        set_hook(Source::Timer, Some(&COUNT));
         let came = comes_true(|| {
             let mut words = LocalLock::lock(&WORDS);
             for word in words.iter_mut() {

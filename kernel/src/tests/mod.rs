@@ -20,6 +20,7 @@ mod smp;
 mod softirq;
 mod tasks;
 mod tick;
+mod timers;
 mod trace;
 mod traps;
 mod watchdogs;

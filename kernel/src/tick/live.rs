@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hal::chaos::mix;
 use hal::percpu::IrqsOff;
 use hal::x86_64::traps::TrapFrame;
-use hal::x86_64::{apic::timer, clock, native};
+use hal::x86_64::{apic, clock, native};
 use hal::{CpuId, Native, Platform, percpu};
 use timers::{TICK_NS, TickSchedule};
 
 use super::rest;
-use crate::{log, sched, services, watchdog};
+use crate::{log, sched, services, timer, watchdog};
 
 percpu! {
     /// Ticks that have passed on this CPU.
@@ -26,10 +26,13 @@ percpu! {
 
 /// Starts the executing CPU's tick. The first tick comes within two periods.
 pub fn start(quiet: &impl IrqsOff) {
-    let schedule = TickSchedule::new(Native::now_ns(), TICK_NS)
+    // The boot CPU's beat is that of `Ticks`, so that what is due with a tick is called in it.
+    let now = Native::now_ns();
+    let schedule = TickSchedule::new(now - now % TICK_NS, TICK_NS)
         .staggered(percpu::current_cpu_number() % Native::cpu_count(), Native::cpu_count());
     SCHEDULE.get_local(quiet).set(Some(schedule));
     rest::awake_here(quiet);
+    timer::tick_runs(quiet);
     arm_by(quiet, next_tick(quiet));
 }
 
@@ -52,13 +55,13 @@ pub(super) fn next_tick(quiet: &impl IrqsOff) -> u64 {
 pub(super) fn arm_by(quiet: &impl IrqsOff, at: u64) {
     let armed = ARMED_FOR.get_local(quiet);
     if at < armed.get() {
-        timer::start_oneshot(at.saturating_sub(Native::now_ns()).max(1));
+        apic::timer::start_oneshot(at.saturating_sub(Native::now_ns()).max(1));
         armed.set(at);
     }
 }
 
 fn disarm(quiet: &impl IrqsOff) {
-    timer::stop();
+    apic::timer::stop();
     ARMED_FOR.get_local(quiet).set(u64::MAX);
 }
 
@@ -88,8 +91,11 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     // Nothing is armed until it is below, or by somebody in between who wants it for himself.
     ARMED_FOR.get_local(&quiet).set(u64::MAX);
     let rested = rest::rests_here();
-    let passed = catch_up(&quiet, Native::now_ns());
-    let outlook = sched::on_timer(&quiet);
+    let now = Native::now_ns();
+    let passed = catch_up(&quiet, now);
+    timer::on_interrupt(now);
+    let precise = timer::precise::on_interrupt(&quiet, now);
+    let outlook = sched::on_timer(&quiet).min(precise);
     if passed != 0 {
         watchdog::on_tick(&quiet, passed, rested);
     }
@@ -102,9 +108,17 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     crate::testing::watchdog::on_tick();
     crate::testing::irq::on_timer();
     // The last thing: everything above may have made a tick necessary.
-    let next = match rest::rests_here() {
-        true => Native::now_ns().saturating_add(clock::longest_pause_ns().min(watchdog::patrol_ns())),
-        false => next_tick(&quiet),
+    let next = match (rested, rest::rests_here()) {
+        (_, true) => {
+            let patrol =
+                Native::now_ns().saturating_add(clock::longest_pause_ns().min(watchdog::patrol_ns()));
+            patrol.min(timer::tick_rests(&quiet))
+        }
+        (true, false) => {
+            timer::tick_runs(&quiet);
+            next_tick(&quiet)
+        }
+        (false, false) => next_tick(&quiet),
     };
     arm_by(&quiet, next.min(outlook));
 }
@@ -113,6 +127,9 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
 pub(crate) fn on_kick() {
     native::accept_resched_request();
     rest::on_kick();
+    let quiet = sync::irq::disable();
+    arm_by(&quiet, timer::precise::next(&quiet));
+    drop(quiet);
     sched::accept_offer();
 }
 

@@ -17,7 +17,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use super::TickMode;
 use super::live::{arm_by, catch_up, next_tick};
 use crate::calls::CallData;
-use crate::{calls, cpus, log};
+use crate::{calls, cpus, log, timer};
 
 percpu! {
     /// Whether this CPU's tick rests.
@@ -155,13 +155,30 @@ fn resume(quiet: &impl IrqsOff) {
     RESTING.write(0);
     WANTED.write(0);
     catch_up(quiet, Native::now_ns());
+    timer::tick_runs(quiet);
     arm_by(quiet, next_tick(quiet));
+}
+
+/// Something has changed about this CPU's coarse timers, and perhaps its timer has to come earlier for them.
+pub(crate) fn look_again() {
+    if rests_here() {
+        let quiet = sync::irq::disable();
+        if rests_here() {
+            arm_by(&quiet, timer::tick_rests(&quiet));
+        }
+    }
 }
 
 /// For the kick's interrupt.
 pub(super) fn on_kick() {
-    if WANTED.read() != 0 && rests_here() {
+    if !rests_here() {
+        return;
+    }
+    if WANTED.read() != 0 {
         resume(&sync::irq::disable());
+    } else {
+        // Perhaps somebody has armed a timer for which this CPU sleeps too long.
+        look_again();
     }
 }
 

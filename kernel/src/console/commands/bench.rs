@@ -10,18 +10,19 @@ use crate::console::registry::{Command, CommandResult, Context, Failure, at_most
 
 pub(super) static BENCH: Command = Command {
     name: "bench",
-    usage: "insn|tasks|calls|locks [SECONDS]",
+    usage: "insn|tasks|calls|timers|locks [SECONDS]",
     help: "measures operations alone, and locks that all CPUs want\n\
            `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
            --icount 0 --no-chaos` an instruction takes 1 ns, and the figures are the same in every run.\n\
            `tasks`: mutexes, semaphores and the like when nobody waits, and two tasks that take turns.\n\
            `calls`: an interrupt to another CPU and back, and calls between CPUs, each timed by itself.\n\
+           `timers`: arming, moving, deleting and calling timers, alone and a hundred thousand at once.\n\
            `locks`: every CPU acquires and releases one lock, 1 second for each kind of lock if not said\n\
            otherwise. FAIR is the least served CPU's count over the most served one's, NS the time from one\n\
            acquisition to the next, by whomever.",
     complete: |_, before| {
         if before.is_empty() {
-            alloc::vec!["insn".into(), "tasks".into(), "calls".into(), "locks".into()]
+            alloc::vec!["insn".into(), "tasks".into(), "calls".into(), "timers".into(), "locks".into()]
         } else {
             Vec::new()
         }
@@ -38,11 +39,12 @@ fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
         ["insn"] => bench_operations(cx),
         ["tasks"] => bench_tasks(cx),
         ["calls"] => bench_calls(cx),
+        ["timers"] => bench_timers(cx),
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
         [] => Err(Failure::Usage("what is to be measured?".into())),
         [other, ..] => {
-            Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `tasks`, `calls` or `locks`")))
+            Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `tasks`, `calls`, `timers` or `locks`")))
         }
     }
 }
@@ -78,11 +80,29 @@ impl fmt::Display for Tenths {
 fn bench_tasks(cx: &mut Context<'_>) -> CommandResult {
     let figures =
         crate::bench::tasks::measure().map_err(|error| Failure::Failed(alloc::format!("{error}")))?;
+    write_figures(cx, figures)
+}
+
+#[cfg(target_os = "none")]
+fn write_figures(cx: &mut Context<'_>, figures: Vec<crate::bench::tasks::Figure>) -> CommandResult {
     writeln!(cx.out, "  {:<34} {:>9}", "OPERATION", "NS")?;
     for crate::bench::tasks::Figure { name, tenths } in figures {
         writeln!(cx.out, "  {name:<34} {:>9}", Tenths(tenths))?;
     }
     Ok(())
+}
+
+#[cfg(target_os = "none")]
+fn bench_timers(cx: &mut Context<'_>) -> CommandResult {
+    // SAFETY: the console's task runs commands, has nothing switched off, and uses no other token meanwhile.
+    let mut token = unsafe { sync::TaskCx::new() };
+    let figures = crate::bench::timers::measure(&mut token);
+    write_figures(cx, figures)
+}
+
+#[cfg(not(target_os = "none"))]
+fn bench_timers(_: &mut Context<'_>) -> CommandResult {
+    Err(Failure::Failed("there are no timers here".into()))
 }
 
 #[cfg(not(target_os = "none"))]

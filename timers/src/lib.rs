@@ -13,7 +13,10 @@ extern crate alloc;
 mod base;
 pub mod clock;
 mod cpus;
+mod faults;
 pub mod hr;
+#[cfg(all(test, loom))]
+mod modelled;
 mod primitives;
 pub mod queue;
 pub mod tick;

@@ -9,6 +9,7 @@ use hal::platform::{Report, Severity};
 
 use super::parts::{Word, exposed};
 use super::{Again, Base, Core, Flags, Inner, Locked, Reference};
+use crate::faults::{Fault, is_planted};
 use crate::queue::{Entry, Queue};
 
 /// What is asked for.
@@ -81,7 +82,7 @@ pub(crate) fn arm<Q: Queue, P: Platform>(
             core.set_word(word.with(Flags::EMBEDDED));
             continue;
         }
-        if Core::is(core, locked.running) {
+        if Core::is(core, locked.running) && !is_planted(Fault::MoveRunning) {
             return arm_again(core, &mut locked, reference, expires, how, at);
         }
         let was_armed = core.entry.is_linked();

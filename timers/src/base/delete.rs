@@ -9,6 +9,7 @@ use sync::lockdep::Acquire;
 
 use super::parts::exposed;
 use super::{Core, Flags, Inner, Reference};
+use crate::faults::{Fault, is_planted};
 use crate::queue::{Entry, Queue};
 
 /// What [`try_delete_sync`](crate::Timer::try_delete_sync) found.
@@ -53,6 +54,9 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
             let reference = inner.again.take()?.reference;
             return Some(match reference {
                 Some(ops) => Reference { core: exposed(core), ops },
+                None if is_planted(Fault::ReleaseRunning) => {
+                    Reference { core: exposed(core), ops: self.ops() }
+                }
                 None => Reference { core, ops: nothing() },
             });
         }
@@ -182,7 +186,7 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
                 was_armed = true;
                 reference.let_go();
             }
-            if matches!(look, Look::Over) {
+            if matches!(look, Look::Over) || is_planted(Fault::DeleteAndGo) {
                 return was_armed;
             }
             turns += 1;

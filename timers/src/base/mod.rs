@@ -39,6 +39,11 @@ mod parts;
 mod run;
 mod stats;
 
+#[cfg(all(test, loom))]
+mod drafts_models;
+#[cfg(all(test, loom))]
+mod models;
+
 use self::arm::move_one;
 pub(crate) use self::arm::{Armed, How, arm};
 pub use self::delete::Deletion;
@@ -56,6 +61,7 @@ use sync::spin::SpinLockWithGuard;
 use sync::{Irq, SpinLock};
 
 use crate::cpus::Idle;
+use crate::faults::{Fault, is_planted};
 use crate::primitives::{AtomicPtr, AtomicU32, AtomicU64, Ordering, const_fn, fence};
 use crate::queue::{Entry, Queue};
 use stats::Recorder;
@@ -221,6 +227,10 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         let mut locked = self.lock(quiet);
         let next = locked.next();
         self.set_due(next);
+        if is_planted(Fault::AlarmLate) {
+            drop(locked);
+            locked = self.lock(quiet);
+        }
         locked.alarm = alarm(next);
         next
     }
@@ -291,7 +301,7 @@ fn settled_expires<E: Entry>(entry: &E) -> u64 {
     match entry.expires_word() {
         // Release: pairs with the Acquire in `modify_in_place`, which then sees that the entry was taken out. Acquire:
         // pairs with the Release there: the call sees what was done before a change that it takes into account.
-        Some(word) => word.fetch_add(0, Ordering::AcqRel),
-        None => entry.expires(),
+        Some(word) if !is_planted(Fault::ReadPlainly) => word.fetch_add(0, Ordering::AcqRel),
+        _ => entry.expires(),
     }
 }

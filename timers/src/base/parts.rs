@@ -8,6 +8,7 @@ use hal::percpu::IrqsOff;
 use sync::lockdep::{Level, Map, WaitType};
 
 use super::{Base, FunctionName, Locked, run::Context};
+use crate::faults::{Fault, is_planted};
 use crate::primitives::{AtomicPtr, Ordering, const_fn};
 use crate::queue::{Entry, Queue};
 
@@ -210,9 +211,9 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
                 let base = word.base()?;
                 P::chaos_point();
                 let locked = base.lock(quiet);
-                // It may have gone elsewhere while we waited. Under the lock it does not (B1).
-                if self.word().base().is_some_and(|now| ptr::eq(now, base)) && !self.word().has(Flags::MOVING)
-                {
+                // It may have gone elsewhere while we waited. If it is here now, and not on its way from here, it stays
+                // while we hold the lock (B1). In one look: on its way it goes from one to the other.
+                if self.word() == word || is_planted(Fault::LookOnce) {
                     return Some((locked, base));
                 }
             }

@@ -12,6 +12,7 @@ use super::parts::exposed;
 use super::{
     Again, Base, Core, Flags, FunctionName, Inner, Locked, NO_LIMIT, Ops, Reference, settled_expires,
 };
+use crate::faults::{Fault, is_planted};
 use crate::queue::{Entry, Queue};
 
 /// What a callback is told.
@@ -45,18 +46,13 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         let mut count = 0;
         let mut quiet = Cpu::<P>::disable_interrupts();
         let mut locked = self.lock(&quiet);
-        if locked.is_running() {
+        if locked.is_running() && !is_planted(Fault::RunTwice) {
             return 0;
         }
-        // Let go of after the lock.
-        let mut left: Option<Reference<Q, P>> = None;
         while let Some(timer) = self.detach(&mut locked, now()) {
             drop(locked);
             // With interrupts off if that is what it was made for.
             let kept = timer.flags.has(Flags::IRQSAFE).then_some(quiet);
-            if let Some(left) = left.take() {
-                left.let_go();
-            }
             P::chaos_point();
             let stuck = Unwinding { base: self };
             let timed = limit != NO_LIMIT && (count < TIMED || count % UNTIMED == 0);
@@ -70,15 +66,23 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
             if let Some((name, ns)) = slow {
                 locked.stats.note_slow(name, ns, ns > limit);
             }
+            let left;
             (locked, left) = self.finish(&quiet, locked, timer);
+            if let Some(left) = left {
+                // Without the lock, and before anything else is detached: what is dropped here may shut other timers down,
+                // and then none of them is called any more.
+                drop(locked);
+                drop(quiet);
+                left.let_go();
+                quiet = Cpu::<P>::disable_interrupts();
+                locked = self.lock(&quiet);
+                if locked.is_running() {
+                    return count;
+                }
+            }
         }
         let next = locked.next();
         self.set_due(next);
-        drop(locked);
-        drop(quiet);
-        if let Some(left) = left {
-            left.let_go();
-        }
         count
     }
 }
@@ -124,6 +128,11 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         let own = Reference { core: timer.context.core, ops: timer.ops };
         match locked.again.take() {
             // Of the timer nothing is read: it may be gone.
+            None if is_planted(Fault::TouchAfterCall) => {
+                // SAFETY: none; it may be gone.
+                unsafe { own.core.as_ref() }.expires();
+                (locked, Some(own))
+            }
             None => (locked, own.ops.release.is_some().then_some(own)),
             Some(again) => self.put_in_again(quiet, locked, own, again),
         }

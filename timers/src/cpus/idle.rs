@@ -35,6 +35,7 @@ use sync::Cpu;
 
 use super::{CpuTimers, NEVER, Timers};
 use crate::base::Base;
+use crate::faults::{Fault, is_planted};
 use crate::primitives::{Ordering, fence};
 use crate::wheel::Wheel;
 
@@ -63,7 +64,9 @@ impl<P: Platform> Timers<P> {
         let timers = self.on(cpu);
         let idle = &self.idle.0;
         let ticked = timers.ticks.swap(0, Ordering::Relaxed) != 0;
-        let next = timers.global.set_alarm(quiet, |next| next);
+        // Of each that comes before the others of its base: others may have been called for this CPU by then, so that what
+        // was published now is no bound.
+        let next = timers.global.set_alarm(quiet, |_| NEVER);
         P::chaos_point();
         // Release: whoever pulls and finds this sees that the CPU does not tick, and its base.
         idle.earliest.fetch_min(next, Ordering::AcqRel);
@@ -74,7 +77,9 @@ impl<P: Platform> Timers<P> {
         }
         self.take_back(timers);
         // What was published, or promised no more, comes before the looks. Pairs with itself on another CPU.
-        fence(Ordering::SeqCst);
+        if !is_planted(Fault::StopWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
         P::chaos_point();
         if idle.ticking.load(Ordering::Relaxed) != 0 {
             return tied;
@@ -128,16 +133,22 @@ impl<P: Platform> Timers<P> {
             return 0;
         }
         // Acquire: pairs with the Releases of those that lowered it, whose bases are so seen as they were then.
-        earliest.swap(NEVER, Ordering::AcqRel);
+        if !is_planted(Fault::PullBackwards) {
+            earliest.swap(NEVER, Ordering::AcqRel);
+        }
         P::chaos_point();
-        let mut count = 0;
+        let (mut count, mut left) = (0, NEVER);
         for timers in self.all() {
             if timers.ticks.load(Ordering::Relaxed) != 0 {
                 continue;
             }
             count += self.run_base(&timers.global);
-            earliest.fetch_min(timers.global.due(), Ordering::AcqRel);
+            left = left.min(timers.global.due());
         }
+        if is_planted(Fault::PullBackwards) {
+            earliest.store(NEVER, Ordering::Relaxed);
+        }
+        earliest.fetch_min(left, Ordering::AcqRel);
         count
     }
 }

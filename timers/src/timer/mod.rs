@@ -25,6 +25,8 @@ pub use firing::{Fired, Firing};
 pub use forms::Periodic;
 pub(crate) use forms::{call_closure, call_periodic};
 pub use handle::Handle;
+#[cfg(all(test, loom))]
+pub(crate) use handle::sealed;
 #[cfg(feature = "alloc")]
 pub(crate) use one_shot::one_shot;
 #[cfg(feature = "alloc")]

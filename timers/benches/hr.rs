@@ -6,6 +6,8 @@
 //! time ahead. The last columns are the longest single operation in a sequence: each operation's shortest time in nine runs
 //! of the same sequence, and of these the longest. "fill" adds all in ascending order and takes them out from the front,
 //! "mixed" re-arms at random.
+//!
+//! Instructions: `valgrind --tool=callgrind BENCH count far 10 1000000`, less the same with another number.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -199,9 +201,25 @@ fn row<C: Candidate>(n: usize) -> (&'static str, Vec<[f64; 6]>, [f64; 2]) {
     (C::NAME, vec![measure::<C>(n)], [worst::<C>(n, true), worst::<C>(n, false)])
 }
 
+/// `hr count far 10 1000000`: a million pairs beside ten pending entries, for a tool that counts instructions; the pairs'
+/// number of them is the difference between two such runs.
+fn count(args: &[String]) {
+    let [what, pending, times] = args else { panic!("count far|near PENDING TIMES") };
+    let mut world = World::<others::Ours>::new(pending.parse().expect("a number"));
+    world.fill(false, |op| op());
+    let expires = if what == "far" { world.now + 2 * AHEAD } else { world.now };
+    for _ in 0..times.parse::<u64>().expect("a number") {
+        world.pair(expires);
+    }
+}
+
 fn main() {
-    if std::env::args().any(|arg| arg == "--test") {
+    let args: Vec<String> = std::env::args().collect();
+    if args.iter().any(|arg| arg == "--test") {
         return;
+    }
+    if let Some(at) = args.iter().position(|arg| arg == "count") {
+        return count(&args[at + 1..]);
     }
     for n in [10, 1_000, 100_000] {
         let mut rows = vec![

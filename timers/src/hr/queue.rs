@@ -95,11 +95,22 @@ impl HrQueue {
             self.root = link;
             return;
         };
-        let side = if up.below(RIGHT).at() == Some(old) { RIGHT } else { LEFT };
-        let before = up.below(side).rank();
-        up.set_below(side, link);
-        if before != link.rank() && !broken(Twin::RanksKept) {
+        if self.replace(up, old, link) && !broken(Twin::RanksKept) {
             self.climb(up);
+        }
+    }
+
+    /// Makes `link` the one below `up` that leads or led to `old`. Returns whether that may change the rank of `up`: on the
+    /// left it does not unless it becomes the lesser one.
+    #[inline(always)]
+    fn replace(&self, up: At, old: At, link: Link) -> bool {
+        let right = up.below(RIGHT);
+        if right.at() == Some(old) {
+            up.set_below(RIGHT, link);
+            right.rank() != link.rank()
+        } else {
+            up.set_below(LEFT, link);
+            link.rank() < right.rank()
         }
     }
 
@@ -113,13 +124,22 @@ impl HrQueue {
                 self.root = link;
                 return;
             };
-            let side = if up.below(RIGHT).at() == Some(at) { RIGHT } else { LEFT };
-            if up.below(side).rank() == link.rank() {
+            if !self.replace(up, at, link) {
                 return;
             }
-            up.set_below(side, link);
             at = up;
         }
+    }
+
+    /// An entry has come: returns whether `next` is earlier for it.
+    #[inline(always)]
+    fn note(&mut self, at: At) -> bool {
+        let latest = at.entry().latest();
+        let earlier = latest < self.next && !broken(Twin::NextNotLowered);
+        if earlier {
+            self.next = latest;
+        }
+        earlier
     }
 
     /// Takes out an entry that is in it.
@@ -253,10 +273,14 @@ unsafe impl Queue for HrQueue {
                     }
                 };
                 at.set_below(LEFT, below);
+                at.set_up(Some(above));
                 if let Some(below) = below.at() {
                     below.set_up(Some(at));
+                } else if above.below(LEFT).at().is_none() {
+                    // Nothing below it yet: on the left no rank changes.
+                    above.set_below(LEFT, Link::new(at, 1));
+                    return self.note(at);
                 }
-                at.set_up(Some(above));
                 above.set_below(RIGHT, Link::new(at, 1));
                 if below.rank() != 1 {
                     self.climb(above);
@@ -271,12 +295,7 @@ unsafe impl Queue for HrQueue {
                 self.root = Link::new(at, 1);
             }
         }
-        let latest = at.entry().latest();
-        let earlier = latest < self.next && !broken(Twin::NextNotLowered);
-        if earlier {
-            self.next = latest;
-        }
-        earlier
+        self.note(at)
     }
 
     #[inline]

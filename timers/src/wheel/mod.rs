@@ -41,7 +41,7 @@ use crate::queue::Queue;
 
 /// Armed entries, in ticks from boot.
 ///
-/// A plain value of about 4.8 KiB, which may be moved, to be kept behind a lock. Linux: `struct timer_base`, without its
+/// A plain value of about 4.7 KiB, which may be moved, to be kept behind a lock. Linux: `struct timer_base`, without its
 /// lock.
 ///
 /// Times that are handed in as the present stay below 2^63; times at which entries are due may be anything.

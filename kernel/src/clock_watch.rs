@@ -26,7 +26,7 @@ const MOST: usize = 3;
 
 static SOURCES: IrqSpinLock<Sources<Source, MOST>> = IrqSpinLock::new(Sources::new());
 
-/// How good a source is, as Linux rates them.
+/// How good a source is, as Linux rates those that it has.
 const fn rating(source: Source) -> u32 {
     match source {
         Source::Tsc => 300,

@@ -28,6 +28,8 @@
 //! # }
 //! ```
 //!
+//! [`tree`] makes the grace periods of a kernel with any number of CPUs.
+//!
 //! Underneath, [`seq`] numbers grace periods, so that waiters share them, and [`Head`] is the place in an object where its
 //! callback waits.
 //!

@@ -3,7 +3,9 @@
 //! `cargo test --release -p rcu --lib -- --nocapture what_a_grace_period_costs` prints the table.
 
 use std::fmt::Write;
+use std::hint::black_box;
 use std::ptr::NonNull;
+use std::time::Instant;
 
 use hal::Native;
 
@@ -104,4 +106,51 @@ fn what_a_grace_period_costs() {
         }
     }
     println!("{table}");
+}
+
+/// Nanoseconds for each operation, on one thread: `cargo test --release -p rcu --lib -- --ignored --nocapture nanoseconds`.
+#[test]
+#[ignore = "a measurement"]
+fn nanoseconds() {
+    const TIMES: u32 = 1_000_000;
+    let shape = Geometry::new(64);
+    let mut nodes: Vec<Node<Native>> = (0..shape.nodes()).map(|_| Node::new()).collect();
+    let mut parts: Vec<PerCpu<Native>> = (0..64).map(|_| PerCpu::new()).collect();
+    let tree = Tree::new(shape, Readers::NonPreemptible, &mut nodes, &mut parts);
+    let mut driver = Driver::new(&tree);
+    tree.cpu_up(0);
+    let report = |what: &str, begun: Instant, times: u32| {
+        println!("{what}: {:.1} ns", begun.elapsed().as_nanos() as f64 / f64::from(times));
+    };
+    let begun = Instant::now();
+    for _ in 0..TIMES {
+        let _ = black_box(&tree).note_context_switch(black_box(0), None);
+    }
+    report("context switch, nobody waits", begun, TIMES);
+    let begun = Instant::now();
+    for _ in 0..TIMES {
+        let _ = black_box(&tree).idle_enter(0);
+        tree.idle_exit(0);
+    }
+    report("idle enter and exit", begun, TIMES);
+    let heads: Vec<Head> = (0..100_000).map(|_| Head::new()).collect();
+    let all = Instant::now();
+    for head in &heads {
+        // SAFETY: invoked below, before the heads go.
+        let _ = unsafe { black_box(&tree).call(0, NonNull::from(head), nothing) };
+    }
+    report("callback, queued", all, 100_000);
+    let _ = tree.process(0);
+    while driver.step(0, 0, |_| ()) == Next::Again {}
+    let _ = tree.process(0);
+    // SAFETY: `nothing` may be called anywhere.
+    assert_eq!(unsafe { tree.run_ready(0, |_| false) }.called, 100_000);
+    report("callback, queued and called", all, 100_000);
+    let begun = Instant::now();
+    for _ in 0..10_000 {
+        let (cookie, _) = tree.start_poll(0);
+        while driver.step(0, 0, |_| ()) == Next::Again {}
+        assert!(tree.poll(cookie));
+    }
+    report("grace period of one CPU in a tree for 64", begun, 10_000);
 }

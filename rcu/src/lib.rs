@@ -28,6 +28,8 @@
 //! # }
 //! ```
 //!
+//! [`RcuHList`] and [`RcuHashMap`] are structures of many objects for such readers; [`tiny`] is for kernels on one CPU.
+//!
 //! [`tree`] makes the grace periods of a kernel with any number of CPUs.
 //!
 //! Underneath, [`seq`] numbers grace periods, so that waiters share them, and [`Head`] is the place in an object where its
@@ -58,6 +60,7 @@ mod guard;
 #[cfg(feature = "alloc")]
 mod hash;
 pub mod head;
+mod hlist;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
 pub mod hosted;
 mod primitives;
@@ -74,6 +77,7 @@ pub use guard::{AtomicReaders, Proof, ReadGuard, read, read_in};
 #[cfg(feature = "alloc")]
 pub use hash::{Entry, RcuHashMap};
 pub use head::{Callback, Head};
+pub use hlist::{RcuHIter, RcuHList, RcuHWriter};
 pub use retired::{Reclaim, Retired};
 pub use seq::{Cookie, Sequence};
 

@@ -395,8 +395,21 @@ impl HLinks {
     ///
     /// # Safety
     /// `node` is a member of a chain for which H1 to H3 hold, and the caller is its writer.
+    ///
+    /// ```
+    /// # use core::ptr::NonNull;
+    /// # use sync::list::raw::{HHead, HLinks};
+    /// # let (head, a) = (HHead::new(), HLinks::new());
+    /// # let a = NonNull::from(&a);
+    /// // SAFETY: head and node stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     head.add(a)?;
+    ///     assert_eq!(HLinks::as_known(a), a);
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
     #[inline(always)]
-    pub(super) unsafe fn as_known(node: NonNull<HLinks>) -> NonNull<HLinks> {
+    pub unsafe fn as_known(node: NonNull<HLinks>) -> NonNull<HLinks> {
         // SAFETY: valid, and not null by H1.
         unsafe {
             let word = node.as_ref().pprev.load(Ordering::Relaxed);

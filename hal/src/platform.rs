@@ -9,7 +9,7 @@
 use core::fmt::{self, Write};
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use crate::CpuId;
 use crate::context::Context;
@@ -132,6 +132,21 @@ pub unsafe trait Platform: Sized + 'static {
         Self::relax();
     }
 
+    /// A lock, named by its address, has been found taken, and the caller is about to wait for it. What is returned is
+    /// given to [`lock_waited`](Platform::lock_waited) when the wait is over, on whatever CPU that is. The default does
+    /// nothing. Linux: `trace_contention_begin`.
+    ///
+    /// Contexts: any that may wait for the lock: with interrupts off, with other locks held. It takes no locks.
+    #[inline(always)]
+    fn lock_contended(_lock: usize) -> u64 {
+        0
+    }
+
+    /// The wait that [`lock_contended`](Platform::lock_contended) announced is over: the lock is held, or the caller has
+    /// given up. Linux: `trace_contention_end`. Contexts: as there.
+    #[inline(always)]
+    fn lock_waited(_lock: usize, _begun: u64) {}
+
     /// A place at which another schedule might show a bug. Nothing in ordinary builds; see [`crate::chaos`].
     fn chaos_point();
 
@@ -188,6 +203,13 @@ pub unsafe trait Platform: Sized + 'static {
     ///
     /// Task context with interrupts and preemption on only. Linux: `schedule` in `TASK_UNINTERRUPTIBLE`.
     fn block(deadline_ns: Option<u64>) -> Wakeup;
+
+    /// As [`block`](Platform::block) without a deadline, for a task that waits to be given something to do, or that can be
+    /// told to give up: however long it takes, nothing is wrong. A platform that reports tasks which are blocked for long
+    /// leaves these out. The default is `block`. Linux: `TASK_IDLE`, `TASK_INTERRUPTIBLE`.
+    fn block_idle() -> Wakeup {
+        Self::block(None)
+    }
 
     /// Wakes `task`, now or at its next `block`. Wake-ups do not add up. Returns whether it was blocked. Everything that
     /// the caller did before is visible to the woken task. Not in NMI. Linux: `wake_up_process`.
@@ -299,6 +321,10 @@ pub struct CpuRecord {
     pub held: AtomicPtr<()>,
     /// Room for the lock checker's own per-CPU state.
     pub checker: AtomicPtr<()>,
+    /// Since when interrupts are off, for whoever measures that.
+    pub interrupts_off: Stretch,
+    /// Since when bottom halves are off.
+    pub bottom_halves_off: Stretch,
 }
 
 impl CpuRecord {
@@ -308,6 +334,8 @@ impl CpuRecord {
             nodes: [const { QueueNode::new() }; 4],
             held: AtomicPtr::new(core::ptr::null_mut()),
             checker: AtomicPtr::new(core::ptr::null_mut()),
+            interrupts_off: Stretch::new(),
+            bottom_halves_off: Stretch::new(),
         }
     }
 }
@@ -315,6 +343,28 @@ impl CpuRecord {
 impl Default for CpuRecord {
     fn default() -> CpuRecord {
         CpuRecord::new()
+    }
+}
+
+/// Since when something is switched off on a CPU, and who did it. Only its CPU touches it.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The moment on the clock of [`Platform::now_ns`]; 0: it is on, or nobody measures.
+    pub since_ns: AtomicU64,
+    /// The `Location` of who switched it off.
+    pub at: AtomicPtr<Location<'static>>,
+}
+
+impl Stretch {
+    /// Nothing is off.
+    pub const fn new() -> Stretch {
+        Stretch { since_ns: AtomicU64::new(0), at: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+}
+
+impl Default for Stretch {
+    fn default() -> Stretch {
+        Stretch::new()
     }
 }
 

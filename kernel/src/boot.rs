@@ -36,7 +36,7 @@ use crate::task::{Builder, Task};
 use crate::this_machine::ThisMachine;
 use crate::{
     calls, console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing,
-    tick, timer,
+    tick, timer, watchdog,
 };
 
 /// What firmware said, if it could be believed.
@@ -130,6 +130,7 @@ extern "C" fn on_own_stack() -> ! {
     crate::log::set_deferred(true);
     sched::set_preemption(options().preempt);
     tick::set_mode(options().tick);
+    watchdog::set_by_options(&options());
     services::start();
     // What follows is for one person at a time, and the boot CPU is as good as any.
     let main = Builder::new("main").on(CpuId::BOOT).stack_pages(MAIN_STACK).spawn(run);

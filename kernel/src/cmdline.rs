@@ -37,6 +37,10 @@ pub struct Options<'a> {
     pub notsc: bool,
     /// `lockdep=off`: do not check the dependencies of locks, in a build that would.
     pub lockdep_off: bool,
+    /// `holds=`: what holds others up for so many microseconds is reported.
+    pub holds_us: Option<u64>,
+    /// `hung=`: a task that is blocked for so many seconds is reported; `off` is 0.
+    pub hung_s: Option<u64>,
     /// `preempt=`: at which points tasks are replaced that did not ask.
     pub preempt: Preemption,
     /// `tick=`: when a CPU's tick rests.
@@ -65,8 +69,20 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 10] =
-    ["crash", "debugexit", "exec", "lockdep", "loglevel", "notsc", "preempt", "seed", "test", "tick"];
+pub const KNOWN: [&str; 12] = [
+    "crash",
+    "debugexit",
+    "exec",
+    "holds",
+    "hung",
+    "lockdep",
+    "loglevel",
+    "notsc",
+    "preempt",
+    "seed",
+    "test",
+    "tick",
+];
 
 impl<'a> Options<'a> {
     /// Reads a command line. Each word that is not understood goes to `problem` and is otherwise ignored: a machine with
@@ -100,6 +116,22 @@ impl<'a> Options<'a> {
                     _ => return Err(bad(ON_OFF)),
                 };
             }
+            "holds" => {
+                self.holds_us = match needed(HOLDS)?.0 {
+                    "off" => None,
+                    text => {
+                        Some(number(text).filter(|us| (1..=MOST_US).contains(us)).ok_or_else(|| bad(HOLDS))?)
+                    }
+                };
+            }
+            "hung" => {
+                self.hung_s = Some(match needed(HUNG)?.0 {
+                    "off" => 0,
+                    text => {
+                        number(text).filter(|s| (1..=MOST_HUNG_S).contains(s)).ok_or_else(|| bad(HUNG))?
+                    }
+                });
+            }
             "preempt" => {
                 let name = needed(PREEMPT)?.0;
                 let mode = Preemption::NAMES.iter().find(|(known, _)| *known == name);
@@ -131,6 +163,12 @@ impl<'a> Options<'a> {
 const LEVELS: &str = "one of off, error, warn, info, debug, trace";
 const TICK: &str = "auto, idle or always";
 const PREEMPT: &str = "full, voluntary or none";
+const HOLDS: &str = "a number of microseconds, or off";
+const HUNG: &str = "a number of seconds, or off";
+/// A day.
+pub(crate) const MOST_HUNG_S: u64 = 86_400;
+/// The same in microseconds.
+pub(crate) const MOST_US: u64 = MOST_HUNG_S * 1_000_000;
 const ON_OFF: &str = "on or off";
 const NUMBER: &str = "a number below 2^64, decimal or hexadecimal with 0x";
 
@@ -307,6 +345,9 @@ mod tests {
         assert_eq!(options.crash, Some("panic"));
         assert!(options.debugexit && options.lockdep_off);
         assert!(!parse("lockdep=on").0.lockdep_off);
+        assert_eq!(parse("holds=100 hung=60").0.holds_us, Some(100));
+        assert_eq!(parse("holds=off hung=60").0, Options { hung_s: Some(60), ..Options::default() });
+        assert_eq!(parse("hung=off").0.hung_s, Some(0));
         assert_eq!(parse("test").0.test, Some(TestFilter::All));
         assert_eq!(parse("test=").0.test, Some(TestFilter::All));
     }
@@ -326,6 +367,9 @@ mod tests {
         assert!(complaint("seed=18446744073709551616").contains("below 2^64"));
         assert!(complaint("loglevel=loud").contains("error, warn, info"));
         assert!(complaint("lockdep=maybe").contains("on or off"));
+        assert!(complaint("holds=soon").contains("microseconds, or off"));
+        assert!(complaint("holds=86400000001").contains("cannot be"));
+        assert!(complaint("hung=0").contains("seconds, or off"));
         assert!(complaint("debugexit=1").contains("no value"));
         assert!(complaint("exec=\"unclosed test").contains("closed"));
         assert!(complaint("exec=\"a\"b").contains("closed"));

@@ -4,10 +4,12 @@
 //! online, unless the boot option `lockdep=off` says not to. What a task holds is a part of its record, and the scheduler
 //! tells the CPU whose it is.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 use hal::Native;
-use sync::lockdep::{self, Checker, Summary};
+use sync::lockdep::{self, Checker, LockTimes, OnLong, Summary};
 
 use crate::boot;
 use crate::task::Task;
@@ -45,4 +47,33 @@ pub(crate) fn write(classes: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         known.into_iter().try_for_each(|(label, usage)| writeln!(out, "  {usage}  {label}"))?;
     }
     Ok(())
+}
+
+/// Has `tell` called for what lasts `limit_ns` or longer; see [`lockdep::tell_long`].
+pub(crate) fn tell_long(limit_ns: u64, tell: OnLong) {
+    lockdep::tell_long(&CHECKER, limit_ns, tell);
+}
+
+/// Measures how long locks are held, or stops that; see [`lockdep::set_timing`].
+pub fn set_timing(on: bool) {
+    lockdep::set_timing(&CHECKER, on);
+}
+
+/// Whether that is measured.
+pub fn is_timing() -> bool {
+    lockdep::is_timing(&CHECKER)
+}
+
+/// How long the locks of each class were waited for and held, with the classes' names. Contexts: task.
+pub fn times() -> Vec<(String, LockTimes)> {
+    let known = (1..).map_while(|number| {
+        let (label, _) = lockdep::class::<Native>(&CHECKER, number)?;
+        Some((label.to_string(), lockdep::times::<Native>(&CHECKER, number)?))
+    });
+    known.collect()
+}
+
+/// Forgets these figures. Contexts: any but NMI.
+pub fn reset_times() {
+    lockdep::reset_times::<Native>(&CHECKER);
 }

@@ -11,6 +11,7 @@ use hal::x86_64::vectors;
 use crate::log::StackText;
 use crate::log::ring::MAX_TEXT;
 use crate::task::Task;
+use crate::watchdog::hung;
 use crate::{boot, cpus, memory, panic, sched, serial, snapshot, softirq, tick, trace};
 
 /// The kernel's side of the machine's contract.
@@ -28,7 +29,10 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     priority_of,
     set_inherited_priority,
     inheritance,
-    block: sched::block,
+    block: hung::block,
+    block_idle: hung::block_idle,
+    lock_contended: trace::lock_contended,
+    lock_waited: trace::lock_waited,
     wake,
     softirq: softirq::serve,
     report,

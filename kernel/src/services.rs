@@ -9,7 +9,7 @@ use sync::{IrqSpinLock, TaskCx};
 
 use crate::sched::policy::Policy;
 use crate::task::{self, Builder, Task, TaskRef};
-use crate::{cpus, log, softirq, stop_machine, workqueue};
+use crate::{cpus, log, softirq, stop_machine, watchdog, workqueue};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
 pub(crate) fn start() {
@@ -22,6 +22,9 @@ pub(crate) fn start() {
         if let Err(error) = softirq::daemon::start(cpu).and_then(|()| stop_machine::start(cpu)) {
             panic!("a task that the kernel needs: {error}");
         }
+    }
+    if let Err(error) = watchdog::hung::start() {
+        panic!("a task that the kernel needs: {error}");
     }
     if let Err(error) = workqueue::start(cpus::online()) {
         panic!("a task that the kernel needs: {error}");

@@ -14,10 +14,13 @@ use hal::x86_64::{apic, clock, traps, vectors};
 use hal::{CpuId, percpu};
 
 use crate::console::machine::{
-    Cpu, Fact, Interrupt, Machine, Memory, PerCpuAreas, Softirqs, Summary, WorkPool, Works,
+    Cpu, Fact, Holds, Interrupt, Machine, Memory, PerCpuAreas, Softirqs, Summary, WorkPool, Works,
 };
+#[cfg(any(feature = "lockdep", debug_assertions))]
+use crate::console::machine::{LockClass, Locks};
 use crate::memory::map::Kind;
 use crate::softirq::Vector;
+use crate::watchdog::{holds, hung};
 use crate::{
     boot, clock_watch, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
 };
@@ -228,6 +231,63 @@ impl Machine for ThisMachine {
     #[cfg(any(feature = "lockdep", debug_assertions))]
     fn lock_dependencies(&self, classes: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         crate::lockdep::write(classes, out)
+    }
+
+    #[cfg(any(feature = "lockdep", debug_assertions))]
+    fn locks(&self) -> Option<Locks> {
+        let place = |at: Option<&core::panic::Location<'_>>| at.map(|at| at.to_string());
+        let classes = crate::lockdep::times().into_iter().map(|(name, times)| LockClass {
+            name,
+            contended: times.contended,
+            waited_ns: times.waited_ns,
+            longest_wait_ns: times.longest_wait_ns,
+            longest_wait_at: place(times.longest_wait_at),
+            holds: times.holds,
+            held_ns: times.held_ns,
+            longest_hold_ns: times.longest_hold_ns,
+            longest_hold_at: place(times.longest_hold_at),
+        });
+        let checked = !boot::options().lockdep_off;
+        checked.then(|| Locks { timing: crate::lockdep::is_timing(), classes: classes.collect() })
+    }
+
+    #[cfg(any(feature = "lockdep", debug_assertions))]
+    fn set_lock_timing(&self, on: bool) {
+        crate::lockdep::set_timing(on);
+    }
+
+    #[cfg(any(feature = "lockdep", debug_assertions))]
+    fn reset_locks(&self) {
+        crate::lockdep::reset_times();
+    }
+
+    fn holds(&self) -> Holds {
+        let seen = holds::Kind::ALL.map(|kind| {
+            let (count, longest) = holds::seen(kind);
+            (kind.name(), count, longest)
+        });
+        Holds {
+            limit_us: holds::limit_ns().map(|ns| ns / 1_000),
+            locks: sync::lockdep::ENABLED && !boot::options().lockdep_off,
+            seen: Vec::from(seen),
+        }
+    }
+
+    fn set_holds_limit(&self, us: Option<u64>) {
+        holds::set_limit_ns(us.map(|us| us * 1_000));
+    }
+
+    fn hung_limit(&self) -> Option<u64> {
+        hung::hung_limit_ms().map(|ms| ms.div_ceil(1_000))
+    }
+
+    fn set_hung_limit(&self, seconds: Option<u64>) {
+        hung::set_hung_limit_ms(seconds.map(|s| s * 1_000));
+    }
+
+    fn stuck_tasks(&self) -> Vec<(u32, String, u32, u64)> {
+        let stuck = hung::stuck_tasks().into_iter();
+        stuck.map(|(task, ms)| (task.number(), task.name().to_string(), task.cpu().as_u32(), ms)).collect()
     }
 
     fn backtrace(&self, cpu: Option<u32>, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -18,6 +18,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem;
+use core::panic::Location;
 
 use hal::context::{PREEMPT_UNIT, SOFTIRQ_DISABLE_UNIT};
 use hal::percpu::Pinned;
@@ -145,6 +146,7 @@ impl<P: Platform> fmt::Debug for BhGuard<P> {
 pub(crate) fn disable_on<P: Platform>() {
     Made::<P>::check_room(Count::BottomHalves);
     P::preempt_add(SOFTIRQ_DISABLE_UNIT);
+    lockdep::bottom_halves_went_off::<P>(Location::caller());
 }
 
 /// Counts one reason less; if it was the last, serves what is pending. Then a preemption point.

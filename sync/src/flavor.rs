@@ -175,8 +175,10 @@ unsafe impl<P: Platform> Flavor for Irq<P> {
     const LEVEL: Level = Level::Hardirq;
 
     #[inline(always)]
+    #[track_caller]
     fn enter() {
         P::irq_disable();
+        lockdep::interrupts_went_off::<P>(Location::caller());
     }
 
     #[inline(always)]

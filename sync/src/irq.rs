@@ -14,6 +14,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem;
+use core::panic::Location;
 
 use hal::percpu::{IrqsOff, Pinned};
 use hal::{CpuId, Native, Platform};
@@ -73,6 +74,7 @@ impl<P: Platform> IrqGuard<P> {
     #[track_caller]
     pub(crate) fn new() -> IrqGuard<P> {
         P::irq_disable();
+        lockdep::interrupts_went_off::<P>(Location::caller());
         // INVARIANT: disabled just now, and undone by `drop` or `enable_no_resched`, which consume the value.
         IrqGuard { made: Made::here(), platform: PhantomData, _bound: CpuBound::NEW }
     }

@@ -49,6 +49,7 @@ pub mod call;
 mod channel;
 mod completion;
 mod condvar;
+mod contention;
 pub mod context;
 mod cpu;
 pub mod delay;

@@ -26,6 +26,7 @@ use core::panic::Location;
 use hal::platform::{Report, Severity, TaskId};
 use hal::{CpuId, Native, Platform};
 
+use crate::contention::Contended;
 use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::{AtomicBool, AtomicUsize, Ordering, const_fn};
@@ -271,6 +272,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
         cx: &mut TaskCx<P>,
         at: &'static Location<'static>,
     ) -> Result<(), WaitError> {
+        let _waiting = Contended::<P>::begin(self, &self.map);
         let me = P::current_task();
         if self.owner() == Some(me) {
             P::report(&Report {

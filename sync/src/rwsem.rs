@@ -18,6 +18,7 @@ use core::panic::Location;
 
 use hal::{Native, Platform};
 
+use crate::contention::Contended;
 use crate::lockdep::{Acquire, Level, Map, Mode, WaitType};
 use crate::primitives::{AtomicUsize, Ordering, const_fn};
 use crate::spin::SpinLock;
@@ -314,6 +315,7 @@ impl<T: ?Sized, P: Platform> RwSemaphore<T, P> {
 
     #[cold]
     fn wait(&self, kind: u8, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
+        let _waiting = Contended::<P>::begin(self, &self.map);
         let mut line = self.line.lock();
         // S1. Acquire: pairs with the Release in `unlock`, in case there is nobody to wait for any more.
         let seen = self.word.fetch_or(WAITERS, Ordering::Acquire) & !WAITERS;

@@ -146,6 +146,23 @@ impl<P: Platform> TaskCx<P> {
     pub fn block(&mut self, deadline_ns: Option<u64>) -> Wakeup {
         P::block(deadline_ns)
     }
+
+    /// Blocks this task until it is woken, as [`block`](TaskCx::block) without a deadline does, and says that nothing is
+    /// wrong however long that takes: the task waits to be given something to do. Watchdogs for tasks that are blocked for
+    /// long leave it out. Linux: `schedule` in `TASK_IDLE`. Contexts: as `block`.
+    ///
+    /// ```
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// use hal::{Native, Platform, platform::Wakeup};
+    /// // SAFETY: the executing task has not ended.
+    /// unsafe { Native::wake(cx.task()) }; // before it blocks
+    /// assert_eq!(cx.block_idle(), Wakeup::Woken);
+    /// ```
+    #[inline(always)]
+    #[track_caller]
+    pub fn block_idle(&mut self) -> Wakeup {
+        P::block_idle()
+    }
 }
 
 impl<P: Platform> fmt::Debug for TaskCx<P> {

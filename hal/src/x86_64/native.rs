@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 
 use spin::Once;
 
@@ -42,6 +42,15 @@ pub fn set_current_task(task: TaskId, migration_disabled: u32) -> u32 {
     let before = MIGRATION_DISABLED.read();
     MIGRATION_DISABLED.write(migration_disabled);
     before
+}
+
+/// Whether the kernel wants to know of locks that are waited for.
+static CONTENTION_NOTED: AtomicBool = AtomicBool::new(false);
+
+/// Has the kernel told of each lock that is waited for ([`Platform::lock_contended`]), or no longer: a load and a branch
+/// at each wait while it is off. At the start it is off.
+pub fn set_contention_noted(on: bool) {
+    CONTENTION_NOTED.store(on, Ordering::Relaxed);
 }
 
 static CPU_COUNT: Once<u32> = Once::new();
@@ -252,6 +261,22 @@ unsafe impl Platform for Native {
 
     fn block(deadline_ns: Option<u64>) -> Wakeup {
         (upcalls().block)(deadline_ns)
+    }
+
+    fn block_idle() -> Wakeup {
+        (upcalls().block_idle)()
+    }
+
+    #[inline]
+    fn lock_contended(lock: usize) -> u64 {
+        if CONTENTION_NOTED.load(Ordering::Relaxed) { (upcalls().lock_contended)(lock) } else { 0 }
+    }
+
+    #[inline]
+    fn lock_waited(lock: usize, begun: u64) {
+        if begun != 0 {
+            (upcalls().lock_waited)(lock, begun);
+        }
     }
 
     unsafe fn wake(task: TaskId) -> bool {

@@ -42,6 +42,13 @@ pub struct Upcalls {
     pub inheritance: unsafe fn(TaskId) -> Option<NonNull<()>>,
     /// [`Platform::block`](crate::Platform::block).
     pub block: fn(Option<u64>) -> Wakeup,
+    /// [`Platform::block_idle`](crate::Platform::block_idle).
+    pub block_idle: fn() -> Wakeup,
+    /// [`Platform::lock_contended`](crate::Platform::lock_contended), while
+    /// [`set_contention_noted`](super::native::set_contention_noted) is on. Any context in which locks are waited for.
+    pub lock_contended: fn(usize) -> u64,
+    /// [`Platform::lock_waited`](crate::Platform::lock_waited), for a wait that the former has noted.
+    pub lock_waited: fn(usize, u64),
     /// [`Platform::wake`](crate::Platform::wake), whose conditions the caller has met.
     pub wake: unsafe fn(TaskId) -> bool,
     /// Serve this CPU's pending softirqs. Interrupts are off and counted once, before and after; the handlers run with
@@ -77,6 +84,10 @@ static NONE: Upcalls = Upcalls {
     set_inherited_priority: |_, _| none(),
     inheritance: |_| none(),
     block: |_| none(),
+    block_idle: || none(),
+    // A lock that is waited for so early is nobody's news.
+    lock_contended: |_| 0,
+    lock_waited: |_, _| {},
     wake: |_| none(),
     softirq: || none(),
     report: |_| none(),

@@ -48,6 +48,37 @@ pub trait Machine: Tasks + Sync {
             "this kernel does not check lock dependencies; debug builds do, and the feature `lockdep`"
         )
     }
+    /// How long classes of locks were waited for and held, and whether holds are measured. `None`: nobody counts.
+    fn locks(&self) -> Option<Locks> {
+        None
+    }
+    /// Measures holds of locks, or stops that. A machine on which nobody counts ignores it.
+    fn set_lock_timing(&self, on: bool) {
+        let _ = on;
+    }
+    /// Forgets these figures.
+    fn reset_locks(&self) {}
+    /// What holds others up for long, and from when on that is reported.
+    fn holds(&self) -> Holds {
+        Holds::default()
+    }
+    /// Reports what holds others up for so many microseconds, `None`: nothing.
+    fn set_holds_limit(&self, us: Option<u64>) {
+        let _ = us;
+    }
+    /// From when on a task that is blocked is reported, in seconds. `None`: never.
+    fn hung_limit(&self) -> Option<u64> {
+        None
+    }
+    /// Changes that.
+    fn set_hung_limit(&self, seconds: Option<u64>) {
+        let _ = seconds;
+    }
+    /// The tasks that wait for somebody who must do something: number, name, CPU, and for how many milliseconds they have
+    /// been seen to.
+    fn stuck_tasks(&self) -> Vec<(u32, String, u32, u64)> {
+        Vec::new()
+    }
     /// Checks the memory that must not change, and at most `limit` bytes of what is free. A machine that cannot finds
     /// nothing.
     fn check_memory(&self, limit: u64) -> Findings {
@@ -198,4 +229,47 @@ pub struct WorkPool {
     pub waiting: usize,
     /// Calls that are over.
     pub executed: u64,
+}
+
+/// How long locks were waited for and held, by class.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Locks {
+    /// Whether holds are measured at present.
+    pub timing: bool,
+    /// The classes, in the order in which they became known.
+    pub classes: Vec<LockClass>,
+}
+
+/// One class of locks. Times are nanoseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LockClass {
+    /// Its name, and where its locks are made.
+    pub name: String,
+    /// How often one was found taken.
+    pub contended: u64,
+    /// How long all waits took together.
+    pub waited_ns: u64,
+    /// How long the longest took.
+    pub longest_wait_ns: u64,
+    /// Who waited so long.
+    pub longest_wait_at: Option<String>,
+    /// How many holds were measured.
+    pub holds: u64,
+    /// How long they took together.
+    pub held_ns: u64,
+    /// How long the longest took.
+    pub longest_hold_ns: u64,
+    /// Who acquired it then.
+    pub longest_hold_at: Option<String>,
+}
+
+/// What holds others up for long.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holds {
+    /// From when on it is reported, in microseconds; `None`: never.
+    pub limit_us: Option<u64>,
+    /// Whether locks and guards are measured too, and not only handlers.
+    pub locks: bool,
+    /// What there is, how often it was too long since the limit was set, and how long the longest was, in nanoseconds.
+    pub seen: Vec<(&'static str, u64, u64)>,
 }

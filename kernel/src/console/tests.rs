@@ -125,6 +125,11 @@ fn every_command_answers() {
     prints("trace", "tracing is off");
     prints("trace dump 3; trace start", "tracing is off");
     fails("trace dump x", "`x` is not a number of records");
+    fails("locks", "this kernel does not count");
+    prints("holds", "nothing is measured");
+    prints("hung", "no task waits");
+    fails("holds 0", "`0` is neither `off` nor a number of microseconds");
+    fails("hung soon", "neither `off` nor a number of seconds, 1 to 86400");
     prints("mem check 3", "constant pages");
     prints("irq", "timer");
     prints("irq hash", "IRQHASH 0000000000000abc\n");

@@ -49,7 +49,7 @@ fn run(cx: &mut TaskCx) -> ! {
             cx.cond_resched();
         } else {
             // What is left to the task from here on comes with a wake-up.
-            cx.block(None);
+            cx.block_idle();
         }
     }
 }

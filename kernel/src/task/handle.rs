@@ -1,6 +1,7 @@
 //! A claim to a task's result.
 
 use core::fmt;
+use core::panic::Location;
 use core::ptr::NonNull;
 
 use sync::TaskCx;
@@ -29,6 +30,7 @@ impl<R> JoinHandle<R> {
     /// Contexts: task.
     #[track_caller]
     pub fn join(self, cx: &mut TaskCx) -> R {
+        self.task.life.is_waited_for(&Task::current().life, Location::caller());
         self.task.done.wait(cx);
         self.take()
     }
@@ -39,6 +41,7 @@ impl<R> JoinHandle<R> {
     /// The handle and why the wait ended.
     #[track_caller]
     pub fn join_with(self, limits: Limits, cx: &mut TaskCx) -> Result<R, (JoinHandle<R>, WaitError)> {
+        self.task.life.is_waited_for(&Task::current().life, Location::caller());
         match self.task.done.wait_with(limits, cx) {
             Ok(()) => Ok(self.take()),
             Err(error) => Err((self, error)),

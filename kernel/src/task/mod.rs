@@ -11,6 +11,7 @@
 //! Which task runs where and when is the business of [`sched`](crate::sched).
 
 mod handle;
+mod life;
 mod reaper;
 mod record;
 mod spawn;
@@ -38,9 +39,10 @@ pub fn is_cancelled() -> bool {
 }
 
 /// Gives the CPU away until somebody [unparks](Task::unpark) this task, or has done so since it last parked. May return
-/// for no reason; look again at what you wait for. Linux: `schedule` in `TASK_UNINTERRUPTIBLE`, `kthread_parkme`.
+/// for no reason; look again at what you wait for. However long it takes, the task does not count as hung.
+/// Linux: `schedule` in `TASK_IDLE`, `kthread_parkme`.
 pub fn park(cx: &mut TaskCx) {
-    cx.block(None);
+    cx.block_idle();
 }
 
 /// Lets others of the same standing run first. Linux: `yield`.

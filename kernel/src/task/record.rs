@@ -20,6 +20,7 @@ use sync::lockdep::HeldStack;
 use sync::pi::Inheritance;
 use sync::{Completion, IrqSpinLock, RefCount, llist};
 
+use super::life::Life;
 use crate::memory::stacks::GuardedStack;
 use crate::sched::Standing;
 use crate::sched::policy::{Entity, Policy};
@@ -143,6 +144,10 @@ pub struct Task {
     /// What [`block`](crate::sched::block) returns: the deadline ended the wait.
     pub(crate) timed_out: AtomicBool,
     pub(crate) cancelled: AtomicBool,
+    /// It is blocked, or about to be, in a way that may take as long as it takes. Written by the task itself.
+    pub(crate) excused: AtomicBool,
+    /// What the watchdog for hung tasks remembers of it: a `Patience`.
+    pub(crate) patience: AtomicU64,
     /// How many parties keep it on its CPU, while it does not run.
     pub(crate) migration_disabled: AtomicU32,
     /// It may run on its CPU only, so that there is nothing to choose. Belongs to whoever has the task by T2.
@@ -160,6 +165,7 @@ pub struct Task {
     pub(super) number: u32,
     pub(super) name: Name,
     pub(super) done: Completion,
+    pub(super) life: Life,
     pub(super) stack: IrqSpinLock<Option<GuardedStack>>,
     /// Where its vector registers are while it does not run, if it has any.
     pub(crate) vectors: Option<Area>,
@@ -196,13 +202,15 @@ pub(super) struct Origin {
     pub(super) cpu: CpuId,
     pub(super) stack: Option<GuardedStack>,
     pub(super) saved: u64,
+    pub(super) vectors: Option<Area>,
+    pub(super) life: Life,
     pub(super) free: unsafe fn(NonNull<Task>),
 }
 
 impl Task {
     /// A task that has one reference, the scheduler's, and is in no queue.
     pub(super) fn new(origin: Origin) -> Task {
-        let Origin { number, name, policy, allowed, cpu, stack, saved, free } = origin;
+        let Origin { number, name, policy, allowed, cpu, stack, saved, vectors, life, free } = origin;
         Task {
             saved: UnsafeCell::new(saved),
             state: AtomicU32::new(state::RUNNABLE),
@@ -213,6 +221,8 @@ impl Task {
             sleeper: Sleeper::new(0, ()),
             timed_out: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            excused: AtomicBool::new(false),
+            patience: AtomicU64::new(0),
             migration_disabled: AtomicU32::new(0),
             bound: AtomicBool::new(allowed.weight() == 1),
             must_move: AtomicBool::new(false),
@@ -224,8 +234,9 @@ impl Task {
             number,
             name,
             done: Completion::new(),
+            life,
             stack: IrqSpinLock::new(stack),
-            vectors: None,
+            vectors,
             all: Link::new(),
             dead: llist::Link::new(),
             free,

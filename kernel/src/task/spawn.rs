@@ -13,6 +13,7 @@ use hal::x86_64::switch;
 use hal::{CpuId, Native, Platform, percpu};
 use sync::TaskCx;
 
+use super::life::Life;
 use super::record::{Origin, table};
 use super::{JoinHandle, Name, Task, TaskRef};
 use crate::memory::stacks::{GuardedStack, Owner, StackError};
@@ -48,6 +49,7 @@ impl core::error::Error for SpawnError {}
 ///
 /// # Errors
 /// See [`SpawnError`].
+#[track_caller]
 pub fn spawn<R, F>(name: &str, body: F) -> Result<JoinHandle<R>, SpawnError>
 where
     R: Send + 'static,
@@ -120,6 +122,7 @@ impl Builder {
     ///
     /// # Errors
     /// See [`SpawnError`].
+    #[track_caller]
     pub fn spawn<R, F>(self, body: F) -> Result<JoinHandle<R>, SpawnError>
     where
         R: Send + 'static,
@@ -141,7 +144,7 @@ impl Builder {
         let stack = stack.map_err(SpawnError::Stack)?;
         // SAFETY: the top of a fresh stack, which has more than a page.
         let saved = unsafe { switch::prepare(stack.top(), first_steps::<F, R>, whole.as_ptr() as usize) };
-        let mut task = Task::new(Origin {
+        let origin = Origin {
             number,
             name: self.name,
             policy: self.policy,
@@ -149,13 +152,18 @@ impl Builder {
             cpu,
             stack: Some(stack),
             saved,
+            vectors,
+            life: Life::new(),
             free: free::<F, R>,
-        });
-        task.vectors = vectors;
-        let parts =
-            Whole { task, body: UnsafeCell::new(ManuallyDrop::new(body)), result: UnsafeCell::new(None) };
-        // SAFETY: fresh memory of the type's layout.
-        unsafe { whole.write(parts) };
+        };
+        // SAFETY: fresh memory of the type's layout, of which each part is written. One by one, because a task takes up much
+        // of the stack of a CPU that makes its first ones.
+        unsafe {
+            let parts = whole.as_ptr();
+            (&raw mut (*parts).task).write(Task::new(origin));
+            (&raw mut (*parts).body).write(UnsafeCell::new(ManuallyDrop::new(body)));
+            (&raw mut (*parts).result).write(UnsafeCell::new(None));
+        }
         // SAFETY: written above. INVARIANT: the count that a new task begins with is the scheduler's, and goes to it.
         let task: &'static Task = unsafe { &whole.as_ref().task };
         let handle = JoinHandle {
@@ -212,7 +220,9 @@ where
     let body = unsafe { ManuallyDrop::take(&mut *whole.body.get()) };
     // SAFETY: this is where the task starts, and nothing is switched off.
     let mut cx = unsafe { TaskCx::new() };
+    whole.task.life.begin();
     let result = body(&mut cx);
+    whole.task.life.end();
     sync::context::might_sleep();
     // SAFETY: nobody else touches it before the completion below.
     unsafe { *whole.result.get() = Some(result) };
@@ -234,6 +244,8 @@ pub(crate) fn adopt_boot_context() -> &'static Task {
         cpu,
         stack: None,
         saved: 0,
+        vectors: None,
+        life: Life::new(),
         free: never_freed,
     });
     let task: &'static Task = alloc::boxed::Box::leak(alloc::boxed::Box::new(task));

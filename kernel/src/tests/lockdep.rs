@@ -3,11 +3,11 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use hal::{Native, Platform};
-use sync::{IrqSpinLock, SpinLock};
+use sync::{IrqSpinLock, Mutex, SpinLock};
 
 use crate::testing::irq::{self, Source};
 use crate::testing::{Outcome, expect_report};
-use crate::{boot, check, check_eq, cpus, kernel_test, lockdep, services, skip};
+use crate::{boot, calls, check, check_eq, cpus, kernel_test, lockdep, services, skip, task};
 
 /// Runs `f`, and checks that it makes exactly one report.
 fn one_report(f: impl FnOnce()) -> Outcome {
@@ -102,5 +102,52 @@ kernel_test! {
         drop(guard);
         check!(held.contains("kernel/src/tests/lockdep.rs"), "{held}");
         Ok(())
+    }
+}
+
+kernel_test! {
+    fn waiting_for_a_call_under_a_lock_that_its_function_comes_to_is_reported() {
+        static OF_TASKS: SpinLock<()> = SpinLock::new(());
+        static OF_ALL: IrqSpinLock<()> = IrqSpinLock::new(());
+        if boot::options().lockdep_off {
+            skip!("booted with lockdep=off");
+        }
+        // Somebody holds the second, with interrupts off, and wants the first.
+        {
+            let all = OF_ALL.lock();
+            drop(OF_TASKS.lock_with(&all));
+        }
+        // The function wants the second. On any CPU: it could run on that of the first one's holder too.
+        let target = cpus::online().last().unwrap_or(hal::CpuId::BOOT);
+        let held = OF_TASKS.lock();
+        expect_report("irq-safe -> irq-unsafe lock order detected");
+        let outcome = one_report(|| _ = calls::single(target, || drop(OF_ALL.lock())));
+        drop(held);
+        outcome
+    }
+}
+
+kernel_test! {
+    task,
+    fn joining_a_task_under_a_lock_that_it_takes_is_reported(cx) {
+        static LOCK: Mutex<u32> = Mutex::new(0);
+        if boot::options().lockdep_off {
+            skip!("booted with lockdep=off");
+        }
+        // From one line: a task that takes the lock, and one that happens not to and is joined under it.
+        let spawn = |takes: bool| {
+            task::spawn("takes", move |cx| {
+                if takes {
+                    *LOCK.lock(cx) += 1;
+                }
+            })
+        };
+        let (Ok(takes), Ok(other)) = (spawn(true), spawn(false)) else { skip!("no memory") };
+        takes.join(cx);
+        let held = LOCK.lock(cx);
+        expect_report("possible circular locking dependency detected");
+        let outcome = one_report(|| other.join(cx));
+        drop(held);
+        outcome
     }
 }

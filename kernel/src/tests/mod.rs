@@ -7,6 +7,7 @@ mod clock;
 mod contexts;
 mod contract;
 mod fpu;
+mod holds;
 mod hotplug;
 mod interrupts;
 #[cfg(any(feature = "lockdep", debug_assertions))]

@@ -2,11 +2,14 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::{CpuId, Native, Platform};
-use sync::{irq, preempt};
+use sync::wait::Limits as WaitLimits;
+use sync::{Completion, irq, preempt};
 
-use crate::testing::expect_report;
+use crate::testing::{comes_true_by_others, expect_report};
+use crate::watchdog::hung::{self, hung_count, set_hung_limit_ms};
 use crate::watchdog::{Limits, counts, set_limits};
 use crate::{check, check_eq, cpus, kernel_test, task};
 
@@ -77,6 +80,59 @@ kernel_test! {
         set_limits(usual);
         check_eq!(told, Ok(true));
         check_eq!(counts(), (before.0, before.1 + 1));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task, limit_ms = 90_000,
+    fn a_task_that_nobody_wakes_is_reported_and_an_idle_one_is_not(cx) {
+        let event = Arc::new(Completion::new());
+        let waiting = event.clone();
+        let stuck = task::spawn("stuck", move |cx| waiting.wait(cx));
+        // All the ways to wait for something to do, and one to wait for a moment.
+        let waiting = event.clone();
+        let idle = [
+            task::spawn("parked", |cx| {
+                while !task::is_cancelled() {
+                    task::park(cx);
+                }
+            }),
+            task::spawn("told", move |cx| {
+                let never = Completion::new();
+                let _ = never.wait_with(WaitLimits::NONE.cancellable(), cx);
+                drop(waiting);
+            }),
+            task::spawn("sleeps", |cx| {
+                while !task::is_cancelled() {
+                    cx.block(Some(Native::now_ns() + 3_600_000_000_000));
+                }
+            }),
+        ];
+        let Ok(stuck) = stuck else { crate::skip!("no memory") };
+        expect_report("hung task - task");
+        expect_report(&alloc::format!("hung task - task {} (stuck)", stuck.task().number()));
+        let before = hung_count();
+        // Looks come a quarter of it apart.
+        let usual = set_hung_limit_ms(Some(400));
+        let mut told = comes_true_by_others(|| hung_count() != before);
+        let listed: Vec<u32> = hung::stuck_tasks().iter().map(|(task, _)| task.number()).collect();
+        // As long again: it is not told twice, and nobody else comes.
+        comes_true_by_others(|| {
+            let stuck = hung::stuck_tasks();
+            stuck.iter().any(|(_, ms)| *ms >= 1_000)
+        });
+        let count = hung_count();
+        set_hung_limit_ms(usual);
+        event.complete();
+        stuck.join(cx);
+        for task in idle.into_iter().flatten() {
+            told &= !listed.contains(&task.task().number());
+            task.cancel();
+            task.join(cx);
+        }
+        check!(told, "{listed:?}");
+        check_eq!(count, before + 1);
         Ok(())
     }
 }

@@ -31,6 +31,15 @@ pub enum Event {
     Online(u32),
     /// A CPU went off line.
     Offline(u32),
+    /// A lock was found taken, and is waited for.
+    LockContended(u64),
+    /// That wait is over.
+    LockWaited {
+        /// The lock's address.
+        lock: u64,
+        /// How long it took, in nanoseconds; `u32::MAX` stands for that long or longer.
+        ns: u32,
+    },
     /// A number that somebody wanted to see in the trace.
     Mark(u64),
 }
@@ -49,6 +58,8 @@ impl Event {
             Event::Online(cpu) => (7, cpu, 0),
             Event::Offline(cpu) => (8, cpu, 0),
             Event::Mark(value) => (9, 0, value),
+            Event::LockContended(lock) => (10, 0, lock),
+            Event::LockWaited { lock, ns } => (11, ns, lock),
         }
     }
 
@@ -64,6 +75,8 @@ impl Event {
             7 => Event::Online(small),
             8 => Event::Offline(small),
             9 => Event::Mark(large),
+            10 => Event::LockContended(large),
+            11 => Event::LockWaited { lock: large, ns: small },
             _ => return None,
         })
     }
@@ -81,6 +94,11 @@ impl fmt::Display for Event {
             Event::SoftirqExit(vector) => write!(f, "softirq {vector} ends"),
             Event::Online(cpu) => write!(f, "cpu{cpu} is online"),
             Event::Offline(cpu) => write!(f, "cpu{cpu} is offline"),
+            Event::LockContended(lock) => write!(f, "lock {lock:#x} is waited for"),
+            Event::LockWaited { lock, ns: u32::MAX } => {
+                write!(f, "lock {lock:#x}: the wait is over, after more than 4 s")
+            }
+            Event::LockWaited { lock, ns } => write!(f, "lock {lock:#x}: the wait is over, after {ns} ns"),
             Event::Mark(value) => write!(f, "mark {value:#x}"),
         }
     }
@@ -122,6 +140,8 @@ mod tests {
             any::<u32>().prop_map(Event::Online),
             any::<u32>().prop_map(Event::Offline),
             any::<u64>().prop_map(Event::Mark),
+            any::<u64>().prop_map(Event::LockContended),
+            any::<(u64, u32)>().prop_map(|(lock, ns)| Event::LockWaited { lock, ns }),
         ]
     }
 

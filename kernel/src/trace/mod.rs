@@ -1,4 +1,4 @@
-//! Tracing: what the scheduler, interrupts, softirqs and hotplug did, a moment ago, on every CPU.
+//! Tracing: what the scheduler, interrupts, softirqs, hotplug and contended locks did, a moment ago, on every CPU.
 //!
 //! 1. Places that matter call a *trace point*, a function of this module. While tracing is off that is one load and one
 //!    branch.
@@ -21,3 +21,5 @@ mod points;
 pub use points::{
     hotplug, irq_enter, irq_exit, is_on, mark, softirq_enter, softirq_exit, start, stop, switch, tail, wakeup,
 };
+#[cfg(target_os = "none")]
+pub(crate) use points::{lock_contended, lock_waited, tell_holds};

@@ -1,17 +1,23 @@
 //! The trace points, and the machine's rings.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
+use hal::x86_64::native;
 use hal::{CpuId, Native, Platform};
 use spin::Once;
 
 use super::event::{Event, Record};
 use super::merge::{Story, newest};
 use super::ring::{Ring, Slot};
+use crate::watchdog::holds;
 
-/// Whether points write.
-static ON: AtomicBool = AtomicBool::new(false);
+/// Who wants to know of points, a bit each.
+static ON: AtomicU8 = AtomicU8::new(0);
+/// The trace.
+const TRACE: u8 = 1;
+/// The watchdog for handlers that run for long.
+const HOLDS: u8 = 2;
 static RINGS: Once<Vec<Ring>> = Once::new();
 /// Records of each CPU: 32 KiB.
 const SLOTS: usize = 1024;
@@ -25,19 +31,27 @@ pub fn start() {
         (0..Native::cpu_count()).map(|_| Ring::new(slots())).collect()
     });
     // Relaxed: who sees it looks for the rings by an acquiring load of its own.
-    ON.store(true, Ordering::Relaxed);
+    ON.fetch_or(TRACE, Ordering::Relaxed);
+    native::set_contention_noted(true);
 }
 
 /// Switches tracing off. What has been written stays.
 ///
 /// Contexts: any. Linux: `tracing_off`.
 pub fn stop() {
-    ON.store(false, Ordering::Relaxed);
+    native::set_contention_noted(false);
+    ON.fetch_and(!TRACE, Ordering::Relaxed);
 }
 
 /// Whether tracing is on.
 pub fn is_on() -> bool {
-    ON.load(Ordering::Relaxed)
+    ON.load(Ordering::Relaxed) & TRACE != 0
+}
+
+/// Has [`holds`] told of the points at which handlers begin and end, or no longer.
+pub(crate) fn tell_holds(on: bool) {
+    // Relaxed, both: a handler whose beginning or end is missed is not measured.
+    if on { ON.fetch_or(HOLDS, Ordering::Relaxed) } else { ON.fetch_and(!HOLDS, Ordering::Relaxed) };
 }
 
 /// The newest `count` records of all CPUs.
@@ -50,7 +64,7 @@ pub fn tail(count: usize) -> Story {
 /// A point: one load and one branch while tracing is off.
 #[inline(always)]
 fn point(event: Event) {
-    if ON.load(Ordering::Relaxed) {
+    if ON.load(Ordering::Relaxed) != 0 {
         // In registers: an event in memory would be prepared before the branch.
         let (kind, small, large) = event.encode();
         write(kind, small, large);
@@ -61,6 +75,13 @@ fn point(event: Event) {
 #[inline(never)]
 fn write(kind: u8, small: u32, large: u64) {
     let Some(event) = Event::decode(kind, small, large) else { return };
+    let wanted = ON.load(Ordering::Relaxed);
+    if wanted & HOLDS != 0 {
+        holds::on_event(event);
+    }
+    if wanted & TRACE == 0 {
+        return;
+    }
     // The task may be moved from here on, and write another CPU's ring, which rings allow. The record says where it was.
     let cpu = Native::cpu();
     if let Some(ring) = RINGS.get().and_then(|rings| rings.get(cpu.index())) {
@@ -109,6 +130,22 @@ pub fn softirq_exit(vector: u32) {
 pub fn hotplug(cpu: CpuId, online: bool) {
     let cpu = cpu.as_u32();
     point(if online { Event::Online(cpu) } else { Event::Offline(cpu) });
+}
+
+/// A lock was found taken and will be waited for. Returns the moment for [`lock_waited`]; 0 while tracing is off.
+/// Contexts: any. Linux: `trace_contention_begin`.
+pub(crate) fn lock_contended(lock: usize) -> u64 {
+    if !is_on() {
+        return 0;
+    }
+    point(Event::LockContended(lock as u64));
+    Native::now_ns().max(1)
+}
+
+/// That wait, begun at `begun`, is over. Contexts: any. Linux: `trace_contention_end`.
+pub(crate) fn lock_waited(lock: usize, begun: u64) {
+    let ns = Native::now_ns().saturating_sub(begun);
+    point(Event::LockWaited { lock: lock as u64, ns: u32::try_from(ns).unwrap_or(u32::MAX) });
 }
 
 /// A number for whoever reads the trace. Contexts: any, NMI included. Linux: `trace_printk`.

@@ -8,6 +8,7 @@ use hal::percpu::IrqsOff;
 use hal::{CpuId, Native, Platform, percpu};
 
 use super::Stall;
+use crate::cmdline::Options;
 use crate::machine::Lines;
 use crate::task::Task;
 use crate::{cpus, snapshot, tick};
@@ -53,6 +54,16 @@ pub fn counts() -> (u64, u64) {
     (REPORTED[0].load(Ordering::Relaxed), REPORTED[1].load(Ordering::Relaxed))
 }
 
+/// Sets what the boot options say about holds and hung tasks.
+pub(crate) fn set_by_options(options: &Options<'_>) {
+    if let Some(us) = options.holds_us {
+        super::holds::set_limit_ns(Some(us * 1_000));
+    }
+    if let Some(s) = options.hung_s {
+        super::hung::set_hung_limit_ms((s != 0).then_some(s * 1_000));
+    }
+}
+
 /// How many nanoseconds a CPU without a tick may go without a look at the others, which is its own sign of life too.
 /// Linux: `get_sample_period`.
 pub(crate) fn patrol_ns() -> u64 {
@@ -60,11 +71,12 @@ pub(crate) fn patrol_ns() -> u64 {
 }
 
 fn patrol_ticks() -> u64 {
-    (HARD.load(Ordering::Relaxed).min(USUAL_HARD) / 5 * 2).max(1)
+    (HARD.load(Ordering::Relaxed).min(USUAL_HARD) / 5 * 2).min(super::hung::ticks_between_looks()).max(1)
 }
 
 /// For each CPU's tick, with the number of ticks since the last one, and whether the tick rested meanwhile.
 pub(crate) fn on_tick(quiet: &impl IrqsOff, passed: u64, rested: bool) {
+    super::hung::check_hung_tasks();
     // What passed while nothing was to come is the CPU's own time; any other gap is time that its host took away.
     let ticks = if rested { passed.min(patrol_ticks()) } else { 1 };
     let here = Native::cpu();

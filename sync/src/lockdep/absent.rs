@@ -75,6 +75,16 @@ impl Map {
     #[inline(always)]
     pub fn bring_about<P: Platform>(&self, _at: &'static Location<'static>) {}
 
+    /// Nobody counts.
+    #[inline(always)]
+    pub(crate) fn contended<P: Platform>(&self) -> u64 {
+        0
+    }
+
+    /// Nobody has counted.
+    #[inline(always)]
+    pub(crate) fn waited<P: Platform>(&self, _since_ns: u64) {}
+
     /// Whether the executing task holds the lock. `None`: nobody keeps books.
     ///
     /// ```
@@ -105,6 +115,16 @@ pub fn interrupts_coming_on<P: Platform>(_at: &'static Location<'static>) {}
 #[cfg(any(loom, shuttle))]
 #[inline(always)]
 pub fn bottom_halves_coming_on<P: Platform>(_at: &'static Location<'static>) {}
+
+/// See the build with the checker.
+#[cfg(any(loom, shuttle))]
+#[inline(always)]
+pub(crate) fn interrupts_went_off<P: Platform>(_at: &'static Location<'static>) {}
+
+/// See the build with the checker.
+#[cfg(any(loom, shuttle))]
+#[inline(always)]
+pub(crate) fn bottom_halves_went_off<P: Platform>(_at: &'static Location<'static>) {}
 
 /// See the build with the checker.
 #[cfg(any(loom, shuttle))]

@@ -25,11 +25,12 @@ use hal::context::Context;
 use super::class::{Identity, Label};
 use super::follow::{Kind, follow_use, inversion_through};
 use super::graph::{CLASSES, ClassId, Full, Graph, SITES, Strength};
-use super::held::{Entry, Held, level_of};
+use super::held::{Entry, Held, Removed, Since, level_of};
 use super::map::{Acquire, Level, Subclass, WaitType};
 use super::report::{Finding, Wrong};
 use super::search::{Direction, Place, Step};
 use super::summary::Summary;
+use super::times::{Lasted, LockTimes, Long, Times};
 use super::usage::{Irq, Mark, Usage, Use};
 use super::verdicts::Verdicts;
 
@@ -39,7 +40,7 @@ const NMI_PLACES: usize = 16;
 /// What is known about the locks of a system, and what is wrong with it. A kernel has one, in a `static`; tests make their
 /// own.
 ///
-/// About 580 KiB, all zeros at first: a static one takes no room in the kernel's image. Its tables do not grow. When one
+/// About 655 KiB, all zeros at first: a static one takes no room in the kernel's image. Its tables do not grow. When one
 /// is full that is reported, once, and dependencies are no longer checked.
 ///
 /// ```
@@ -68,6 +69,7 @@ pub struct Checker {
     /// The graph's `Usage` of each class, to be read without `lock`.
     usage: [AtomicU8; CLASSES],
     verdicts: Verdicts,
+    times: Times,
     deepest: AtomicUsize,
     reports: AtomicU32,
     /// Lines that were reported for waiting in an NMI, by address.
@@ -122,6 +124,7 @@ impl Here {
 /// What the checker needs of the platform.
 pub(super) struct Env<'a> {
     pub(super) relax: fn(),
+    pub(super) now: fn() -> u64,
     pub(super) report: &'a dyn Fn(&Finding, Option<&Held>, &'static Location<'static>),
 }
 
@@ -142,6 +145,7 @@ impl Checker {
             by_site: [const { [const { AtomicU16::new(0) }; Subclass::COUNT] }; SITES],
             usage: [const { AtomicU8::new(0) }; CLASSES],
             verdicts: Verdicts::new(),
+            times: Times::new(),
             deepest: AtomicUsize::new(0),
             reports: AtomicU32::new(0),
             nmi_places: [const { AtomicUsize::new(0) }; NMI_PLACES],
@@ -222,6 +226,7 @@ impl Checker {
             at: taking.at,
             level: level_of(here.context),
             key: 0,
+            since: Since::NEVER,
         };
         entry.key = held.key_with(&entry);
         if let Some(class) = entry.class
@@ -236,6 +241,9 @@ impl Checker {
                 self.examine(held, &entry, class, env);
                 self.verdicts.insert(entry.key);
             }
+        }
+        if self.times.are_measured() {
+            entry.since = Since::at((env.now)());
         }
         if !held.push(entry) {
             self.stop(Full("a task's held locks"), env, taking.at);
@@ -350,6 +358,7 @@ impl Checker {
             at: taking.at,
             level: level_of(here.context),
             key: 0,
+            since: Since::NEVER,
         };
         entry.key = held.key_with(&entry);
         let Some(class) = entry.class.filter(|_| self.is_checking() && !self.verdicts.knows(entry.key))
@@ -416,14 +425,65 @@ impl Checker {
         at: &'static Location<'static>,
         env: &Env<'_>,
     ) {
-        if held.remove(address) {
-            return;
+        match held.remove(address) {
+            Removed::Was(entry) => return self.note_hold(&entry, at, env),
+            Removed::Lost => return,
+            Removed::NotHeld => {}
         }
         let (site, nothing) = (ClassId(site()), ClassId(0));
         if self.with_graph(env.relax, |graph| graph.is_news(Kind::BadUnlock as u8, site, nothing)) {
             let label = Label { identity: *identity, subclass: Subclass::OUTER };
             self.report(&Finding::BadUnlock { label }, held, at, env);
         }
+    }
+
+    /// A lock that was measured has been released.
+    #[inline]
+    fn note_hold(&self, entry: &Entry, at: &'static Location<'static>, env: &Env<'_>) {
+        let Some(class) = entry.class.filter(|_| entry.since != Since::NEVER) else { return };
+        let Some(ns) = entry.since.elapsed((env.now)()) else { return };
+        let row = self.times.of(class);
+        if row.add_hold(ns) {
+            // With the graph's lock, so that the place is that of the longest.
+            self.with_graph(env.relax, |_| row.longest_hold.offer(ns, entry.at));
+        }
+        if entry.label.identity.wait == WaitType::Spin {
+            self.times.tell(&Long { what: Lasted::Lock(entry.label), ns, at: entry.at, until: at });
+        }
+    }
+
+    /// The wait for a lock that was taken is over, after it had begun at `since_ns`.
+    pub(super) fn waited(&self, held: &mut Held, address: usize, since_ns: u64, env: &Env<'_>) {
+        let now = (env.now)();
+        // What was acquired without waiting for it is not known yet.
+        let Some(entry) = held.find_mut(address) else { return };
+        if entry.since != Since::NEVER {
+            // What was the time of asking is now that of getting.
+            entry.since = Since::at(now);
+        }
+        let (Some(class), at, ns) = (entry.class, entry.at, now.saturating_sub(since_ns)) else { return };
+        let row = self.times.of(class);
+        if row.add_wait(ns) {
+            self.with_graph(env.relax, |_| row.longest_wait.offer(ns, at));
+        }
+    }
+
+    /// How long each class is waited for and held.
+    pub(super) fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// The figures of the class of the given number, from 1 on.
+    pub(super) fn times_at(&self, number: u16, relax: fn()) -> Option<LockTimes> {
+        self.with_graph(relax, |graph| {
+            let is_known = number != 0 && usize::from(number) <= graph.class_count();
+            is_known.then(|| self.times.of(ClassId(number)).read())
+        })
+    }
+
+    /// Forgets all figures.
+    pub(super) fn reset_times(&self, relax: fn()) {
+        self.with_graph(relax, |_| self.times.reset());
     }
 
     /// Handlers are about to be switched on: everything that is held is exposed to them.
@@ -474,6 +534,7 @@ impl Checker {
             at: taking.at,
             level: 0,
             key: 0,
+            since: Since::NEVER,
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
         (env.report)(&Finding::WaitContext { taking, why: Wrong::InNmi }, None, taking.at);

@@ -147,6 +147,41 @@ pub(super) struct Entry {
     pub(super) level: u32,
     /// The hash of the chain up to here.
     pub(super) key: u64,
+    /// Since when it is held.
+    pub(super) since: Since,
+}
+
+/// A moment, or none: the low 48 bits of the platform's clock in nanoseconds, which fit where an entry has room to spare.
+/// What lasts longer than three days is taken for shorter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Since([u8; 6]);
+
+impl Since {
+    /// Nobody wants to know.
+    pub(super) const NEVER: Since = Since([0; 6]);
+
+    pub(super) fn at(now_ns: u64) -> Since {
+        let [bytes @ .., _, _] = now_ns.to_le_bytes();
+        // The one moment that is spelt like none is a nanosecond later.
+        Since(if bytes == [0; 6] { [1, 0, 0, 0, 0, 0] } else { bytes })
+    }
+
+    /// How long ago it was, in nanoseconds.
+    pub(super) fn elapsed(self, now_ns: u64) -> Option<u64> {
+        let [a, b, c, d, e, f] = self.0;
+        let since = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        (self != Since::NEVER).then(|| now_ns.wrapping_sub(since) & ((1 << 48) - 1))
+    }
+}
+
+/// What [`Held::remove`] found.
+pub(super) enum Removed {
+    /// The lock is not held.
+    NotHeld,
+    /// It was held, and there had been no room for an entry.
+    Lost,
+    /// Its entry.
+    Was(Entry),
 }
 
 /// What tells handlers apart that interrupt each other: the handler fields of the preempt word.
@@ -210,20 +245,26 @@ impl Held {
         self.entries().rev().find(|entry| entry.address == address)
     }
 
-    /// Removes the newest entry of the lock. `false`: it is not held.
-    pub(super) fn remove(&mut self, address: usize) -> bool {
+    /// The newest entry of the lock, to be changed.
+    pub(super) fn find_mut(&mut self, address: usize) -> Option<&mut Entry> {
+        self.slots[..self.depth].iter_mut().flatten().rev().find(|entry| entry.address == address)
+    }
+
+    /// Removes the newest entry of the lock.
+    pub(super) fn remove(&mut self, address: usize) -> Removed {
         let is_it = |slot: &Option<Entry>| slot.is_some_and(|entry| entry.address == address);
         let Some(at) = self.slots[..self.depth].iter().rposition(is_it) else {
             let was_lost = self.lost > 0;
             self.lost = self.lost.saturating_sub(1);
-            return was_lost;
+            return if was_lost { Removed::Lost } else { Removed::NotHeld };
         };
+        let removed = self.slots[at];
         self.slots.copy_within(at + 1..self.depth, at);
         self.depth -= 1;
         self.slots[self.depth] = None;
         // What was taken after it keeps its key, which names a chain with more in it. Whoever examined that one has seen
         // all orders of this one: what is below the removed lock leads to what is above through it.
-        true
+        removed.map_or(Removed::NotHeld, Removed::Was)
     }
 }
 

@@ -61,7 +61,7 @@
 //! ```
 //!
 //! Read in this order: `map.rs` (what locks say), `graph.rs` (the idea), `usage.rs`, `search.rs`, `follow.rs`,
-//! `held.rs`, `checker.rs` (what happens at each acquisition), `shell.rs` (where the platform comes in), `report.rs`.
+//! `held.rs`, `checker.rs` (what happens at each acquisition), `times.rs` (how long that takes), `shell.rs` (where the platform comes in), `report.rs`.
 
 mod map;
 
@@ -101,7 +101,9 @@ checker! {
     mod report;
     mod search;
     mod shell;
+    mod stretch;
     mod summary;
+    mod times;
     mod usage;
     mod verdicts;
 }
@@ -113,15 +115,20 @@ pub use self::{
     graph::{CLASSES, EDGES, SITES},
     held::{DEPTH, HeldStack},
     shell::{
-        bottom_halves_coming_on, check_no_locks_freed, class, install, interrupts_coming_on, summary,
-        uninstall, write_held,
+        bottom_halves_coming_on, check_no_locks_freed, class, install, interrupts_coming_on, is_timing,
+        reset_times, set_timing, summary, tell_long, times, uninstall, write_held,
     },
     summary::Summary,
+    times::{Lasted, LockTimes, Long, OnLong},
     usage::Usage,
     verdicts::CHAINS,
 };
 #[cfg(any(loom, shuttle))]
 pub use absent::{bottom_halves_coming_on, interrupts_coming_on, write_held};
+#[cfg(any(loom, shuttle))]
+pub(crate) use absent::{bottom_halves_went_off, interrupts_went_off};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use stretch::{bottom_halves_went_off, interrupts_went_off};
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod sim;

@@ -195,6 +195,21 @@ impl Map {
         }
     }
 
+    /// The lock has been found taken, and will be waited for. Returns the moment, for [`waited`](Map::waited); 0 if nobody
+    /// counts. Linux: `lock_contended`.
+    #[inline]
+    pub(crate) fn contended<P: Platform>(&self) -> u64 {
+        if shell::installed::<P>().is_some() { P::now_ns().max(1) } else { 0 }
+    }
+
+    /// That wait is over. Linux: `lock_acquired`.
+    #[inline]
+    pub(crate) fn waited<P: Platform>(&self, since_ns: u64) {
+        if since_ns != 0 {
+            with_checker::<P, _>(|checker, held, _, env| checker.waited(held, self.address(), since_ns, env));
+        }
+    }
+
     /// Whether the executing task holds the lock, in any mode, or is waiting for it. `None`: nobody keeps books, because
     /// no checker is installed or this is an NMI.
     ///

@@ -15,7 +15,9 @@ use super::checker::{Checker, Env, Here, Taking};
 use super::class::Label;
 use super::held::{Held, HeldStack};
 use super::report::{Finding, Text};
+use super::stretch::{self, Off};
 use super::summary::Summary;
+use super::times::{LockTimes, OnLong};
 use super::usage::Usage;
 
 /// Has the executing CPU's locks checked from now on, by `checker`, with `held` for what its running task holds.
@@ -175,6 +177,113 @@ pub fn class<P: Platform>(checker: &Checker, number: u16) -> Option<(Label, Usag
     quietly::<P, _>(|| checker.class_at(number, P::relax))
 }
 
+/// Measures how long locks are held, or stops that: two readings of the clock for each acquisition while it is on, which is
+/// why it is off at first. Waits for locks that were found taken are counted in any case.
+///
+/// Linux: `/proc/sys/kernel/lock_stat`. Contexts: any.
+///
+/// ```
+/// use sync::lockdep::{self, Checker};
+/// static CHECKER: Checker = Checker::new();
+/// assert!(!lockdep::is_timing(&CHECKER));
+/// lockdep::set_timing(&CHECKER, true);
+/// assert!(lockdep::is_timing(&CHECKER));
+/// ```
+pub fn set_timing(checker: &Checker, on: bool) {
+    checker.times().set_timing(on);
+}
+
+/// Whether holds of locks are measured, by [`set_timing`]. Contexts: any.
+///
+/// ```
+/// static CHECKER: sync::lockdep::Checker = sync::lockdep::Checker::new();
+/// assert!(!sync::lockdep::is_timing(&CHECKER), "at first it is off");
+/// ```
+pub fn is_timing(checker: &Checker) -> bool {
+    checker.times().is_timing()
+}
+
+/// How long the locks of a class were waited for and held: of the class that has this number, 1, 2 and so on, as in
+/// [`class`].
+///
+/// Linux: a line of `/proc/lock_stat`. Contexts: any but NMI.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// lockdep::set_timing(&CHECKER, true);
+/// let lock = sync::SpinLock::<u32>::new(1);
+/// drop(lock.lock());
+/// let times = lockdep::times::<Native>(&CHECKER, 1).unwrap();
+/// assert_eq!((times.holds, times.contended), (1, 0));
+/// assert_eq!(times.longest_hold_at.unwrap().file(), file!());
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
+pub fn times<P: Platform>(checker: &Checker, number: u16) -> Option<LockTimes> {
+    quietly::<P, _>(|| checker.times_at(number, P::relax))
+}
+
+/// Forgets what [`times`] tells, of all classes. Contexts: any but NMI.
+///
+/// ```
+/// # use hal::{Native, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// lockdep::set_timing(&CHECKER, true);
+/// drop(sync::SpinLock::<u32>::new(1).lock());
+/// lockdep::reset_times::<Native>(&CHECKER);
+/// assert_eq!(lockdep::times::<Native>(&CHECKER, 1).unwrap().holds, 0);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
+pub fn reset_times<P: Platform>(checker: &Checker) {
+    quietly::<P, _>(|| checker.reset_times(P::relax));
+}
+
+/// Has `tell` called each time that a spinning lock was held, or guards had interrupts or bottom halves off, for at least
+/// `limit_ns` nanoseconds; `u64::MAX` ends that. Costs a reading of the clock at each beginning and each end while it is on.
+///
+/// `tell` is called at the end, before the lock is free or the interrupts are on, on the CPU and in the task concerned. It
+/// must not block and must not take a lock that it could find held there; a report like any other may be made. What it
+/// takes is not checked, nor told.
+///
+/// Time is the clock's: a host that does not run a virtual CPU lengthens what happens on that.
+///
+/// Linux: the tracers `irqsoff` and `preemptoff`; there is none for locks. Contexts: any.
+///
+/// ```
+/// # use hal::{Native, Platform, hosted};
+/// # use sync::lockdep;
+/// # static CHECKER: lockdep::Checker = lockdep::Checker::new();
+/// # static HELD: lockdep::HeldStack = lockdep::HeldStack::new();
+/// # if !lockdep::ENABLED { return; }
+/// # let _cpu = hosted::bind().unwrap();
+/// # unsafe { lockdep::install::<Native>(&CHECKER, &HELD) };
+/// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+/// static TOLD: AtomicU32 = AtomicU32::new(0);
+/// lockdep::tell_long(&CHECKER, 1_000_000, |long| {
+///     assert!(long.ns >= 1_000_000 && long.at.file() == file!());
+///     TOLD.fetch_add(1, Relaxed);
+/// });
+/// let quiet = sync::irq::disable();
+/// let end = Native::now_ns() + 1_000_000;
+/// while Native::now_ns() < end {}
+/// drop(quiet);
+/// assert_eq!(TOLD.load(Relaxed), 1);
+/// # unsafe { lockdep::uninstall::<Native>() };
+/// ```
+pub fn tell_long(checker: &Checker, limit_ns: u64, tell: OnLong) {
+    checker.times().set_limit(limit_ns, tell);
+}
+
 /// The interrupt depth may be about to become 0: whatever is held can then be met by a hardirq, and unless bottom halves
 /// are off by a softirq. Whoever is about to call [`Platform::irq_enable`] calls this before it, as guards and flavours
 /// do. Does nothing unless the caller is the outermost party.
@@ -200,8 +309,12 @@ pub fn class<P: Platform>(checker: &Checker, number: u16) -> Option<(Label, Usag
 /// ```
 #[inline(always)]
 pub fn interrupts_coming_on<P: Platform>(at: &'static Location<'static>) {
-    if ENABLED && installed::<P>().is_some() && P::irq_depth() == 1 {
+    if ENABLED
+        && let Some(checker) = installed::<P>()
+        && P::irq_depth() == 1
+    {
         expose::<P>(P::context(), at);
+        stretch::end::<P>(checker, Off::Interrupts, at);
     }
 }
 
@@ -227,10 +340,13 @@ pub fn interrupts_coming_on<P: Platform>(at: &'static Location<'static>) {
 /// ```
 #[inline(always)]
 pub fn bottom_halves_coming_on<P: Platform>(at: &'static Location<'static>) {
-    if ENABLED && installed::<P>().is_some() && P::irq_depth() == 0 {
+    if ENABLED && let Some(checker) = installed::<P>() {
         let context = P::context();
-        if context.bottom_half_depth() == 1 && context.in_task() {
-            expose::<P>(Context::from_word(context.count() & !SOFTIRQ_MASK), at);
+        if context.bottom_half_depth() == 1 {
+            if P::irq_depth() == 0 && context.in_task() {
+                expose::<P>(Context::from_word(context.count() & !SOFTIRQ_MASK), at);
+            }
+            stretch::end::<P>(checker, Off::BottomHalves, at);
         }
     }
 }
@@ -274,7 +390,7 @@ pub(super) fn with_checker<P: Platform, R>(
         // between but code that we call.
         let mut held = unsafe { held.enter() }?;
         let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(checker, finding, held, at);
-        Some(f(checker, &mut held, here, &Env { relax: P::relax, report: &report }))
+        Some(f(checker, &mut held, here, &Env { relax: P::relax, now: P::now_ns, report: &report }))
     })
 }
 
@@ -308,7 +424,7 @@ fn report<P: Platform>(
 pub(super) fn waits_in_nmi<P: Platform>(taking: &Taking) {
     if let Some(checker) = installed::<P>() {
         let report = |finding: &Finding, held: Option<&Held>, at| report::<P>(checker, finding, held, at);
-        checker.waits_in_nmi(taking, &Env { relax: P::relax, report: &report });
+        checker.waits_in_nmi(taking, &Env { relax: P::relax, now: P::now_ns, report: &report });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tasks and handlers without a machine: the checker as a value, told what happens.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::panic::Location;
 use std::boxed::Box;
 use std::string::{String, ToString};
@@ -56,6 +56,11 @@ impl Lock {
     }
 }
 
+std::thread_local! {
+    /// This thread's time, in nanoseconds.
+    pub(super) static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
 /// A checker, and what it has reported.
 pub(super) struct Sim {
     pub(super) checker: Box<Checker>,
@@ -78,7 +83,7 @@ impl Sim {
             self.places.borrow_mut().push(at);
             self.reports.borrow_mut().push(text.to_string());
         };
-        f(&Env { relax: core::hint::spin_loop, report: &report })
+        f(&Env { relax: core::hint::spin_loop, now: || CLOCK.get(), report: &report })
     }
 
     /// The reports since the last call.
@@ -110,6 +115,11 @@ impl Sim {
             let site = || self.checker.site(&identity, env, at);
             self.checker.release(held, (lock.address(), &identity), site, at, env);
         });
+    }
+
+    /// The wait for the lock is over, which began at `since_ns`.
+    pub(super) fn waited(&self, held: &mut Held, lock: Lock, since_ns: u64) {
+        self.with_env(|env| self.checker.waited(held, lock.address(), since_ns, env));
     }
 
     #[track_caller]

@@ -99,13 +99,14 @@ impl<S: Slots, P: Platform> Gate<S, P> {
     }
 
     /// In as a reader, sleeping until that is possible or a limit is reached.
-    #[inline]
+    #[cfg(all(test, loom))]
     pub(super) fn enter(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         if self.try_enter() { Ok(()) } else { self.enter_slow(limits, cx) }
     }
 
+    /// The same, for one who has just found it closed.
     #[cold]
-    fn enter_slow(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
+    pub(super) fn enter_slow(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         let line = self.line.lock();
         if !self.closed.load(Ordering::Relaxed) {
             // C2. Ordered before every writer, and after the last one, by the line's lock.
@@ -138,9 +139,17 @@ impl<S: Slots, P: Platform> Gate<S, P> {
     }
 
     /// In as the writer, sleeping until everybody else is out or a limit is reached.
-    pub(super) fn close(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
+    /// `note` is called before a wait, and what it returned is dropped after it.
+    pub(super) fn close_noting<G>(
+        &self,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+        note: impl Fn() -> G,
+    ) -> Result<(), WaitError> {
+        let mut noted = None;
         let line = self.line.lock();
         if self.closed.load(Ordering::Relaxed) {
+            noted = Some(note());
             sleep(&self.line, line, itself, Request::of_kind(WRITES), limits, cx).1?;
         } else {
             self.closed.store(true, Ordering::Relaxed);
@@ -149,6 +158,9 @@ impl<S: Slots, P: Platform> Gate<S, P> {
         self.fence();
         // C1: it stays closed. So no reader comes in any more, and the sum can only be too high: whoever is in was
         // counted before the fence (C2), and whoever still comes counts and discounts in one place.
+        if self.slots.sum() != 0 {
+            noted.get_or_insert_with(note);
+        }
         let result = self.drained.wait_with(limits, cx, || self.slots.sum() == 0);
         result.inspect_err(|_| self.open())
     }

@@ -31,6 +31,7 @@ use hal::percpu::{DynamicPerCpu, OutOfPerCpuSpace};
 use hal::{Native, Platform};
 
 use crate::TaskCx;
+use crate::contention::Contended;
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::AtomicIsize;
 use crate::wait::{Limits, WaitError};
@@ -325,13 +326,23 @@ impl<T: ?Sized, P: Platform> PerCpuRwSemaphore<T, P> {
     fn take_shared(&self, limits: Limits, cx: &mut TaskCx<P>, at: At) -> Result<(), WaitError> {
         cx.might_sleep();
         self.map.acquire::<P>(Acquire::READ, at);
-        self.gate.enter(limits, cx).inspect_err(|_| self.map.release::<P>(at))
+        if self.gate.try_enter() {
+            return Ok(());
+        }
+        self.wait_shared(limits, cx).inspect_err(|_| self.map.release::<P>(at))
+    }
+
+    #[cold]
+    fn wait_shared(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
+        let _waiting = Contended::<P>::begin(self, &self.map);
+        self.gate.enter_slow(limits, cx)
     }
 
     fn take(&self, limits: Limits, cx: &mut TaskCx<P>, at: At) -> Result<(), WaitError> {
         cx.might_sleep();
         self.map.acquire::<P>(Acquire::WRITE, at);
-        self.gate.close(limits, cx).inspect_err(|_| self.map.release::<P>(at))
+        let contended = || Contended::<P>::begin(self, &self.map);
+        self.gate.close_noting(limits, cx, contended).inspect_err(|_| self.map.release::<P>(at))
     }
 }
 

@@ -37,6 +37,7 @@ use hal::platform::TaskId;
 use hal::{Native, Platform};
 
 use crate::TaskCx;
+use crate::contention::Contended;
 use crate::lockdep::{Acquire, Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::wait::{Limits, WaitError};
@@ -248,7 +249,21 @@ impl<T: ?Sized, P: Platform> PiMutex<T, P> {
     ) -> Result<(), WaitError> {
         cx.might_sleep();
         self.map.acquire::<P>(Acquire::WRITE, at);
-        self.raw.lock(limits, cx, at).inspect_err(|_| self.map.release::<P>(at))
+        if self.raw.try_lock() {
+            return Ok(());
+        }
+        self.wait(limits, cx, at).inspect_err(|_| self.map.release::<P>(at))
+    }
+
+    #[cold]
+    fn wait(
+        &self,
+        limits: Limits,
+        cx: &mut TaskCx<P>,
+        at: &'static Location<'static>,
+    ) -> Result<(), WaitError> {
+        let _waiting = Contended::<P>::begin(self, &self.map);
+        self.raw.wait(limits, cx, at)
     }
 }
 

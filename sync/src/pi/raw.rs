@@ -65,17 +65,6 @@ impl<P: Platform> Raw<P> {
         taken
     }
 
-    /// Takes it, or sleeps until it was handed over or a limit is reached.
-    #[inline]
-    pub(super) fn lock(
-        &self,
-        limits: Limits,
-        cx: &mut TaskCx<P>,
-        at: &'static Location<'static>,
-    ) -> Result<(), WaitError> {
-        if self.try_lock() { Ok(()) } else { self.wait(limits, cx, at) }
-    }
-
     /// The executing task's record.
     #[inline]
     fn mine<'a>(me: TaskId) -> Option<&'a Inheritance<P>> {
@@ -83,8 +72,9 @@ impl<P: Platform> Raw<P> {
         unsafe { record::<P>(me) }
     }
 
+    /// Sleeps until it was handed over, or is found free after all, or a limit is reached.
     #[cold]
-    fn wait(
+    pub(super) fn wait(
         &self,
         limits: Limits,
         cx: &mut TaskCx<P>,

@@ -29,6 +29,7 @@ use hal::Platform;
 
 pub use guard::{RwLockReadGuard, RwLockReadWithGuard, RwLockWriteGuard, RwLockWriteWithGuard};
 
+use crate::contention::Contended;
 use crate::flavor::{Entered, Flavor, Irq, Proves, Task};
 use crate::lockdep::{Acquire, Map, Mode, Subclass, WaitType};
 use crate::primitives::const_fn;
@@ -303,7 +304,9 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     fn enter_read(&self, subclass: Subclass, at: &'static Location<'static>) -> Reading<'_, T, F> {
         self.note_reader(Acquire { subclass, ..Acquire::READ }, at);
-        self.raw.read::<F::Platform>(passes_line::<F>);
+        self.raw.read_noting::<F::Platform, _>(passes_line::<F>, || {
+            Contended::<F::Platform>::begin(self, &self.map)
+        });
         // SAFETY: entered just now.
         unsafe { Reading::new(self) }
     }
@@ -311,9 +314,17 @@ impl<T: ?Sized, F: Flavor> RwLock<T, F> {
     #[inline]
     fn enter_write(&self, subclass: Subclass, at: &'static Location<'static>) -> Writing<'_, T, F> {
         self.map.acquire::<F::Platform>(Acquire { subclass, ..Acquire::WRITE }, at);
-        self.raw.write::<F::Platform>();
+        if !self.raw.try_write() {
+            self.wait_write();
+        }
         // SAFETY: entered just now.
         unsafe { Writing::new(self) }
+    }
+
+    #[cold]
+    fn wait_write(&self) {
+        let _waiting = Contended::<F::Platform>::begin(self, &self.map);
+        self.raw.write::<F::Platform>();
     }
 
     /// Tells the dependency checker of a reader, which queues or does not.

@@ -101,12 +101,23 @@ impl<R: Rules> RawRw<R> {
     }
 
     /// Enters as a reader. `passes_line`, asked if there is a reason to wait, says that the caller does not queue.
+    #[cfg(any(test, feature = "lock_api"))]
     #[inline]
     pub(crate) fn read<P: Platform>(&self, passes_line: impl FnOnce() -> bool) {
+        self.read_noting::<P, _>(passes_line, || ());
+    }
+
+    /// The same; `note` is called before a wait, and what it returns is dropped after it.
+    #[inline]
+    pub(crate) fn read_noting<P: Platform, G>(
+        &self,
+        passes_line: impl FnOnce() -> bool,
+        note: impl FnOnce() -> G,
+    ) {
         if self.has_line() {
-            self.wait_read::<P>(false, R::INTERRUPTS_PASS && passes_line());
+            self.wait_read::<P, G>(false, R::INTERRUPTS_PASS && passes_line(), note);
         } else if !self.add_reader() {
-            self.wait_read::<P>(true, R::INTERRUPTS_PASS && passes_line());
+            self.wait_read::<P, G>(true, R::INTERRUPTS_PASS && passes_line(), note);
         }
     }
 
@@ -138,7 +149,8 @@ impl<R: Rules> RawRw<R> {
     }
 
     #[cold]
-    fn wait_read<P: Platform>(&self, is_counted: bool, passes_line: bool) {
+    fn wait_read<P: Platform, G>(&self, is_counted: bool, passes_line: bool, note: impl FnOnce() -> G) {
+        let _noted = note();
         P::chaos_point();
         if passes_line {
             // Counted from here on, so that no writer enters after the one that is inside.

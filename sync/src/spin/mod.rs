@@ -40,6 +40,7 @@ pub use word::{Queued, Ticketed};
 
 use hal::Platform;
 
+use crate::contention::Contended;
 use crate::flavor::{BottomHalf, Entered, Flavor, Irq, Proves, Task};
 use crate::lockdep::{Acquire, Map, Subclass, WaitType};
 use crate::primitives::const_fn;
@@ -376,6 +377,7 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
     /// costs nothing before.
     #[cold]
     fn wait(&self, at: &'static Location<'static>) {
+        let _waiting = Contended::<F::Platform>::begin(self, &self.map);
         let mut watch = Watch::new();
         self.raw.lock::<F::Platform>(|turns| {
             watch.turn::<F::Platform>(&self.owner, turns, at);

@@ -21,6 +21,7 @@ macro_rules! with_word {
             const LEVEL: Level = F::LEVEL;
 
             #[inline(always)]
+            #[track_caller]
             fn enter() {
                 F::enter();
             }

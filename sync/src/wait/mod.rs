@@ -40,6 +40,7 @@ pub(crate) use waiters::{Place, Request, Waiters, Woken, itself, sleep, sleep_on
 pub struct Limits {
     pub(crate) deadline_ns: Option<u64>,
     pub(crate) cancellable: bool,
+    pub(crate) idle: bool,
 }
 
 impl Limits {
@@ -50,7 +51,7 @@ impl Limits {
     /// assert_eq!(Limits::NONE, Limits::default());
     /// assert_ne!(Limits::NONE, Limits::NONE.until(0));
     /// ```
-    pub const NONE: Limits = Limits { deadline_ns: None, cancellable: false };
+    pub const NONE: Limits = Limits { deadline_ns: None, cancellable: false, idle: false };
 
     /// The wait also ends when the clock of [`Platform::now_ns`] shows `deadline_ns`, never
     /// earlier. Linux: the `_timeout` forms, whose time is relative.
@@ -71,6 +72,20 @@ impl Limits {
     #[must_use]
     pub const fn cancellable(self) -> Limits {
         Limits { cancellable: true, ..self }
+    }
+
+    /// Ends nothing, and says that the task waits for something to do: however long the wait lasts, nothing is wrong.
+    /// Watchdogs for tasks that are blocked for long leave out such waits, and those that are [cancellable]. Linux:
+    /// `TASK_IDLE`.
+    ///
+    /// [cancellable]: Limits::cancellable
+    ///
+    /// ```
+    /// assert_ne!(sync::wait::Limits::NONE.idle(), sync::wait::Limits::NONE);
+    /// ```
+    #[must_use]
+    pub const fn idle(self) -> Limits {
+        Limits { idle: true, ..self }
     }
 
     /// Whether one of them is reached at this moment.

@@ -283,7 +283,11 @@ pub(crate) fn sleep_once<'a, T, F: Flavor>(
     let end = if limits.cancellable && F::Platform::is_cancelled() {
         Some(WaitError::Cancelled)
     } else {
-        match cx.block(limits.deadline_ns) {
+        let wakeup = match limits.deadline_ns {
+            None if limits.idle || limits.cancellable => cx.block_idle(),
+            deadline_ns => cx.block(deadline_ns),
+        };
+        match wakeup {
             Wakeup::Woken => None,
             Wakeup::TimedOut => Some(WaitError::TimedOut),
         }

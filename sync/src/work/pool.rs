@@ -206,7 +206,7 @@ impl<P: Platform> Pool<P> {
                 break;
             }
             let (state, _) =
-                sleep(&self.state, locked.state, PoolState::idle, Request::SIGNAL, Limits::NONE, cx);
+                sleep(&self.state, locked.state, PoolState::idle, Request::SIGNAL, Limits::NONE.idle(), cx);
             locked = Locked { pool: self, state };
             if !is_planted(Fault::StayCalled) {
                 locked.state.called -= 1;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hal::platform::Platform;
 use hal::{Native, hosted};
+use sync::call::Calls;
 use sync::lockdep::{self, Acquire, Level, Map, WaitType};
 use sync::{BhSpinLock, IrqSpinLock, SpinLock, irq};
 
@@ -99,4 +100,40 @@ fn bottom_halves_that_come_on_under_a_lock() {
     assert!(usage().with_bottom_halves_on());
     drop(no_softirqs);
     map.release::<Native>(at);
+}
+
+/// Calls need no map of their own: their functions run in hardirq on any CPU, that of a holder included, so that whatever
+/// the caller may hold with interrupts on must not be waited for by them, through any number of others.
+#[test]
+fn waiting_for_a_call_under_a_lock_that_its_function_comes_to() {
+    static CALLS: Calls = Calls::new(|cpu| {
+        let _ = hosted::send_interrupt(cpu, || CALLS.serve(&irq::disable()));
+    });
+    let checked = Checked::new();
+    CALLS.open(Native::cpu());
+    let (of_tasks, of_all) = (SpinLock::<_>::new(1), IrqSpinLock::new(2));
+    let call = || CALLS.single(Native::cpu(), || drop(of_all.lock())).unwrap();
+    // Somebody holds the second, with interrupts off, and wants the first.
+    {
+        let all = of_all.lock();
+        drop(of_tasks.lock_with(&all));
+    }
+    let held = of_tasks.lock();
+    assert_eq!(checked.headlines(), [""; 0]);
+    call();
+    assert_eq!(checked.headlines(), ["irq-safe -> irq-unsafe lock order detected"]);
+    drop(held);
+    CALLS.close(&irq::disable());
+}
+
+#[test]
+fn waiting_for_a_call_under_a_lock_that_its_function_takes() {
+    static CALLS: Calls = Calls::new(|_| ());
+    let checked = Checked::new();
+    CALLS.open(Native::cpu());
+    let lock = SpinLock::<_>::new(1);
+    drop(lock.lock());
+    CALLS.single(Native::cpu(), || drop(lock.lock())).unwrap();
+    assert_eq!(checked.headlines(), ["invalid wait context", "inconsistent lock state"]);
+    CALLS.close(&irq::disable());
 }

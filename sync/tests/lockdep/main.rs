@@ -6,3 +6,4 @@
 mod checked;
 mod contexts;
 mod locks;
+mod times;

@@ -5,6 +5,7 @@ mod bench;
 mod deferred;
 mod demo;
 mod lockdep;
+mod locks;
 mod machine;
 mod messages;
 mod power;
@@ -13,6 +14,7 @@ mod scheduler;
 mod tasks;
 mod trace;
 mod trouble;
+mod watchdogs;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,7 +43,10 @@ pub const ALL: Registry = Registry(&[
     &tasks::TASKSET,
     &deferred::SOFTIRQ,
     &deferred::WORK,
+    &locks::LOCKS,
     &lockdep::LOCKDEP,
+    &watchdogs::HOLDS,
+    &watchdogs::HUNG,
     &bench::BENCH,
     &messages::LOG,
     &messages::DMESG,

@@ -5,3 +5,4 @@ mod orders;
 mod properties;
 mod rules;
 mod texts;
+mod times;

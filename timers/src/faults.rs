@@ -23,8 +23,6 @@ pub(crate) enum Fault {
     StopWithoutFence,
     /// Who pulls notes what is left before it has looked at the bases.
     PullBackwards,
-    /// Who stops its tick sets the alarm after it has let go of the lock.
-    AlarmLate,
 }
 
 #[cfg(all(test, loom))]

@@ -35,6 +35,7 @@
 
 mod arm;
 mod delete;
+mod look;
 mod parts;
 mod run;
 mod stats;
@@ -48,6 +49,7 @@ use self::arm::move_one;
 pub(crate) use self::arm::{Armed, How, arm};
 pub use self::delete::Deletion;
 pub(crate) use self::delete::Waiting;
+pub use self::look::{HrLook, WheelLook};
 pub(crate) use self::parts::{Core, Flags, Ops, Reference};
 pub(crate) use self::run::Context;
 pub use self::stats::{FunctionName, SLOWEST, Slow, Stats};
@@ -227,10 +229,6 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         let mut locked = self.lock(quiet);
         let next = locked.next();
         self.set_due(next);
-        if is_planted(Fault::AlarmLate) {
-            drop(locked);
-            locked = self.lock(quiet);
-        }
         locked.alarm = alarm(next);
         next
     }

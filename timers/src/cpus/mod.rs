@@ -3,6 +3,8 @@
 mod arm;
 mod hotplug;
 mod idle;
+#[cfg(all(test, loom))]
+mod models;
 
 use core::fmt;
 use core::ptr;

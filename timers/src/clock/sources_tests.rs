@@ -44,7 +44,7 @@ impl World {
             .look(|id| Some(Reading { before: clock, count: counts[id as usize], after: clock + 1_000 }))
     }
 
-    fn run(&mut self, looks: usize) -> std::vec::Vec<Verdict<Id>> {
+    fn run(&mut self, looks: usize) -> Vec<Verdict<Id>> {
         (0..looks).map(|_| self.look()).filter(|verdict| *verdict != Verdict::Keep).collect()
     }
 }

@@ -89,8 +89,8 @@ impl World {
             assert_eq!(expired, expires, "when it was due");
             assert!(now >= expires, "early");
             let period = self.timers[who].state().period;
-            if period != 0 {
-                assert_eq!(missed, (now - expires) / period, "overruns");
+            if let Some(overruns) = (now - expires).checked_div(period) {
+                assert_eq!(missed, overruns, "overruns");
                 self.model.insert(who, expires + (missed + 1) * period);
             }
         }

@@ -81,6 +81,41 @@ impl HrQueue {
         self.root.at().is_none()
     }
 
+    /// How many entries are in it. For those who look at a machine: a step for each.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use timers::hr::{HrEntry, HrQueue};
+    /// use timers::queue::Queue;
+    ///
+    /// let (mut queue, entries) = (HrQueue::new(), [3, 1, 2, 2, 9].map(HrEntry::new));
+    /// for entry in &entries {
+    ///     // SAFETY: the entries outlive the queue, and do not move.
+    ///     unsafe { queue.insert(NonNull::from(entry), 0) };
+    /// }
+    /// assert_eq!(queue.len(), 5);
+    /// ```
+    pub fn len(&self) -> usize {
+        let Some(root) = self.root.at() else { return 0 };
+        // Along the links, without recursion: the left side may be as long as there are entries.
+        let (mut count, mut at, mut from) = (1, root, None);
+        loop {
+            let (left, right) = (at.below(LEFT).at(), at.below(RIGHT).at());
+            let down = match from {
+                None => left.or(right),
+                Some(child) if Some(child) == left => right,
+                Some(_) => None,
+            };
+            if let Some(below) = down {
+                count += 1;
+                (at, from) = (below, None);
+            } else {
+                let Some(up) = at.up() else { return count };
+                (at, from) = (up, Some(at));
+            }
+        }
+    }
+
     /// The time of the entry that expires first, `u64::MAX` if there is none: what is due at all is due from then on.
     /// At or before [`next`](Queue::next). O(1).
     #[inline]

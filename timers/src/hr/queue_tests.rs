@@ -185,7 +185,7 @@ fn run(ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn behaves_as_a_sorted_set(ops in prop::collection::vec(op(), 1..300)) {
         run(&ops);

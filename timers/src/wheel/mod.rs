@@ -149,7 +149,8 @@ unsafe impl Queue for Wheel {
         self.0.pop_any()
     }
 
-    /// To a later time, if the entry's bucket comes by then.
+    /// To a later time, if the entry's bucket comes by then; and to the time that it has, which leaves it with the bound that
+    /// it was armed with.
     ///
     /// It stays true if the entry is filed anew between the answer and the exchange: it is then filed for `from`, with what
     /// remained at that time, or less, and so within the bound for `to`, which is later.

@@ -192,8 +192,8 @@ impl<R: Rules> Raw<R> {
     unsafe fn move_to(&mut self, entry: NonNull<WheelEntry>, now: u64) -> bool {
         // SAFETY: by the contract.
         let this = unsafe { entry.as_ref() };
-        // Its bucket has come: it cannot be had earlier.
-        if self.clock > 0 && this.comes_by(self.clock - 1) {
+        // Its bucket has come: it cannot be had earlier. Only then is the clock near enough to be compared with.
+        if self.draining && this.comes_by(self.clock - 1) {
             return false;
         }
         let place = self.place(this.expires(), now, this.slack.load(Relaxed));

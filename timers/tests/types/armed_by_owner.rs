@@ -1,0 +1,13 @@
+//! An owner does.
+use timers::{Firing, Owned, Timer, Ticks, Timers};
+
+static TIMERS: Timers = Timers::new();
+
+fn begin() {
+    let timer = Owned::new(Timer::new(|_: &Firing<'_>| ()));
+    TIMERS.add(&timer, Ticks(1));
+}
+
+fn main() {
+    let _ = begin;
+}

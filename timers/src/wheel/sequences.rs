@@ -225,8 +225,9 @@ impl<R: Rules> World<'_, R> {
             4 | 5 => next,
             _ => self.now + self.distance(),
         };
-        // Time ends before 2^63.
-        self.now = to.max(self.now).min(if next == u64::MAX { self.now + 1000 } else { (1 << 63) - 1 });
+        // Time ends before 2^63, and does not go back.
+        let end = if next == u64::MAX { self.now + 1000 } else { u64::MAX };
+        self.now = to.min(end).min((1 << 63) - 1).max(self.now);
         self.drain();
     }
 

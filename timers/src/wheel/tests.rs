@@ -216,3 +216,23 @@ fn a_wheel_may_be_moved_with_what_is_in_it() {
     }
     assert_eq!((given, moved.next()), (500, u64::MAX));
 }
+
+#[test]
+fn a_clock_that_is_left_behind_by_more_than_half_a_word_does_not_hold_what_is_brought_forward() {
+    let mut world = World::new();
+    let never = WheelEntry::new();
+    never.set_expires(u64::MAX);
+    // SAFETY: it is in no wheel, and outlives its stay.
+    unsafe { world.wheel.insert(NonNull::from(&never), 0) };
+    let mut now = 0;
+    while now < 3 << 31 {
+        // Each time somebody asks, it is filed further away, and its bucket never comes.
+        now += HORIZON / 2;
+        assert!(world.wheel.settle(now, 5) > now && world.wheel.pop_due(now).is_none());
+        world.insert(now + 100_000, u64::MAX, now);
+        world.modify(now + 10, now);
+        assert_eq!(world.wheel.next(), now + 10);
+        // SAFETY: it is in the wheel.
+        unsafe { world.wheel.remove(NonNull::from(&*world.entry)) };
+    }
+}

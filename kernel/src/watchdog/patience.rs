@@ -34,6 +34,8 @@ impl Patience {
     /// been, once for each time that it is blocked, when that has reached the limit.
     pub fn look(&mut self, is_blocked: bool, switches: u32, passed_ms: u64, limit_ms: u64) -> Option<u64> {
         if !is_blocked || switches != self.switches {
+            // Of a task that runs another number than its own, so that its block begins with the look that first sees it.
+            let switches = if is_blocked { switches } else { !switches };
             *self = Patience { switches, ..Patience::NEW };
             return None;
         }

@@ -177,19 +177,19 @@ fn run(cx: &mut TaskCx) {
         finish(testing::run_all(filter, cx))
     }
     if let Some(commands) = options.exec {
-        finish(console::execute(&ThisMachine, &alloc::format!("{commands}")))
+        finish(console::execute(&ThisMachine, cx, &alloc::format!("{commands}")))
     }
-    console::run(&ThisMachine, wait_for_input)
+    console::run(&ThisMachine, cx, wait_for_input)
 }
 
 /// How often the port is looked at where its interrupt does not arrive, in nanoseconds.
 const POLL_NS: u64 = 50_000_000;
 
 /// Blocks until something may have been typed.
-fn wait_for_input() {
+fn wait_for_input(task: &mut TaskCx) {
     if !serial::has_input() {
         let polled = !INPUT_INTERRUPTS.load(Ordering::Relaxed);
-        Native::block(polled.then(|| Native::now_ns() + POLL_NS));
+        task.block(polled.then(|| Native::now_ns() + POLL_NS));
     }
 }
 

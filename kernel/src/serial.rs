@@ -128,6 +128,21 @@ impl fmt::Write for PanicWriter {
     }
 }
 
+/// Has a byte come as if the port had received it. For tests.
+///
+/// Contexts: any but NMI.
+pub(crate) fn pretend_to_receive(byte: u8) {
+    let quiet = sync::irq::disable();
+    // Acquire, Release: as in `on_interrupt`, which leaves it to whoever receives.
+    while RECEIVING.swap(true, Ordering::Acquire) {
+        Native::relax();
+    }
+    INPUT.push(byte);
+    RECEIVING.store(false, Ordering::Release);
+    drop(quiet);
+    on_interrupt();
+}
+
 /// Takes what the port has received into the input queue. The handler of the port's interrupt, and what a machine
 /// without that interrupt calls now and then.
 ///

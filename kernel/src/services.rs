@@ -5,11 +5,11 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use alloc::vec::Vec;
 use hal::{CpuId, Native, Platform, percpu};
-use sync::{IrqSpinLock, TaskCx};
+use sync::{IrqSpinLock, Mutex, TaskCx};
 
 use crate::sched::policy::Policy;
 use crate::task::{self, Builder, Task, TaskRef};
-use crate::{cpus, log, softirq, stop_machine, watchdog, workqueue};
+use crate::{cpus, hotplug, log, softirq, stop_machine, watchdog, workqueue};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
 pub(crate) fn start() {
@@ -81,8 +81,15 @@ percpu! {
 
 /// Runs `work` on every online CPU at about the same time, each in a task that stays there, and returns when all are done.
 ///
-/// Contexts: task, one at a time. The caller blocks until the last one is done.
+/// Contexts: task that may sleep, and does not hold CPUs as they are ([`hotplug::hold`]): this does, until all are done.
+/// Several tasks that ask get their turns one after the other. The caller blocks until the last CPU is done.
 pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // SAFETY: used up here, while whoever has the task's own token waits for this function to return. That the task may
+    // sleep is looked at where it does.
+    let mut cx = unsafe { TaskCx::new() };
+    let _alone = ALONE.lock(&mut cx);
+    let _all_stay = hotplug::hold(&mut cx);
     let cpus: Vec<CpuId> = cpus::online().collect();
     let mut job = Job { work, left: AtomicU32::new(cpus.len() as u32), waiting: task::current() };
     let shared: *mut Job<'_> = &mut job;
@@ -91,7 +98,7 @@ pub fn run_on_all(work: &(dyn Fn(CpuId) + Sync)) {
         // Release: pairs with the Acquire in `run_jobs`; the task sees the job's fields. The lifetime is extended only in
         // the pointer's type: this function does not return before everybody has let go of it.
         let before = JOB.on(*cpu).swap(shared.cast(), Ordering::AcqRel);
-        assert!(before.is_null(), "run_on_all is running already");
+        debug_assert!(before.is_null(), "one at a time");
         wake(WORKER.on(*cpu));
     }
     // SAFETY: `job` lives until the end of this function, and only shared references to it are made.

@@ -12,6 +12,7 @@ use hal::x86_64::layout::PAGE_SIZE;
 use hal::x86_64::power::ExitStatus;
 use hal::x86_64::{apic, clock, traps, vectors};
 use hal::{CpuId, percpu};
+use sync::TaskCx;
 
 use crate::console::machine::{
     Cpu, Fact, Holds, Interrupt, Machine, Memory, PerCpuAreas, Softirqs, Summary, WorkPool, Works,
@@ -144,7 +145,7 @@ impl Machine for ThisMachine {
             waiting: stats.pending,
             executed: stats.executed,
         }));
-        workqueue::for_each_queue(|queue| works.queues.push((queue.name(), queue.lanes().len())));
+        workqueue::for_each_queue(|queue| works.queues.push((queue.name(), workqueue::is_per_cpu(queue))));
         works
     }
 
@@ -313,9 +314,10 @@ impl Machine for ThisMachine {
         crash::crash(kind);
     }
 
-    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String> {
+    fn set_cpu_online(&self, cpu: u32, online: bool, cx: &mut TaskCx) -> Result<(), String> {
         let Some(id) = CpuId::new(cpu) else { return Err(format!("there is no CPU {cpu}")) };
-        hotplug::change_for_console(id, online).map_err(|error| error.to_string())
+        let change = if online { hotplug::bring_online } else { hotplug::take_offline };
+        change(id, cx).map_err(|error| error.to_string())
     }
 
     fn on_all_cpus(&self, work: &(dyn Fn(u32) + Sync)) {

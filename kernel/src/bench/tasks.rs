@@ -6,7 +6,7 @@
 //! are medians, because what they wait for is each other.
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,6 +17,7 @@ use sync::{Completion, Mutex, RwSemaphore, Semaphore, TaskCx};
 use crate::cpus;
 use crate::sched::policy::Policy;
 use crate::task::{Builder, JoinHandle, SpawnError};
+use crate::workqueue::{self, Running, Work};
 
 /// A figure, in tenths of nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +74,32 @@ fn alone(cx: &mut TaskCx) -> Vec<Figure> {
     note("wake_up_empty_waitqueue", shortest(|| _ = black_box(queue.wake_one())));
     note("cond_resched", shortest(|| _ = cx.cond_resched()));
     note("yield_alone", shortest(crate::sched::yield_now));
+    figures.push(queue_to_run(cx));
     figures
+}
+
+/// When the item was called.
+static CALLED: AtomicU64 = AtomicU64::new(0);
+static WORK: Work<fn(&mut Running<'_>)> = Work::new(|_| CALLED.store(Native::now_ns(), Ordering::Relaxed));
+
+/// From queueing an item on this CPU to its call, each time by itself; the median, the clock's reading not included. The
+/// worker is of the fair class, and comes when this task blocks.
+fn queue_to_run(cx: &mut TaskCx) -> Figure {
+    let mut times: Vec<u64> = (0..TIMES)
+        .map(|_| {
+            let begun = Native::now_ns();
+            workqueue::queue(&WORK);
+            WORK.flush(cx);
+            CALLED.load(Ordering::Relaxed) - begun
+        })
+        .collect();
+    times.sort_unstable();
+    let clock = {
+        let begun = Native::now_ns();
+        Native::now_ns() - begun
+    };
+    let tenths = 10 * times[times.len() / 2].saturating_sub(clock);
+    Figure { name: "workqueue_queue_to_run_same_cpu", tenths }
 }
 
 /// How two tasks tell each other that it is their turn.

@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use sync::TaskCx;
+
 use super::tasks::Tasks;
 use crate::memory::check::Findings;
 use crate::trace::merge::Story;
@@ -113,7 +115,7 @@ pub trait Machine: Tasks + Sync {
     ///
     /// # Errors
     /// Why that cannot be, for people.
-    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String>;
+    fn set_cpu_online(&self, cpu: u32, online: bool, task: &mut TaskCx) -> Result<(), String>;
     /// Ends the run, telling whoever started the machine whether all went well. Returns only if that is impossible.
     fn power_off(&self, success: bool);
     /// Starts the machine anew. Returns only if that is impossible.
@@ -212,8 +214,8 @@ pub struct Softirqs {
 pub struct Works {
     /// The pools of workers.
     pub pools: Vec<WorkPool>,
-    /// The work queues, and how many lanes each has.
-    pub queues: Vec<(&'static str, usize)>,
+    /// The work queues, and whether items run on the CPU that queues them.
+    pub queues: Vec<(&'static str, bool)>,
 }
 
 /// A pool of workers.

@@ -16,6 +16,8 @@ pub mod words;
 use alloc::string::String;
 use core::fmt::{self, Write};
 
+use sync::TaskCx;
+
 use self::commands::ALL;
 use self::editor::{Editor, Event};
 use self::machine::{Machine, Summary};
@@ -28,7 +30,7 @@ const PROMPT: &str = "quiesce> ";
 /// something may be: after any interrupt.
 ///
 /// Task context, on one CPU.
-pub fn run(machine: &dyn Machine, mut wait: impl FnMut()) -> ! {
+pub fn run(machine: &dyn Machine, task: &mut TaskCx, mut wait: impl FnMut(&mut TaskCx)) -> ! {
     log::raw_line(format_args!("{}", Greeting(&machine.summary())));
     let mut editor = Editor::new(PROMPT);
     log::edit(PROMPT, PROMPT);
@@ -37,13 +39,13 @@ pub fn run(machine: &dyn Machine, mut wait: impl FnMut()) -> ! {
         serial::on_interrupt();
         log::drain();
         match serial::read_byte() {
-            Some(byte) => take(machine, &mut editor, byte),
-            None => wait(),
+            Some(byte) => take(machine, task, &mut editor, byte),
+            None => wait(task),
         }
     }
 }
 
-fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
+fn take(machine: &dyn Machine, task: &mut TaskCx, editor: &mut Editor, byte: u8) {
     let mut echo = String::new();
     let event = editor.feed(byte, |before| ALL.complete(machine, before), &mut echo);
     let Some(event) = event else {
@@ -55,7 +57,7 @@ fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
         Event::Line(line) => {
             ALL.run_line(
                 &line,
-                &mut Context { out: &mut Screen::default(), machine, success: true, interactive: true },
+                &mut Context { out: &mut Screen::default(), task, machine, success: true, interactive: true },
             );
         }
         Event::Interrupted => {}
@@ -68,9 +70,9 @@ fn take(machine: &dyn Machine, editor: &mut Editor, byte: u8) {
 /// Runs the commands of a script, separated by `;`, showing each before its answer. Returns whether all went well.
 ///
 /// Task context.
-pub fn execute(machine: &dyn Machine, script: &str) -> bool {
+pub fn execute(machine: &dyn Machine, task: &mut TaskCx, script: &str) -> bool {
     let mut screen = Screen::default();
-    let mut cx = Context { out: &mut screen, machine, success: true, interactive: false };
+    let mut cx = Context { out: &mut screen, task, machine, success: true, interactive: false };
     for command in words::commands(script) {
         log::raw_line(format_args!("{PROMPT}{command}"));
         ALL.run(command, &mut cx);

@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use sync::TaskCx;
+
 use super::editor::Completion;
 use super::machine::Machine;
 use super::words::{commands, near, words};
@@ -27,6 +29,8 @@ pub struct Command {
 pub struct Context<'a> {
     /// Where its answer goes.
     pub out: &'a mut dyn fmt::Write,
+    /// The right to sleep of the task that runs it.
+    pub task: &'a mut TaskCx,
     /// The machine.
     pub machine: &'a dyn Machine,
     /// Whether every command before it went well.

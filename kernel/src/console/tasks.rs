@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hal::cpumask::CpuMask;
+use sync::TaskCx;
 
 use crate::sched::Preemption;
 use crate::sched::policy::Policy;
@@ -33,7 +34,7 @@ pub trait Tasks {
     /// Why it did not start. Nothing of it is left.
     fn spawn(&self, kind: &str, policy: Policy, cpus: Option<&CpuMask>) -> Result<Vec<u32>, String>;
     /// Asks a task to end and gives it a moment. Returns whether it has ended.
-    fn cancel(&self, number: u32) -> bool;
+    fn cancel(&self, number: u32, task: &mut TaskCx) -> bool;
     /// Changes how a task is scheduled.
     ///
     /// # Errors
@@ -50,7 +51,7 @@ pub trait Tasks {
     /// Those of `out`.
     fn backtrace_of_task(&self, number: u32, out: &mut dyn fmt::Write) -> fmt::Result;
     /// Lets `ns` nanoseconds pass; with `until_key`, fewer if a key is pressed. Returns whether one was, and takes it.
-    fn pause(&self, ns: u64, until_key: bool) -> bool;
+    fn pause(&self, ns: u64, until_key: bool, task: &mut TaskCx) -> bool;
 }
 
 /// Whose a task is: what the console may do with it depends on that.

@@ -76,7 +76,7 @@ impl Machine for Made {
         self.note(format!("crash {kind}"));
     }
 
-    fn set_cpu_online(&self, cpu: u32, online: bool) -> Result<(), String> {
+    fn set_cpu_online(&self, cpu: u32, online: bool, _: &mut TaskCx) -> Result<(), String> {
         match (cpu, online) {
             (0, false) => Err("the boot CPU stays online".into()),
             (1, _) => Ok(()),
@@ -100,9 +100,16 @@ impl Machine for Made {
 /// What the commands of a line print, and whether they went well.
 fn run(machine: &Made, line: &str) -> (String, bool) {
     let mut out = String::new();
+    let task = &mut token();
     let success =
-        ALL.run_line(line, &mut Context { out: &mut out, machine, success: true, interactive: false });
+        ALL.run_line(line, &mut Context { out: &mut out, task, machine, success: true, interactive: false });
     (out, success)
+}
+
+/// The right to sleep of the thread that plays the console.
+fn token() -> TaskCx {
+    // SAFETY: this thread is a task; no command here sleeps by another token.
+    unsafe { TaskCx::new() }
 }
 
 #[track_caller]

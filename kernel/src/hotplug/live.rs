@@ -1,6 +1,6 @@
 //! The machine's steps.
 
-use alloc::sync::Arc;
+use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use hal::{CpuId, Native, Platform};
 use sync::{IrqGuard, IrqSpinLock, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
-use crate::task::{self, Builder, SpawnError};
+use crate::task;
 use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, timer, workqueue};
 
 /// Held for writing while a CPU comes or goes.
@@ -97,10 +97,22 @@ static HERE: [Here; 6] = [
     Here { up: |quiet| cpus::set_online(quiet.cpu()), down: |quiet| cpus::set_offline(quiet.cpu()) },
 ];
 
+/// For tests: what a CPU does last, with interrupts off.
+static LAST_ACT: IrqSpinLock<Option<Box<dyn Fn() + Send>>> = IrqSpinLock::new(None);
+
+/// From here on each CPU that goes does this as its last act.
+pub(crate) fn set_last_act(act: Option<Box<dyn Fn() + Send>>) {
+    let before = core::mem::replace(&mut *LAST_ACT.lock(), act);
+    drop(before);
+}
+
 /// The stopper's part: the CPU goes, stands still, and comes back. Returns when it is back.
 pub(crate) fn go_and_come_back() {
     let quiet = sync::irq::disable();
     HERE.iter().rev().for_each(|step| (step.down)(&quiet));
+    if let Some(act) = &*LAST_ACT.lock() {
+        act();
+    }
     smp::park();
     HERE.iter().for_each(|step| (step.up)(&quiet));
 }
@@ -121,8 +133,6 @@ pub enum HotplugError {
     NeverStarted(CpuId),
     /// A step refused. The CPU is what it was.
     Refused(CpuId, Refused),
-    /// There is no task to do it with.
-    NoTask(SpawnError),
 }
 
 impl fmt::Display for HotplugError {
@@ -140,7 +150,6 @@ impl fmt::Display for HotplugError {
             HotplugError::NeverStarted(cpu) => {
                 write!(f, "CPU {cpu} was not started at boot; only such CPUs come back")
             }
-            HotplugError::NoTask(error) => error.fmt(f),
             HotplugError::Refused(cpu, refused) => write!(f, "CPU {cpu} stays what it was: {refused}"),
         }
     }
@@ -202,23 +211,6 @@ fn change(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError>
     let outcome = if online { STEPS.up(cpu, cx) } else { STEPS.down(cpu, cx) };
     CHANGES.fetch_add(1, Ordering::Relaxed);
     outcome.map_err(|refused| HotplugError::Refused(cpu, refused))
-}
-
-/// The same for a task that has not its token at hand: by a task of its own. Contexts: task.
-pub(crate) fn change_for_console(cpu: CpuId, online: bool) -> Result<(), HotplugError> {
-    let outcome = Arc::new(IrqSpinLock::new(None));
-    let answer = Arc::clone(&outcome);
-    let task = Builder::named(format_args!("hotplug/{cpu}")).on(CpuId::BOOT).spawn(move |cx| {
-        let done = change(cpu, online, cx);
-        *answer.lock() = Some(done);
-    });
-    drop(task.map_err(HotplugError::NoTask)?);
-    loop {
-        if let Some(done) = outcome.lock().take() {
-            return done;
-        }
-        Native::block(Some(Native::now_ns() + NAP_NS));
-    }
 }
 
 /// How long a CPU may take to park or to come back.

@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod console;
 mod contexts;
 mod contract;
 mod fpu;
@@ -16,6 +17,7 @@ mod locks;
 mod memory;
 mod messages;
 mod percpu;
+mod references;
 mod sched;
 mod smp;
 mod softirq;

@@ -2,15 +2,17 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use hal::{Native, Platform, percpu};
+use alloc::vec::Vec;
+use hal::{CpuId, Native, Platform, percpu};
 use sync::softirq::Tasklet;
 use sync::{bh, context, irq};
 
 use crate::softirq::{self, Handler, Running, Vector};
 use crate::testing::irq::{Source, set_hook};
 use crate::testing::{comes_true, comes_true_by_others};
-use crate::{check, check_eq, cpus, kernel_test, services};
+use crate::{calls, check, check_eq, cpus, hotplug, kernel_test, services};
 
 percpu! {
     /// How often this CPU ran the test's function.
@@ -218,6 +220,53 @@ kernel_test! {
         check_eq!(SEEN.load(Ordering::Relaxed), TIMES * cpus::online_count() as u32);
         let done = DONE.load(Ordering::Relaxed);
         check!(done >= TIMES && done <= TIMES * cpus::online_count() as u32, "{done} runs");
+        Ok(())
+    }
+}
+
+/// The vectors that run tasklets.
+const TASKLETS: u32 = Vector::High.bit() | Vector::Tasklet.bit();
+/// How many tasklets leave with a CPU.
+const LEAVERS: usize = 100;
+
+kernel_test! {
+    task,
+    fn the_tasklets_of_a_cpu_that_goes_run_elsewhere_once(cx) {
+        static RUNS: [AtomicU32; LEAVERS] = [const { AtomicU32::new(0) }; LEAVERS];
+        static ELSEWHERE: AtomicU32 = AtomicU32::new(0);
+        let Some(cpu) = cpus::online().find(|cpu| *cpu != CpuId::BOOT) else { crate::skip!("one CPU only") };
+        RUNS.iter().chain([&ELSEWHERE]).for_each(|count| count.store(0, Ordering::Relaxed));
+        let tasklets: Vec<_> = (0..LEAVERS)
+            .map(|number| {
+                Arc::new(Tasklet::new(move |_: &Running<'_>| {
+                    RUNS[number].fetch_add(1, Ordering::Relaxed);
+                    ELSEWHERE.fetch_add((Native::cpu() == CpuId::BOOT).into(), Ordering::Relaxed);
+                }))
+            })
+            .collect();
+        // The last thing that the CPU does before it goes: from then on nothing is served there.
+        let theirs = tasklets.clone();
+        hotplug::set_last_act(Some(Box::new(move || {
+            for (number, tasklet) in theirs.iter().enumerate() {
+                let scheduled = match number % 2 {
+                    0 => softirq::schedule(Arc::clone(tasklet)),
+                    _ => softirq::schedule_high(Arc::clone(tasklet)),
+                };
+                assert!(scheduled);
+            }
+        })));
+        let gone = hotplug::take_offline(cpu, cx);
+        hotplug::set_last_act(None);
+        check_eq!(gone, Ok(()));
+        check!(comes_true(|| tasklets.iter().all(|tasklet| !tasklet.is_scheduled() && !tasklet.is_running())));
+        let runs = || RUNS.iter().map(|count| count.load(Ordering::Relaxed));
+        check!(runs().all(|count| count == 1), "runs: {:?}", runs().collect::<Vec<_>>());
+        check_eq!(ELSEWHERE.load(Ordering::Relaxed), LEAVERS as u32);
+        check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+        // Neither is there anything left for it to do.
+        check_eq!(calls::single(cpu, hal::x86_64::softirq::pending_here).map(|left| left & TASKLETS), Ok(0));
+        check!(runs().all(|count| count == 1));
+        check!(comes_true(|| tasklets.iter().all(|tasklet| Arc::strong_count(tasklet) == 1)));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use core::fmt;
 
 use hal::cpumask::CpuMask;
 use hal::{Native, Platform};
-use sync::SpinLock;
+use sync::{SpinLock, TaskCx};
 
 use super::{ThisMachine, toys};
 use crate::console::tasks::{Kind, Queue, Task as Shown, Tasks};
@@ -42,8 +42,8 @@ fn gone(number: u32) -> String {
 }
 
 /// Blocks the console's task for a moment, until `deadline_ns` at most.
-fn look_again(deadline_ns: u64) {
-    Native::block(Some(deadline_ns.min(Native::now_ns() + LOOK_NS)));
+fn look_again(deadline_ns: u64, task: &mut TaskCx) {
+    task.block(Some(deadline_ns.min(Native::now_ns() + LOOK_NS)));
 }
 
 /// What the console shows of a task.
@@ -120,12 +120,12 @@ impl Tasks for ThisMachine {
         Ok(numbers)
     }
 
-    fn cancel(&self, number: u32) -> bool {
+    fn cancel(&self, number: u32, cx: &mut TaskCx) -> bool {
         let Some(task) = task::find(number) else { return true };
         task.cancel();
         let deadline = Native::now_ns() + CANCEL_PATIENCE_NS;
         while task.state() != State::Ended && Native::now_ns() < deadline {
-            look_again(deadline);
+            look_again(deadline, cx);
         }
         task.state() == State::Ended
     }
@@ -149,7 +149,7 @@ impl Tasks for ThisMachine {
         }
     }
 
-    fn pause(&self, ns: u64, until_key: bool) -> bool {
+    fn pause(&self, ns: u64, until_key: bool, cx: &mut TaskCx) -> bool {
         let deadline = Native::now_ns() + ns;
         while Native::now_ns() < deadline {
             if until_key {
@@ -160,7 +160,7 @@ impl Tasks for ThisMachine {
                     return true;
                 }
             }
-            look_again(deadline);
+            look_again(deadline, cx);
         }
         false
     }

@@ -4,7 +4,8 @@
 //!    whose workers run anywhere ([`unbound`]). A queue of one's own ([`per_cpu`], [`any_cpu`], [`ordered`]) has lanes into
 //!    these pools, and no tasks.
 //! 2. A pool begins with one worker. It gets another when its last idle one goes to work, up to [`CPU_WORKERS`] or
-//!    [`ANY_WORKERS`]: as many functions can sleep at once without holding up others.
+//!    [`ANY_WORKERS`]: as many functions can sleep at once without holding up others. One that has had nothing to do for
+//!    [`IDLE_NS`] ends, unless no other one is idle.
 //! 3. When a CPU goes off-line its pool is closed: what waits there, and what is queued for it, goes to CPU 0, and what is
 //!    being called is waited for ([`leave`]).
 //!
@@ -29,6 +30,9 @@ use workers::Place;
 pub const CPU_WORKERS: u32 = 8;
 /// The most workers that run anywhere.
 pub const ANY_WORKERS: u32 = 64;
+/// For how long a worker that is not its pool's only idle one waits for something to do before it ends, in nanoseconds.
+/// Linux: `IDLE_WORKER_TIMEOUT`, 5 minutes.
+pub const IDLE_NS: u64 = 30_000_000_000;
 
 /// Everything there is.
 struct Works {
@@ -39,7 +43,7 @@ struct Works {
 }
 
 static WORKS: Once<Works> = Once::new();
-static ANY: Pool = Pool::new(ANY_WORKERS);
+static ANY: Pool = Pool::new(ANY_WORKERS).with_idle_ns(IDLE_NS);
 static QUEUES: SpinLock<Vec<&'static WorkQueue>> = SpinLock::new(Vec::new());
 
 fn works() -> &'static Works {
@@ -53,13 +57,17 @@ fn works() -> &'static Works {
 pub(crate) fn start(online: impl Iterator<Item = CpuId>) -> Result<(), SpawnError> {
     WORKS.call_once(|| {
         let cpus: Vec<&'static Pool> =
-            (0..Native::cpu_count()).map(|_| &*Box::leak(Box::new(Pool::new(CPU_WORKERS)))).collect();
+            (0..Native::cpu_count()).map(|_| &*Box::leak(Box::new(pool_of_a_cpu()))).collect();
         let system = register(lanes_of("system", &cpus, u32::MAX));
         let unbound = register(lanes_of("unbound", &[&ANY], u32::MAX));
         Works { cpus, system, unbound }
     });
     workers::start_first(Place::Anywhere)?;
     online.into_iter().try_for_each(join)
+}
+
+fn pool_of_a_cpu() -> Pool {
+    Pool::new(CPU_WORKERS).with_idle_ns(IDLE_NS)
 }
 
 fn lanes_of(name: &'static str, pools: &[&'static Pool], limit: u32) -> WorkQueue {
@@ -159,6 +167,11 @@ pub fn stats() -> Vec<(Option<CpuId>, Stats)> {
     cpus.map(|(number, pool)| (CpuId::new(number as u32), pool.stats()))
         .chain([(None, ANY.stats())])
         .collect()
+}
+
+/// Whether the queue's items run on the CPU that queues them; also of a machine's only CPU.
+pub fn is_per_cpu(queue: &WorkQueue) -> bool {
+    !core::ptr::eq(queue.lanes()[0].pool(), &ANY)
 }
 
 /// Calls `visit` with each queue there is, oldest first. Contexts: task; `visit` runs with a lock held.

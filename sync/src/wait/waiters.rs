@@ -124,6 +124,14 @@ impl<P: Platform> Waiters<P> {
         self.serve_front(|_| ()).is_some()
     }
 
+    /// Takes the waiter out of the line that came last, and wakes it. Returns whether there was one.
+    #[inline]
+    pub(crate) fn signal_back(&mut self) -> bool {
+        let Some(waiter) = self.line.pop_back() else { return false };
+        waiter.signal();
+        true
+    }
+
     /// Takes the first waiter out of the line. The caller is to signal it, under the same hold of the lock.
     pub(crate) fn take_front(&mut self) -> Option<OnStack<P>> {
         self.line.pop_front()

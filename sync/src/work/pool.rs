@@ -19,7 +19,10 @@ use crate::{Irq, TaskCx};
 /// 1. Queueing an item wakes an idle worker, unless one is on its way already: a worker that arrives and leaves more items
 ///    behind wakes the next.
 /// 2. A worker that goes to call a function and leaves nobody idle **starts another worker first**, until there are as many
-///    as the pool may have. So there is somebody for the next item even if the function sleeps. The workers stay.
+///    as the pool may have. So there is somebody for the next item even if the function sleeps.
+///    Who is idle longest is called last, and a worker that finds another one idle waits for a bounded time
+///    ([`with_idle_ns`](Pool::with_idle_ns)), and ends: after a crowd the pool is small again, and never without an idle
+///    worker for it.
 /// 3. Workers of one CPU's pool share its CPU as the scheduler sees fit: two functions that compute take turns there, and
 ///    do not run one after the other.
 ///
@@ -45,6 +48,7 @@ use crate::{Irq, TaskCx};
 pub struct Pool<P: Platform = Native> {
     pub(super) state: SpinLock<PoolState<P>, Irq<P>>,
     limit: u32,
+    idle_ns: u64,
 }
 
 pub(super) struct PoolState<P: Platform> {
@@ -72,7 +76,8 @@ impl<P: Platform> PoolState<P> {
     }
 
     fn call_worker(&mut self) {
-        if self.called == 0 && self.idle.signal_front() {
+        // The one that came last: its stack is still in the cache, and the others get to the end of their patience.
+        if self.called == 0 && self.idle.signal_back() {
             self.called += 1;
         }
     }
@@ -140,8 +145,22 @@ impl<P: Platform> Pool<P> {
                     stopping: false,
                 }),
                 limit,
+                idle_ns: u64::MAX,
             }
         }
+    }
+
+    /// The pool with workers that end when they have had nothing to do for so many nanoseconds, as long as another one is
+    /// idle too. Without this they stay.
+    ///
+    /// ```
+    /// use sync::work::Pool;
+    /// static POOL: Pool = Pool::new(8).with_idle_ns(300_000_000_000);
+    /// assert!(POOL.reserve());
+    /// ```
+    pub const fn with_idle_ns(mut self, ns: u64) -> Pool<P> {
+        self.idle_ns = ns;
+        self
     }
 
     /// Makes room for the pool's first worker, which the caller starts: a task that calls [`serve`](Pool::serve). Returns
@@ -162,7 +181,7 @@ impl<P: Platform> Pool<P> {
     }
 
     /// What a worker does, after [`reserve`](Pool::reserve): calls the functions of items until the pool is
-    /// [stopped](Pool::stop) and empty. `start_another` starts another task that does the same, for which there is room,
+    /// [stopped](Pool::stop) and empty, or the worker is [not needed](Pool::with_idle_ns) any more. `start_another` starts another task that does the same, for which there is room,
     /// and returns whether it could.
     ///
     /// Linux: `worker_thread`. Contexts: task, with nothing held that forbids sleeping.
@@ -205,10 +224,22 @@ impl<P: Platform> Pool<P> {
             if locked.state.stopping {
                 break;
             }
-            let (state, _) =
-                sleep(&self.state, locked.state, PoolState::idle, Request::SIGNAL, Limits::NONE.idle(), cx);
+            // Who waits alone waits without end: somebody is to be there, and a CPU that has nothing to do is not woken.
+            let limits = if locked.state.idle.is_empty() || self.idle_ns == u64::MAX {
+                Limits::NONE.idle()
+            } else {
+                Limits::NONE.idle().until(P::now_ns().saturating_add(self.idle_ns))
+            };
+            let (state, called) =
+                sleep(&self.state, locked.state, PoolState::idle, Request::SIGNAL, limits, cx);
             locked = Locked { pool: self, state };
-            if !is_planted(Fault::StayCalled) {
+            if called.is_err() {
+                // Nobody has called this one, so an item that has come has another worker on its way. Those who waited
+                // may all have been called since.
+                if !locked.state.idle.is_empty() {
+                    break;
+                }
+            } else if !is_planted(Fault::StayCalled) {
                 locked.state.called -= 1;
             }
         }

@@ -32,7 +32,11 @@ fn start(pool: &'static Pool, threads: &Arc<Mutex<Vec<JoinHandle<()>>>>) {
 
 impl Workers {
     fn new(limit: u32) -> Workers {
-        let workers = Workers { pool: Box::leak(Box::new(Pool::new(limit))), threads: Arc::default() };
+        Workers::of(Pool::new(limit))
+    }
+
+    fn of(pool: Pool) -> Workers {
+        let workers = Workers { pool: Box::leak(Box::new(pool)), threads: Arc::default() };
         assert!(workers.pool.reserve());
         start(workers.pool, &workers.threads);
         workers
@@ -161,4 +165,38 @@ fn cancelling_ends_one_that_queues_itself() {
         task(|cx| _ = item.cancel_sync(cx));
         let_go_by_others(&item);
     }
+}
+
+#[test]
+fn idle_workers_end_but_for_one() {
+    const CROWD: usize = 5;
+    let workers = Workers::of(Pool::new(CROWD as u32).with_idle_ns(2_000_000));
+    let queue = workers.queue(u32::MAX);
+    let crowd = || {
+        let event = Arc::new(Completion::new());
+        let works: Vec<_> = (0..CROWD)
+            .map(|number| {
+                let event = Arc::clone(&event);
+                let work = Arc::new(Work::new(move |running: &mut Running<'_>| match number {
+                    last if last == CROWD - 1 => event.complete_all(),
+                    _ => event.wait(running.cx()),
+                }));
+                assert!(queue.queue(Arc::clone(&work)));
+                work
+            })
+            .collect();
+        task(|cx| works.iter().for_each(|work| _ = work.flush(cx)));
+    };
+    // Twice: those who ended make room for others.
+    for _ in 0..2 {
+        crowd();
+        let begun = std::time::Instant::now();
+        while workers.pool.stats().workers > 1 {
+            assert!(begun.elapsed().as_secs() < 60, "{:?}", workers.pool.stats());
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+        assert_eq!(workers.pool.stats().workers, 1, "the last one stays");
+    }
+    crowd();
 }

@@ -47,8 +47,8 @@ fn write_works(out: &mut dyn Write, works: &Works) -> fmt::Result {
         writeln!(out, "{cpu:<6} {workers:>8} {busy:>8} {waiting:>8} {executed:>10}")?;
     }
     write!(out, "queues:")?;
-    for (name, lanes) in &works.queues {
-        write!(out, " {name} ({})", if *lanes > 1 { "each CPU" } else { "any CPU" })?;
+    for (name, per_cpu) in &works.queues {
+        write!(out, " {name} ({})", if *per_cpu { "each CPU" } else { "any CPU" })?;
     }
     writeln!(out)
 }
@@ -78,7 +78,7 @@ mod tests {
     fn pools_and_queues() {
         let pool = |cpu| WorkPool { cpu, workers: 2, busy: 1, waiting: 3, executed: 400 };
         let works =
-            Works { pools: vec![pool(Some(0)), pool(None)], queues: vec![("system", 4), ("logs", 1)] };
+            Works { pools: vec![pool(Some(0)), pool(None)], queues: vec![("system", true), ("logs", false)] };
         let mut text = String::new();
         write_works(&mut text, &works).unwrap();
         assert_eq!(

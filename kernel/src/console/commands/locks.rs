@@ -103,13 +103,13 @@ fn top(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     let interval = seconds * 1_000_000_000;
     let mut before = count(cx.machine)?;
     if !cx.interactive {
-        cx.machine.pause(interval, false);
+        cx.machine.pause(interval, false, cx.task);
         let between = difference(&before, count(cx.machine)?);
         return Ok(write_locks(cx.out, &between, SHOWN_ON_A_SCREEN, Order::Contended)?);
     }
     // Clears the screen.
     write!(cx.out, "\x1b[2J")?;
-    while !cx.machine.pause(interval, true) {
+    while !cx.machine.pause(interval, true, cx.task) {
         let now = count(cx.machine)?;
         let mut table = String::from("\x1b[H");
         write_locks(&mut table, &difference(&before, now.clone()), SHOWN_ON_A_SCREEN, Order::Contended)?;

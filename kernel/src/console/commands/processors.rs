@@ -67,7 +67,7 @@ fn cpu(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
         "offline" => false,
         other => return Err(Failure::Usage(alloc::format!("`{other}` is not `online` or `offline`"))),
     };
-    cx.machine.set_cpu_online(number, online).map_err(Failure::Failed)?;
+    cx.machine.set_cpu_online(number, online, cx.task).map_err(Failure::Failed)?;
     writeln!(cx.out, "CPU {number} is {state}")?;
     Ok(())
 }

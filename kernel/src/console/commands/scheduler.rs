@@ -52,13 +52,13 @@ fn top(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
     let interval = seconds.unwrap_or(1) * 1_000_000_000;
     let mut before = Sample::take(cx.machine);
     if once {
-        cx.machine.pause(interval, false);
+        cx.machine.pause(interval, false, cx.task);
         return Ok(write_top(cx.out, &before, &Sample::take(cx.machine), "")?);
     }
     // Clears the screen.
     write!(cx.out, "\x1b[2J")?;
     let mut wait = FIRST_NS;
-    while !cx.machine.pause(wait, true) {
+    while !cx.machine.pause(wait, true, cx.task) {
         let now = Sample::take(cx.machine);
         // From the corner on over what is there, without the flicker of an empty screen in between.
         let mut table = String::from("\x1b[H");

@@ -144,7 +144,7 @@ fn cancel(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
         if task.kind != Kind::Spawned {
             return Err(Failure::Failed(alloc::format!("{called} is the kernel's own and stays")));
         }
-        match cx.machine.cancel(task.number) {
+        match cx.machine.cancel(task.number, cx.task) {
             true => writeln!(cx.out, "{called} has ended")?,
             false => writeln!(cx.out, "{called} was asked to end, and has not yet")?,
         }

@@ -96,7 +96,7 @@ impl Tasks for Made {
         if kind == "sleep" { Ok(vec![7, 8]) } else { Err("no memory is left for another task".into()) }
     }
 
-    fn cancel(&self, number: u32) -> bool {
+    fn cancel(&self, number: u32, _: &mut TaskCx) -> bool {
         self.note(format!("cancel {number}"));
         number != 4
     }
@@ -113,7 +113,7 @@ impl Tasks for Made {
         writeln!(out, "backtrace of task {number}")
     }
 
-    fn pause(&self, ns: u64, until_key: bool) -> bool {
+    fn pause(&self, ns: u64, until_key: bool, _: &mut TaskCx) -> bool {
         self.with(|world| {
             if until_key && world.pauses_left == 0 {
                 return true;
@@ -239,7 +239,8 @@ fn top_in_a_script_prints_once() {
 fn top_for_a_person_goes_on_until_a_key() {
     let machine = Made::default();
     let mut out = String::new();
-    ALL.run("top", &mut Context { out: &mut out, machine: &machine, success: true, interactive: true });
+    let task = &mut token();
+    ALL.run("top", &mut Context { out: &mut out, task, machine: &machine, success: true, interactive: true });
     let tables: Vec<&str> = out.split("\x1b[H").skip(1).collect();
     assert_eq!(tables.len(), 2, "{out}");
     assert!(tables[0].contains("in 200 ms; any key ends this\x1b[K\n"), "{out}");
@@ -247,7 +248,7 @@ fn top_for_a_person_goes_on_until_a_key() {
     out.clear();
     ALL.run(
         "top --once",
-        &mut Context { out: &mut out, machine: &machine, success: true, interactive: true },
+        &mut Context { out: &mut out, task, machine: &machine, success: true, interactive: true },
     );
     assert!(!out.contains('\x1b'), "{out}");
 }

@@ -9,6 +9,7 @@
 //!
 //! Linux: `clocksource_watchdog`.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +18,8 @@ use hal::x86_64::clock::{self, Kind, Source};
 use log::warn;
 use sync::IrqSpinLock;
 use timers::clock::{Reading, Reference, Sources, Verdict};
+
+use crate::timer::{self, Ticks, Timer, TimerFlags};
 
 /// How often it makes sense to look, in nanoseconds: a 24-bit PM timer does not wrap within twice that.
 pub const LOOK_EVERY_NS: u64 = 1_000_000_000;
@@ -103,6 +106,13 @@ pub fn look() {
             warn!("the {from} is wrong as a clock, by {ppm} ppm, and there is no other");
         }
     }
+}
+
+/// Looks from here on, every [`LOOK_EVERY_NS`] while this CPU does something anyway. Once, at boot.
+pub(crate) fn keep_looking() {
+    let period = Ticks::covering_ns(LOOK_EVERY_NS);
+    let beat = Box::new(Timer::periodic(TimerFlags::DEFERRABLE, period, |_, _| look()));
+    timer::add(&*Box::leak(beat), timer::ticks_from_now(LOOK_EVERY_NS));
 }
 
 /// The sources and what is known of them, for people: name, and the rest.

@@ -9,7 +9,7 @@ use sync::{IrqSpinLock, Mutex, TaskCx};
 
 use crate::sched::policy::Policy;
 use crate::task::{self, Builder, Task, TaskRef};
-use crate::{cpus, hotplug, log, softirq, stop_machine, watchdog, workqueue};
+use crate::{clock_watch, cpus, hotplug, log, softirq, stop_machine, watchdog, workqueue};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
 pub(crate) fn start() {
@@ -29,6 +29,7 @@ pub(crate) fn start() {
     if let Err(error) = workqueue::start(cpus::online()) {
         panic!("a task that the kernel needs: {error}");
     }
+    clock_watch::keep_looking();
 }
 
 /// Remembers a task that never ends.

@@ -8,12 +8,14 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::{Native, Platform};
 use sync::{TaskCx, irq};
 use timers::HZ;
 
 use super::tasks::Figure;
+use crate::timer::precise::{self, HrTimer};
 use crate::timer::{self, Firing, Ticks, Timer, TimerFlags};
 
 const TIMES: u32 = 500;
@@ -82,9 +84,28 @@ pub fn measure(cx: &mut TaskCx) -> Vec<Figure> {
     );
     add("mod_timer_pending_same_bucket", shortest(|_| _ = timer::modify(timer, Ticks(base))));
     timer.delete();
+    figures.extend(precise_ones());
     figures.extend(many(cx));
     other.delete();
     figures
+}
+
+/// Start and cancel of a high-resolution timer: far ones behind another one, for which the CPU's timer is armed already, and
+/// near ones, for which it must be armed.
+fn precise_ones() -> Vec<Figure> {
+    let empty = shortest(|_| ());
+    let net = |name, gross: u64| Figure { name, tenths: gross.saturating_sub(empty) };
+    let timer = Arc::new(HrTimer::soft(|_| ()));
+    let now = Native::now_ns();
+    let start_cancel = |at: u64| {
+        shortest(|turn| {
+            precise::add(&timer, at + u64::from(turn));
+            timer.delete();
+        })
+    };
+    let far = start_cancel(now + 3_600_000_000_000);
+    let near = start_cancel(now + 1_000_000);
+    alloc::vec![net("hrtimer_start_cancel_far", far), net("hrtimer_start_cancel_near", near)]
 }
 
 fn many(cx: &mut TaskCx) -> Vec<Figure> {
@@ -101,21 +122,19 @@ fn many(cx: &mut TaskCx) -> Vec<Figure> {
     };
     time("add_timer_1e5", &mut |number, timer| _ = timer::add(timer, Ticks(base + number as u64 % 4_000)));
     time("timer_delete_1e5", &mut |_, timer| _ = timer.delete());
-    for (name, spread) in [("mass_expiry_1jiffy_1e5", 1), ("mass_expiry_10jiffies_1e5", 10)] {
-        figures.push(Figure { name, tenths: mass_expiry(all, spread, cx) });
-    }
+    figures.push(Figure { name: "mass_expiry_1jiffy_1e5", tenths: mass_expiry(all, cx) });
     // SAFETY: from `into_raw`; all timers were called, and none is armed or running.
     drop(unsafe { Box::from_raw(timers) });
     figures
 }
 
-/// Tenths of nanoseconds a call, between the first and the last, of timers that are due in as many ticks as `spread` says.
-fn mass_expiry(timers: &'static [Plain], spread: u64, cx: &mut TaskCx) -> u64 {
+/// Tenths of nanoseconds a call, between the first and the last, of timers that are due in the same tick.
+fn mass_expiry(timers: &'static [Plain], cx: &mut TaskCx) -> u64 {
     CALLED.store(0, Ordering::Relaxed);
     // Late enough for all of them to be armed before the first is due.
     let base = timer::now().0 + 2 * HZ;
-    for (number, timer) in timers.iter().enumerate() {
-        timer::add(timer, Ticks(base + number as u64 % spread));
+    for timer in timers {
+        timer::add(timer, Ticks(base));
     }
     while CALLED.load(Ordering::Relaxed) < MANY as u64 {
         cx.sleep_ns(50_000_000);

@@ -12,7 +12,7 @@ use sync::TaskCx;
 use crate::task::Builder;
 use crate::testing::comes_true_by_others;
 use crate::timer::{self, DelayedWork, Deletion, Fault, Firing, Ticks, Timer, TimerFlags, precise};
-use crate::{check, check_eq, cpus, hotplug, kernel_test, services, skip, workqueue};
+use crate::{check, check_eq, clock_watch, cpus, hotplug, kernel_test, services, skip, workqueue};
 
 const MS: u64 = 1_000_000;
 
@@ -307,6 +307,22 @@ kernel_test! {
         let called = comes_true_by_others(|| !STRAY.is_pending());
         check_eq!(hotplug::bring_online(last, cx), Ok(()));
         check!(called);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn the_clock_is_looked_at_now_and_then(cx) {
+        if hal::x86_64::clock::info().is_none_or(|info| info.references.is_empty()) {
+            skip!("nothing to compare it with");
+        }
+        let before = clock_watch::comparisons();
+        let looked = (0..100).any(|_| {
+            cx.sleep_ns(100 * MS);
+            clock_watch::comparisons() != before
+        });
+        check!(looked);
         Ok(())
     }
 }

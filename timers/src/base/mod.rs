@@ -124,6 +124,9 @@ unsafe impl<Q: Queue, P: Platform> Send for Inner<Q, P> {}
 /// The lock is held.
 pub(crate) type Locked<'a, Q, P> = SpinLockWithGuard<'a, Inner<Q, P>, Irq<P>>;
 
+/// How many timers a CPU looks at before it sleeps, to find out whether they are due as early as their place says.
+const SETTLED: usize = 16;
+
 /// No callback is slow unless a limit is set.
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -226,7 +229,26 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     /// Sets until when somebody sleeps (0: nobody does) and returns when the queue has something to do, both in one step:
     /// an entry that comes later is told of.
     pub(crate) fn set_alarm(&self, quiet: &impl IrqsOff, alarm: impl FnOnce(u64) -> u64) -> u64 {
+        self.alarm_after(quiet, |_| (), alarm)
+    }
+
+    /// The same for who is about to sleep, and does some work first to find out whether what comes next really does.
+    pub(crate) fn set_alarm_to_sleep(&self, quiet: &impl IrqsOff, alarm: impl FnOnce(u64) -> u64) -> u64 {
+        let settle = |inner: &mut Inner<Q, P>| {
+            let now = self.now(inner);
+            inner.queue.settle(now, SETTLED);
+        };
+        self.alarm_after(quiet, settle, alarm)
+    }
+
+    fn alarm_after(
+        &self,
+        quiet: &impl IrqsOff,
+        before: impl FnOnce(&mut Inner<Q, P>),
+        alarm: impl FnOnce(u64) -> u64,
+    ) -> u64 {
         let mut locked = self.lock(quiet);
+        before(&mut locked);
         let next = locked.next();
         self.set_due(next);
         locked.alarm = alarm(next);

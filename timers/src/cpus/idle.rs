@@ -66,11 +66,11 @@ impl<P: Platform> Timers<P> {
         let ticked = timers.ticks.swap(0, Ordering::Relaxed) != 0;
         // Of each that comes before the others of its base: others may have been called for this CPU by then, so that what
         // was published now is no bound.
-        let next = timers.global.set_alarm(quiet, |_| NEVER);
+        let next = timers.global.set_alarm_to_sleep(quiet, |_| NEVER);
         P::chaos_point();
         // Release: whoever pulls and finds this sees that the CPU does not tick, and its base.
         idle.earliest.fetch_min(next, Ordering::AcqRel);
-        let tied = timers.local.set_alarm(quiet, |next| next);
+        let tied = timers.local.set_alarm_to_sleep(quiet, |next| next);
         P::chaos_point();
         if ticked {
             idle.ticking.fetch_sub(1, Ordering::AcqRel);

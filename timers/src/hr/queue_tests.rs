@@ -39,6 +39,7 @@ impl HrQueue {
             rest.push((Some(at), left));
             rest.push((Some(at), right));
         }
+        assert_eq!(self.len(), count, "what it counts itself");
         count
     }
 

@@ -51,7 +51,11 @@ pub fn is_on() -> bool {
 /// Has [`holds`] told of the points at which handlers begin and end, or no longer.
 pub(crate) fn tell_holds(on: bool) {
     // Relaxed, both: a handler whose beginning or end is missed is not measured.
-    if on { ON.fetch_or(HOLDS, Ordering::Relaxed) } else { ON.fetch_and(!HOLDS, Ordering::Relaxed) };
+    if on {
+        ON.fetch_or(HOLDS, Ordering::Relaxed)
+    } else {
+        ON.fetch_and(!HOLDS, Ordering::Relaxed)
+    };
 }
 
 /// The newest `count` records of all CPUs.

@@ -43,9 +43,9 @@ fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
         [] => Err(Failure::Usage("what is to be measured?".into())),
-        [other, ..] => {
-            Err(Failure::Usage(alloc::format!("`{other}` is not `insn`, `tasks`, `calls`, `timers` or `locks`")))
-        }
+        [other, ..] => Err(Failure::Usage(alloc::format!(
+            "`{other}` is not `insn`, `tasks`, `calls`, `timers` or `locks`"
+        ))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The running machine, as the console sees it.
 
 mod tasks;
+mod timers;
 mod toys;
 
 use alloc::format;
@@ -212,7 +213,7 @@ impl Machine for ThisMachine {
             };
             facts.push(("APIC timer", format!("{}, {}, {known}", clock::Mhz(timer.hz()), timer.mode())));
         }
-        facts.push(("ticks a second", timers::HZ.to_string()));
+        facts.push(("ticks a second", ::timers::HZ.to_string()));
         facts
     }
 

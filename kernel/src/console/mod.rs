@@ -11,6 +11,7 @@ mod keys;
 pub mod machine;
 pub mod registry;
 pub mod tasks;
+pub mod timers;
 pub mod words;
 
 use alloc::string::String;

@@ -1,6 +1,7 @@
 //! The console as a whole, on a machine of threads.
 
 mod tasks;
+mod timers;
 
 use std::sync::Mutex;
 
@@ -13,6 +14,7 @@ use super::*;
 struct Made {
     done: Mutex<Vec<String>>,
     world: Mutex<tasks::World>,
+    timers: Mutex<timers::World>,
 }
 
 impl Made {

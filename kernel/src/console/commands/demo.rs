@@ -1,6 +1,7 @@
 //! `demo`: what the kernel is about, shown by running it.
 
 mod percpu;
+mod timers;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,8 +16,10 @@ struct Demo {
     run: fn(&mut Context<'_>) -> CommandResult,
 }
 
-const DEMOS: &[Demo] =
-    &[Demo { name: "percpu", about: "per-CPU counters, raced with and without a guard", run: percpu::run }];
+const DEMOS: &[Demo] = &[
+    Demo { name: "percpu", about: "per-CPU counters, raced with and without a guard", run: percpu::run },
+    Demo { name: "timers", about: "timers that free themselves, with the lock in three places", run: timers::run },
+];
 
 pub(super) static DEMO: Command = Command {
     name: "demo",

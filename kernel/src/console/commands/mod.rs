@@ -11,7 +11,10 @@ mod messages;
 mod power;
 mod processors;
 mod scheduler;
+mod spans;
 mod tasks;
+mod timer;
+mod timers;
 mod trace;
 mod trouble;
 mod watchdogs;
@@ -41,6 +44,9 @@ pub const ALL: Registry = Registry(&[
     &tasks::CANCEL,
     &tasks::NICE,
     &tasks::TASKSET,
+    &timers::TIMERS,
+    &timers::HRTIMERS,
+    &timer::TIMER,
     &deferred::SOFTIRQ,
     &deferred::WORK,
     &locks::LOCKS,

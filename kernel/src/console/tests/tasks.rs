@@ -114,7 +114,7 @@ impl Tasks for Made {
     }
 
     fn pause(&self, ns: u64, until_key: bool, _: &mut TaskCx) -> bool {
-        self.with(|world| {
+        let pressed = self.with(|world| {
             if until_key && world.pauses_left == 0 {
                 return true;
             }
@@ -122,7 +122,9 @@ impl Tasks for Made {
             world.now_ns += ns;
             world.task(4).unwrap().run_ns += ns / 2;
             false
-        })
+        });
+        self.call_due(self.now_ns());
+        pressed
     }
 }
 

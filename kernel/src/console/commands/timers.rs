@@ -94,7 +94,8 @@ fn write_cpu(out: &mut dyn Write, now: u64, cpu: &CpuWheels) -> fmt::Result {
     let total: usize = wheels.iter().map(armed).sum();
     let calls = sum_up(wheels.iter().map(|wheel| &wheel.calls));
     let tick = if *rests { "rests" } else { "runs" };
-    writeln!(out, "CPU {cpu}: its tick {tick}, {total} armed, {}", Lateness(&calls, "ticks"))?;
+    let (called, in_time) = (calls.late.iter().sum::<u64>(), calls.late.first().unwrap_or(&0));
+    writeln!(out, "CPU {cpu}: its tick {tick}, {total} armed, {called} called, {in_time} of them in time")?;
     if total > 0 {
         let levels = wheels.first().map_or(0, |wheel| wheel.levels.len());
         write!(out, "  {:<10} {:>10}", "WHEEL", "NEXT")?;
@@ -111,6 +112,7 @@ fn write_cpu(out: &mut dyn Write, now: u64, cpu: &CpuWheels) -> fmt::Result {
         levels.iter().try_for_each(|count| write!(out, " {:>4}", Count(*count)))?;
         writeln!(out, " {:>4}", Count(*due))?;
     }
+    write_lateness(out, &calls, "ticks")?;
     write_slowest(out, &calls)
 }
 
@@ -153,30 +155,22 @@ fn sum_up<'a>(all: impl Iterator<Item = &'a Calls>) -> Calls {
     sum
 }
 
-/// How many calls were late by how much, in the unit of that name.
-struct Lateness<'a>(&'a Calls, &'static str);
-
-impl fmt::Display for Lateness<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lateness(Calls { late, latest, .. }, unit) = self;
-        let called: u64 = late.iter().sum();
-        write!(f, "{called} called")?;
-        if called == 0 {
-            return Ok(());
-        }
-        write!(f, ", {} in time", late[0])?;
-        let mut before = ";";
-        for (class, count) in late.iter().enumerate().skip(1).filter(|(_, count)| **count > 0) {
-            let (from, to) = (1_u64 << (class - 1), (1_u64 << class) - 1);
-            match class {
-                _ if class + 1 == late.len() => write!(f, "{before} {count} by {from} or more")?,
-                1 => write!(f, "{before} {count} by 1")?,
-                _ => write!(f, "{before} {count} by {from}-{to}")?,
-            }
-            before = ",";
-        }
-        if before == "," { write!(f, " {unit}, {latest} at most") } else { Ok(()) }
+/// Writes how many calls were late by how much, if any was. `unit` is a tick, or whatever it is called.
+fn write_lateness(out: &mut dyn Write, Calls { late, latest, .. }: &Calls, unit: &str) -> fmt::Result {
+    if late.iter().skip(1).all(|count| *count == 0) {
+        return Ok(());
     }
+    let mut before = "  late:";
+    for (class, count) in late.iter().enumerate().skip(1).filter(|(_, count)| **count > 0) {
+        let (from, to) = (1_u64 << (class - 1), (1_u64 << class) - 1);
+        match class {
+            _ if class + 1 == late.len() => write!(out, "{before} {count} by {from} or more")?,
+            1 => write!(out, "{before} {count} by 1")?,
+            _ => write!(out, "{before} {count} by {from}-{to}")?,
+        }
+        before = ",";
+    }
+    writeln!(out, " {unit}, {latest} at most")
 }
 
 pub(super) static HRTIMERS: Command = Command {
@@ -245,7 +239,7 @@ mod tests {
         cpu.wheels[0].due = 1;
         assert_eq!(
             shown(100, &cpu),
-            "CPU 3: its tick rests, 16 armed, 0 called\n\
+            "CPU 3: its tick rests, 16 armed, 0 called, 0 of them in time\n\
              \x20 WHEEL            NEXT   L0   L1   L2  DUE\n\
              \x20 tied              now    2    .   12    1\n\
              \x20 deferrable    1.000 s    .    1    .    .\n"
@@ -255,7 +249,7 @@ mod tests {
     #[test]
     fn an_empty_cpu_takes_a_line() {
         let cpu = CpuWheels { wheels: vec![wheel("tied", &[0, 0], None)], ..CpuWheels::default() };
-        assert_eq!(shown(5, &cpu), "CPU 0: its tick runs, 0 armed, 0 called\n");
+        assert_eq!(shown(5, &cpu), "CPU 0: its tick runs, 0 armed, 0 called, 0 of them in time\n");
     }
 
     #[test]
@@ -276,13 +270,12 @@ mod tests {
         };
         assert_eq!(
             shown(0, &cpu),
-            "CPU 0: its tick runs, 0 armed, 13 called, 6 in time; 1 by 1, 2 by 2-3, 4 by 4 or more ticks, 900 at most\n\
+            "CPU 0: its tick runs, 0 armed, 13 called, 6 of them in time\n\
+             \x20 late: 1 by 1, 2 by 2-3, 4 by 4 or more ticks, 900 at most\n\
              \x20 slow calls: 2\n\
              \x20   2.000 ms two\n\
              \x20   1.500 us one\n"
         );
-        let punctual = calls(&[7, 0], 0, &[]);
-        assert_eq!(Lateness(&punctual, "ticks").to_string(), "7 called, 7 in time");
     }
 
     #[test]

@@ -133,8 +133,8 @@ struct Way {
 const WAYS: [Way; 3] = [
     Way {
         title: "a lock in the timer, held over the call",
-        explanation: "The function has freed the timer, lock and all; releasing it writes to memory that is somebody\n\
-                      else's by now. (And a delete in the function would wait for itself.)",
+        explanation: "The function has freed the timer, lock and all; releasing it writes to memory\n\
+                      that is somebody else's by now. (And a delete in it would wait for itself.)",
         call: |world, timer| {
             let memory = world.arm(timer);
             count(&world.touched_by_caller, !memory.lock());
@@ -147,8 +147,8 @@ const WAYS: [Way; 3] = [
     },
     Way {
         title: "a lock in the timer, released before the call",
-        explanation: "Who deletes has the timer's address, and is about to take the lock in it. Then the function frees\n\
-                      the timer.",
+        explanation: "Who deletes has the timer's address, and is about to take the lock in it. Then\n\
+                      the function frees the timer.",
         call: |world, timer| {
             let memory = world.arm(timer);
             count(&world.touched_by_caller, !memory.lock());
@@ -161,8 +161,8 @@ const WAYS: [Way; 3] = [
     },
     Way {
         title: "a lock in the base, which is never freed",
-        explanation: "Under it a timer is taken out before it is called, and nothing of it is read afterwards. Who deletes\n\
-                      finds it armed under the same lock, or does not find it.",
+        explanation: "Under it a timer is taken out before it is called, and nothing of it is read\n\
+                      afterwards. Who deletes finds it armed under the same lock, or not at all.",
         call: |world, timer| {
             *world.base.lock() = Some(timer);
             linger();
@@ -206,7 +206,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> CommandResult {
         let (called, deleted, freed) = (read(&world.called), read(&world.deleted), read(&world.freed));
         writeln!(
             cx.out,
-            "{}: {TIMERS} timers, touched after being freed: {caller} times by the caller, {deleter} by deleters",
+            "{}, {TIMERS} timers:\n    touched after being freed: {caller} times by the caller, {deleter} by deleters",
             way.title
         )?;
         way.explanation.lines().try_for_each(|line| writeln!(cx.out, "    {line}"))?;
@@ -293,13 +293,13 @@ fn real(cx: &mut Context<'_>) -> Result<u64, Failure> {
     let (called, freed, touched) = (read(&tally.called), read(&tally.freed), read(&tally.touched));
     writeln!(
         cx.out,
-        "`timer::after`: {called} of {REAL} called, {freed} freed, {touched} touched after that; late by {} at most",
+        "`timer::after`: {called} of {REAL} called, {freed} freed, {touched} touched after that\n    late by {} at most",
         super::super::spans::Span(read(&tally.latest_ns))
     )?;
     writeln!(
         cx.out,
-        "    The function is a closure. The machine moves it out of the timer, frees the timer, and calls it: there is\n\
-         \x20   nothing left that could be touched, and no pointer by which anybody could."
+        "    The function is a closure. The machine moves it out of the timer, frees the\n\
+         \x20   timer, and calls it: nothing is left that could be touched, nor a pointer to it."
     )?;
     Ok(called.abs_diff(REAL) + freed.abs_diff(REAL) + touched)
 }

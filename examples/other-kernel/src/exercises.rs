@@ -14,21 +14,22 @@ use sync::llist::{self, LList};
 use sync::{Irq, SpinLock, Task};
 
 use crate::interrupts::TICKS;
-use crate::machine;
 use crate::platform::{CPUS, Own, REPORTS, go_online};
+use crate::{machine, timing};
 
 /// Something that both CPUs do at once.
-struct Exercise {
-    name: &'static str,
+pub(crate) struct Exercise {
+    pub(crate) name: &'static str,
     /// Both CPUs do it, in task context.
-    work: fn(CpuId),
+    pub(crate) work: fn(CpuId),
     /// Both CPUs' timer interrupts do it meanwhile.
-    on_timer: Option<fn(&HardirqGuard<Own>)>,
+    pub(crate) on_timer: Option<fn(&HardirqGuard<Own>)>,
     /// The boot CPU's look at the result: how often a lock was taken, or what is wrong.
-    judge: fn() -> Result<u32, &'static str>,
+    pub(crate) judge: fn() -> Result<u32, &'static str>,
 }
 
-const EXERCISES: [Exercise; 4] = [tasks::EXERCISE, interrupts::EXERCISE, lists::EXERCISE, messages::EXERCISE];
+const EXERCISES: [Exercise; 5] =
+    [tasks::EXERCISE, interrupts::EXERCISE, lists::EXERCISE, messages::EXERCISE, timing::EXERCISE];
 
 /// The exercise whose `on_timer` runs; an index past the end is none.
 static CURRENT: AtomicUsize = AtomicUsize::new(usize::MAX);

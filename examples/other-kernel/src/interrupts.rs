@@ -8,14 +8,14 @@ use hal::{CpuId, Platform, percpu};
 use sync::Cpu;
 
 use crate::platform::{self, Own};
-use crate::{exercises, machine};
+use crate::{exercises, machine, timing};
 
 const TIMER: usize = 0x40;
 const KICK: usize = 0x41;
 const SPURIOUS: usize = 0xff;
 
 /// The timer's period.
-const TICK_NS: u64 = 1_000_000;
+pub(crate) const TICK_NS: u64 = 1_000_000;
 
 /// APIC registers, by their offset: Intel SDM volume 3, table 11-1.
 mod register {
@@ -177,6 +177,7 @@ extern "C" fn interrupt(vector: usize) {
     match vector {
         TIMER => {
             TICKS.inc();
+            timing::on_tick(&serving);
             exercises::on_timer(&serving);
         }
         _ => platform::accept_resched_request(),

@@ -15,6 +15,8 @@ mod interrupts;
 mod machine;
 #[cfg(target_os = "none")]
 mod platform;
+#[cfg(target_os = "none")]
+mod timing;
 
 #[cfg(target_os = "none")]
 #[panic_handler]

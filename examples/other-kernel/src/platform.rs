@@ -10,8 +10,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use hal::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD};
 use hal::platform::{CpuRecord, Report, Severity, TaskId, Wakeup};
 use hal::{CpuId, Platform, percpu};
+use sync::Cpu;
 
-use crate::{interrupts, machine};
+use crate::{interrupts, machine, timing};
 
 /// How many CPUs this kernel runs.
 pub(crate) const CPUS: usize = 2;
@@ -179,9 +180,11 @@ unsafe impl Platform for Own {
         SOFTIRQS.or(1 << vector);
     }
     fn serve_softirqs() {
-        // Nobody registers any in this kernel. Where they may be served, what is pending is done with.
-        if Own::context().count() == 0 && Own::irq_depth() == 0 {
-            SOFTIRQS.exchange(0);
+        // Again until none is left: what is raised meanwhile finds somebody at it, and leaves it to him.
+        while SOFTIRQS.read() != 0 && !Own::context().in_interrupt() && Own::irq_depth() == 0 {
+            // SAFETY: nothing forbids softirqs here; the guard is dropped before the code goes on.
+            let serving = unsafe { Cpu::<Own>::enter_softirq() };
+            timing::serve(SOFTIRQS.exchange(0), &serving);
         }
     }
     fn report(report: &Report<'_>) {

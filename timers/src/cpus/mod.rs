@@ -84,6 +84,7 @@ impl CpuTimers {
         /// assert_eq!(MINE.global().stats().called, 0);
         /// ```
         #[track_caller]
+        #[inline]
         pub fn new() -> CpuTimers {
             CpuTimers::new_in()
         }

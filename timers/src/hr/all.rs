@@ -16,7 +16,9 @@ use super::HrEntry;
 use super::{CpuHr, Due, HrQueue};
 #[cfg(feature = "alloc")]
 use crate::base::Core;
-use crate::base::{Armed, Flags, How, Reference, arm};
+#[cfg(feature = "alloc")]
+use crate::base::Flags;
+use crate::base::{Armed, How, Reference, arm};
 use crate::primitives::{AtomicPtr, Ordering, const_fn};
 use crate::timer::Handle;
 #[cfg(feature = "alloc")]

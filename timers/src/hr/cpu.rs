@@ -93,6 +93,7 @@ impl CpuHr {
         /// assert_eq!(MINE.stats().events, 0);
         /// ```
         #[track_caller]
+        #[inline]
         pub fn new(program: fn(u64)) -> CpuHr {
             CpuHr::new_in(program)
         }

@@ -68,6 +68,7 @@ impl TimerFlags {
         TimerFlags(self.0.and(other.0))
     }
 
+    #[cfg(feature = "alloc")]
     pub(crate) const fn flags(self) -> Flags {
         self.0
     }

@@ -94,9 +94,7 @@ fn write_figures(cx: &mut Context<'_>, figures: Vec<crate::bench::tasks::Figure>
 
 #[cfg(target_os = "none")]
 fn bench_timers(cx: &mut Context<'_>) -> CommandResult {
-    // SAFETY: the console's task runs commands, has nothing switched off, and uses no other token meanwhile.
-    let mut token = unsafe { sync::TaskCx::new() };
-    let figures = crate::bench::timers::measure(&mut token);
+    let figures = crate::bench::timers::measure(cx.task);
     write_figures(cx, figures)
 }
 

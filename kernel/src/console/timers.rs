@@ -28,8 +28,11 @@ pub trait Timers {
     /// The console's own timers that are to be called, in the order of their numbers.
     fn own_timers(&self) -> Vec<OwnTimer>;
     /// Calls `function` once, in `ns` at least, by a timer that frees itself. It is told how late it is.
-    fn call_after(&self, ns: u64, function: Box<dyn FnOnce(u64) + Send>);
+    fn call_after(&self, ns: u64, function: Later);
 }
+
+/// What [`Timers::call_after`] calls.
+pub type Later = Box<dyn FnOnce(u64) + Send>;
 
 /// What a timer of the console's own is to do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -1,19 +1,18 @@
 //! The running machine's timers, as the console sees them.
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hal::{CpuId, Native, Platform, percpu};
-use sync::SpinLock;
 use ::timers::hr::HrQueue;
 use ::timers::queue::Unit;
 use ::timers::wheel::Wheel as WheelQueue;
 use ::timers::{Base, CpuTimers, Stats};
+use hal::{CpuId, Native, Platform, percpu};
+use sync::SpinLock;
 
 use super::ThisMachine;
-use crate::console::timers::{Calls, CpuPrecise, CpuWheels, OwnTimer, Timers, Wheel, Wish};
+use crate::console::timers::{Calls, CpuPrecise, CpuWheels, Later, OwnTimer, Timers, Wheel, Wish};
 use crate::timer::precise::{self, HrTimer};
 use crate::timer::{self, Firing, Owned, Ticks, Timer, TimerFlags};
 use crate::{log, tick};
@@ -126,6 +125,12 @@ fn calls(stats: &Stats) -> Calls {
         slow: stats.slow,
         slowest: slowest.map(|slow| (slow.function.to_string(), slow.ns)).collect(),
     }
+}
+
+/// The kernel's own way to have something called once. (A function, for the name that `timers` shows.)
+fn after(ns: u64, function: Later) {
+    let due = Native::now_ns().saturating_add(ns);
+    timer::after(ns, move |_| function(Native::now_ns().saturating_sub(due)));
 }
 
 /// A time, unless it is "never".
@@ -259,8 +264,7 @@ impl Timers for ThisMachine {
         with_own(|own| own.iter().map(shown).collect())
     }
 
-    fn call_after(&self, ns: u64, function: Box<dyn FnOnce(u64) + Send>) {
-        let due = Native::now_ns().saturating_add(ns);
-        timer::after(ns, move |_| function(Native::now_ns().saturating_sub(due)));
+    fn call_after(&self, ns: u64, function: Later) {
+        after(ns, function);
     }
 }

@@ -14,10 +14,13 @@ pub(super) static TIMER: Command = Command {
     name: "timer",
     usage: "add TIME [--slack TIME] [--every] [--exact] [--on CPU] | del TIMER | list",
     help: "arms a timer that says in the log how late it is\n\
-           TIME is a number and its unit, as in 300us, 1.5s or 2h (ns us ms s m h). Without more it is a coarse timer:\n\
-           called at a tick, never early, later the further off it is. `--slack` bounds how late; `--every` has it\n\
-           called again and again (a coarse one every so many whole ticks); `--exact` makes it a high-resolution timer; `--on` ties it to a CPU. A timer that is\n\
-           called once is gone then. `timer del` takes its number.",
+           TIME is a number and its unit, as in 300us, 1.5s or 2h (ns us ms s m h).\n\
+           Without more it is a coarse timer: called at a tick, never early, and later the further off it is.\n\
+           --slack TIME  how long after the tick at most\n\
+           --every       again and again; a coarse one every so many whole ticks\n\
+           --exact       a high-resolution timer\n\
+           --on CPU      on that CPU, also if it is idle\n\
+           A timer that is called once is gone then. `timer del` takes its number.",
     complete,
     run: timer,
 };
@@ -139,7 +142,7 @@ impl fmt::Display for Wished<'_> {
         f.write_str(if *exact { "exact, " } else { "coarse, " })?;
         write!(f, "{} {}", if *every { "every" } else { "in" }, Span(*ns))?;
         if let Some(slack) = slack_ns {
-            write!(f, ", late by {} at most", Span(*slack))?;
+            write!(f, ", slack {}", Span(*slack))?;
         }
         on.map_or(Ok(()), |cpu| write!(f, ", on CPU {cpu}"))
     }

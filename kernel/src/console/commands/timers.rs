@@ -95,7 +95,11 @@ fn write_cpu(out: &mut dyn Write, now: u64, cpu: &CpuWheels) -> fmt::Result {
     let calls = sum_up(wheels.iter().map(|wheel| &wheel.calls));
     let tick = if *rests { "rests" } else { "runs" };
     let (called, in_time) = (calls.late.iter().sum::<u64>(), calls.late.first().unwrap_or(&0));
-    writeln!(out, "CPU {cpu}: its tick {tick}, {total} armed, {called} called, {in_time} of them in time")?;
+    write!(out, "CPU {cpu}: its tick {tick}, {total} armed, {called} called")?;
+    match called {
+        0 => writeln!(out)?,
+        _ => writeln!(out, ", {in_time} of them in time")?,
+    }
     if total > 0 {
         let levels = wheels.first().map_or(0, |wheel| wheel.levels.len());
         write!(out, "  {:<10} {:>10}", "WHEEL", "NEXT")?;
@@ -239,7 +243,7 @@ mod tests {
         cpu.wheels[0].due = 1;
         assert_eq!(
             shown(100, &cpu),
-            "CPU 3: its tick rests, 16 armed, 0 called, 0 of them in time\n\
+            "CPU 3: its tick rests, 16 armed, 0 called\n\
              \x20 WHEEL            NEXT   L0   L1   L2  DUE\n\
              \x20 tied              now    2    .   12    1\n\
              \x20 deferrable    1.000 s    .    1    .    .\n"
@@ -249,7 +253,7 @@ mod tests {
     #[test]
     fn an_empty_cpu_takes_a_line() {
         let cpu = CpuWheels { wheels: vec![wheel("tied", &[0, 0], None)], ..CpuWheels::default() };
-        assert_eq!(shown(5, &cpu), "CPU 0: its tick runs, 0 armed, 0 called, 0 of them in time\n");
+        assert_eq!(shown(5, &cpu), "CPU 0: its tick runs, 0 armed, 0 called\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::console::tasks::Tasks;
-use crate::console::timers::{Calls, CpuPrecise, CpuWheels, OwnTimer, Timers, Wheel, Wish};
+use crate::console::timers::{Calls, CpuPrecise, CpuWheels, Later, OwnTimer, Timers, Wheel, Wish};
 
 /// A made machine's timers. What is to be called after a time is called when `pause` has let that pass.
 #[derive(Default)]
@@ -10,7 +10,7 @@ pub(super) struct World {
     own: Vec<OwnTimer>,
     given: u32,
     slow: Option<u64>,
-    later: Vec<(u64, Box<dyn FnOnce(u64) + Send>)>,
+    later: Vec<(u64, Later)>,
 }
 
 impl Made {
@@ -77,7 +77,7 @@ impl Timers for Made {
         self.timers.lock().unwrap().own.clone()
     }
 
-    fn call_after(&self, ns: u64, function: Box<dyn FnOnce(u64) + Send>) {
+    fn call_after(&self, ns: u64, function: Later) {
         let at = self.now_ns() + ns;
         self.timers.lock().unwrap().later.push((at, function));
     }
@@ -136,11 +136,11 @@ fn timer_add_passes_everything_on() {
     assert_eq!(
         out,
         "timer 1: coarse, in 3.000 s; `timer del 1` takes it back\n\
-         timer 2: coarse, every 20.000 ms, late by 1.000 ms at most; `timer del 2` takes it back\n\
+         timer 2: coarse, every 20.000 ms, slack 1.000 ms; `timer del 2` takes it back\n\
          timer 3: exact, in 1.500 s, on CPU 1; `timer del 3` takes it back\n\
          TIMER       NEXT   CALLS  ARMED AS\n\
          \x20   1    3.000 s       0  coarse, in 3.000 s\n\
-         \x20   2  20.000 ms       0  coarse, every 20.000 ms, late by 1.000 ms at most\n\
+         \x20   2  20.000 ms       0  coarse, every 20.000 ms, slack 1.000 ms\n\
          \x20   3    1.500 s       0  exact, in 1.500 s, on CPU 1\n"
     );
     let wishes: Vec<Wish> = machine.own_timers().into_iter().map(|timer| timer.wish).collect();

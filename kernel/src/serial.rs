@@ -131,6 +131,7 @@ impl fmt::Write for PanicWriter {
 /// Has a byte come as if the port had received it. For tests.
 ///
 /// Contexts: any but NMI.
+#[cfg(target_os = "none")]
 pub(crate) fn pretend_to_receive(byte: u8) {
     let quiet = sync::irq::disable();
     // Acquire, Release: as in `on_interrupt`, which leaves it to whoever receives.

@@ -128,13 +128,11 @@ kernel_test! {
         let Some(cpu) = cpus::online().find(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU") };
         let (alone, _) = busy(cpu, &stop);
         check!(comes_true_by_others(|| tick::is_resting(cpu) || tick::mode() != TickMode::Auto));
-        let shown = services::run_on(cpu, || {
-            ::log::info!("from a CPU without a tick");
-        });
+        services::run_on(cpu, || ::log::info!("from a CPU without a tick"));
         let drained = comes_true_by_others(|| !log::has_pending());
         stop.store(true, Ordering::Relaxed);
         alone.join(cx);
-        check_eq!((shown, drained), ((), true));
+        check!(drained);
         Ok(())
     }
 }

@@ -169,7 +169,7 @@ fn on_time(timer: &Timer<Slot>, firing: &Firing<'_>) {
     // By the clock, and not by what the wheel believes.
     count(&TALLY.early, Native::now_ns() < firing.expired_at().as_ns());
     let draw = mix(Native::now_ns());
-    if draw % 4 == 0 {
+    if draw.is_multiple_of(4) {
         let armed_before =
             timer::modify(&timers()[timer.state().number], timer::ticks_from_now(draw % (20 * MS)));
         count(&TALLY.armed, !armed_before);
@@ -204,7 +204,7 @@ fn play(seed: u64, stop: &AtomicBool, cx: &mut TaskCx) {
                 });
             }
         }
-        if draw % 64 == 0 {
+        if draw.is_multiple_of(64) {
             // Now and then the CPU idles.
             cx.sleep_ns(draw % (4 * MS));
         }

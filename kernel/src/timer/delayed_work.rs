@@ -20,10 +20,13 @@ use crate::workqueue::{Running, Work, WorkQueue};
 #[derive(Clone)]
 pub struct DelayedWork(Arc<Inner>);
 
+type OnTime = Box<dyn Fn(&Firing<'_>) + Send + Sync>;
+type Body = Box<dyn Fn(&mut Running<'_>) + Send + Sync>;
+
 struct Inner {
     gate: IrqSpinLock<Gate>,
-    timer: Arc<Timer<Box<dyn Fn(&Firing<'_>) + Send + Sync>>>,
-    work: Arc<Work<Box<dyn Fn(&mut Running<'_>) + Send + Sync>>>,
+    timer: Arc<Timer<OnTime>>,
+    work: Arc<Work<Body>>,
     queue: &'static WorkQueue,
 }
 
@@ -47,12 +50,12 @@ impl DelayedWork {
     ) -> DelayedWork {
         DelayedWork(Arc::new_cyclic(|me: &Weak<Inner>| {
             let (for_timer, for_work) = (me.clone(), me.clone());
-            let timer: Box<dyn Fn(&Firing<'_>) + Send + Sync> = Box::new(move |_| {
+            let timer: OnTime = Box::new(move |_| {
                 if let Some(inner) = for_timer.upgrade() {
                     inner.time_has_come();
                 }
             });
-            let work: Box<dyn Fn(&mut Running<'_>) + Send + Sync> = Box::new(move |running| {
+            let work: Body = Box::new(move |running| {
                 if let Some(inner) = for_work.upgrade() {
                     function(running, &DelayedWork(inner));
                 }

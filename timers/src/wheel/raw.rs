@@ -357,7 +357,7 @@ impl<R: Rules> Raw<R> {
                     self.occupied[level] &= !(1 << slot);
                     // SAFETY: there is such a bucket.
                     let head = unsafe { self.head(level * BUCKETS + slot) };
-                    let first = mem::replace(head, ptr::null_mut());
+                    let first = mem::take(head);
                     self.heads[DUE] = first;
                     // SAFETY: invariants 1 and 2: the bucket has entries.
                     unsafe { (*first).prev.store(first_of(DUE), Relaxed) };

@@ -116,7 +116,9 @@ proptest! {
             }
         }
         let share = fair_ns as f64 / now as f64;
-        prop_assert!(share > 0.047, "{}", share);
+        // Shares are of many turns.
+        let long = now > 20 * PATIENCE_NS;
+        prop_assert!(!long || share > 0.047, "{}", share);
         if rest < MS {
             prop_assert!(share < 0.075, "{}", share);
         }

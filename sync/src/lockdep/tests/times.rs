@@ -109,7 +109,7 @@ proptest! {
             prop_assert_eq!(found, expected);
         }
         prop_assert_eq!(TOLD.take(), told);
-        prop_assert_eq!(sim.take(), Vec::<std::string::String>::new());
+        prop_assert_eq!(sim.take(), Vec::<String>::new());
     }
 }
 

@@ -24,7 +24,8 @@ use crate::memory::map::Kind;
 use crate::softirq::Vector;
 use crate::watchdog::{holds, hung};
 use crate::{
-    boot, clock_watch, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick, trace, workqueue,
+    boot, clock_watch, cpus, crash, hotplug, memory, panic, services, shutdown, snapshot, softirq, tick,
+    trace, workqueue,
 };
 
 /// The machine that this kernel runs on.

@@ -18,7 +18,11 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo { name: "percpu", about: "per-CPU counters, raced with and without a guard", run: percpu::run },
-    Demo { name: "timers", about: "timers that free themselves, with the lock in three places", run: timers::run },
+    Demo {
+        name: "timers",
+        about: "timers that free themselves, with the lock in three places",
+        run: timers::run,
+    },
 ];
 
 pub(super) static DEMO: Command = Command {

@@ -94,10 +94,13 @@ pub(crate) fn on_timer(quiet: &impl IrqsOff) -> u64 {
     let now = Native::now_ns();
     let mut queue = queue::queue_of(here).lock_with(quiet);
     wake::wake_due(&mut queue, now);
-    if queue.ready.tick(now) {
+    let due = queue.ready.tick(now);
+    if due {
         Native::set_need_resched(here);
     }
-    let next = queue.sleepers.first().unwrap_or(u64::MAX).min(queue.ready.turn_ends(now).unwrap_or(u64::MAX));
+    // A turn that has ended is no reason to come again: whoever is next comes as soon as he can.
+    let turn_ends = queue.ready.turn_ends(now).filter(|at| !due && *at > now);
+    let next = queue.sleepers.first().unwrap_or(u64::MAX).min(turn_ends.unwrap_or(u64::MAX));
     tick::decide(quiet, queue.ready.current().is_none(), queue.ready.len() < 2);
     drop(queue);
     // Each CPU looks for work now and then even if it has some, at a moment of its own. One whose tick rests is asked to

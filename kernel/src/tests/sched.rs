@@ -14,7 +14,7 @@ use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
 use crate::task::{self, Builder, State};
 use crate::testing::{PATIENCE_NS, comes_true};
-use crate::{check, check_eq, cpus, kernel_test, skip};
+use crate::{check, check_eq, cpus, kernel_test, skip, tick};
 
 /// The CPU for a test that wants one without the task of the tests on it, or the only one.
 fn quiet_cpu() -> CpuId {
@@ -324,6 +324,9 @@ kernel_test! {
         });
         let hog = hog.map_err(fail)?;
         check!(comes_true(|| running.load(Ordering::Relaxed)));
+        // A CPU whose tick rests is told to have it back when a second task comes.
+        let _kept = tick::keep_all();
+        check!(comes_true(|| !tick::is_resting(other)));
         let before = traps::count(other, vectors::KICK);
         calm.unpark();
         let after = traps::count(other, vectors::KICK);

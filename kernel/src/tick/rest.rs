@@ -105,11 +105,12 @@ pub(crate) fn decide(_quiet: &impl IrqsOff, idle: bool, alone: bool) {
         TickMode::Always => false,
     };
     let rested = rests_here();
-    RESTING.write(u32::from(may));
-    if !may {
+    if !may || needed() {
+        RESTING.write(0);
         WANTED.write(0);
         return;
     }
+    RESTING.write(1);
     // R3: the look comes after the store, for other CPUs too: pairs with the fence in `want`.
     fence(Ordering::SeqCst);
     if needed() {

@@ -25,6 +25,7 @@ const HOT_PATHS: [HotPath; 8] = [
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
     // Taking a guard and dropping it.
     HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
+    // Nine while no softirq is pending; the four that serve one stand in between.
     HotPath {
         function: "hot_bh_guard",
         promise: &[
@@ -32,6 +33,10 @@ const HOT_PATHS: [HotPath; 8] = [
             Mnemonic::Add,
             Mnemonic::Mov,
             Mnemonic::Add,
+            Mnemonic::Mov,
+            Mnemonic::Test,
+            Mnemonic::Je,
+            Mnemonic::Call,
             Mnemonic::Mov,
             Mnemonic::Test,
             Mnemonic::Jne,

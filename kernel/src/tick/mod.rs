@@ -2,7 +2,7 @@
 //!
 //! 1. Each CPU has a beat of its own, shifted against the others', so that they do not all wake at the same moment. Its
 //!    timer is armed for one tick at a time; a tick that comes late does not move the beat.
-//! 2. A tick that finds nothing for which another one is needed lets the CPU's tick *rest* ([`rest`]): the CPU idles, or
+//! 2. A tick that finds nothing for which another one is needed lets the CPU's tick *rest* (`rest`): the CPU idles, or
 //!    has one task, for which nobody waits. From then on the timer is armed for what is known to come, or not at all. So
 //!    a CPU that idles for a moment only keeps its tick, and leaves its timer alone.
 //! 3. Who makes a tick necessary again, a second task for instance, finds that it rests and has it come back.

@@ -4,9 +4,9 @@
 //!   preemption off. Its own timer interrupt notices, and shows what it interrupted.
 //! * **Hard lock-up**: a CPU takes no interrupts any more, not even its timer's. So nothing on that CPU can notice; the
 //!   next CPU does, in its own tick, and asks the stuck one by NMI where it is.
-//! * **Hung task** ([`hung`]): a task has been blocked for long, and waits for somebody who must do something. A task of its
+//! * **Hung task** (`hung`): a task has been blocked for long, and waits for somebody who must do something. A task of its
 //!   own looks now and then.
-//! * **Long hold** ([`holds`]): a spin lock, interrupts off, bottom halves off, or a handler lasted longer than somebody
+//! * **Long hold** (`holds`): a spin lock, interrupts off, bottom halves off, or a handler lasted longer than somebody
 //!   wants. Off unless asked for.
 //!
 //! A CPU whose tick rests looks round now and then all the same, at two fifths of the limit, and so shows that it lives.

@@ -99,6 +99,11 @@ impl Run {
         if let Some(commands) = &self.exec {
             cmdline.set("exec", commands);
         }
+        if self.icount.is_some() && self.cpus > 1 {
+            // QEMU counts one CPU at a time, and goes to the next when a timer is due: without ticks a task that spins has
+            // the machine for a tenth of a second.
+            cmdline.set("tick", "idle");
+        }
         cmdline.words(&self.append);
         Ok(Guest {
             machine: self.machine,

@@ -22,7 +22,7 @@ use super::placement::{find_home, leave_for_good, publish};
 use super::policy::RunQueue;
 use super::sleepers::Sleepers;
 use crate::task::{self, Task, TaskRef, state};
-use crate::trace;
+use crate::{tick, trace};
 
 /// What belongs to one CPU's scheduler.
 pub(crate) struct CpuQueue {
@@ -156,6 +156,7 @@ pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64
     let is_idle = |task: &Task| idle.is_some_and(|idle| core::ptr::eq(task, idle));
     if is_idle(previous) {
         IDLE.clear(here);
+        tick::leave_idle(quiet);
     } else if is_idle(next) {
         IDLE.set(here);
     }

@@ -16,11 +16,7 @@ use crate::{check, check_eq, cpus, kernel_test, tick};
 
 /// Whether this is what a called function may expect.
 fn called_properly(on: CpuId) -> bool {
-    Native::cpu() == on
-        && context::in_hardirq()
-        && !context::in_serving_softirq()
-        && !context::in_nmi()
-        && context::irqs_disabled()
+    Native::cpu() == on && context::in_hardirq() && !context::in_nmi() && context::irqs_disabled()
 }
 
 kernel_test! {

@@ -365,10 +365,9 @@ kernel_test! {
         let found = task::find(number);
         check!(found.is_some());
         check_eq!(handle.task().name(), "a name that is longer t");
-        while handle.task().state() != State::Blocked {
-            task::yield_now(cx);
-        }
-        check!(handle.task().backtrace().count() >= 2);
+        // It is blocked a moment before its registers are where others find them.
+        let found = || handle.task().state() == State::Blocked && handle.task().backtrace().count() >= 2;
+        check!(settle(cx, found));
         handle.unpark();
         handle.join(cx);
         check!(settle(cx, || task::find(number).is_none()));

@@ -253,6 +253,16 @@ fn torture(ms: u64, cx: &mut TaskCx) -> (u64, u64) {
         services::run_on_all(&|_| ());
         timers().iter().all(|timer| !timer.is_pending() && !timer.is_running()) && outstanding() == 0
     });
+    if !over {
+        let stuck = timers().iter().filter(|timer| timer.is_pending() || timer.is_running());
+        let numbers: Vec<_> =
+            stuck.map(|timer| (timer.state().number, timer.expires(), timer.is_running())).collect();
+        ::log::warn!(
+            "at tick {} {} are outstanding; armed or running: {numbers:?}",
+            timer::now(),
+            outstanding()
+        );
+    }
     let lost = if over { 0 } else { outstanding().max(1) };
     (TALLY.early.load(Ordering::Relaxed), lost)
 }

@@ -23,4 +23,4 @@ pub use mode::TickMode;
 #[cfg(target_os = "none")]
 pub use rest::{KeepTicks, is_resting, keep_all, mode, rests, set_mode};
 #[cfg(target_os = "none")]
-pub(crate) use rest::{decide, look_again, note_log, rests_here, resume_for, wake_all, want};
+pub(crate) use rest::{decide, leave_idle, look_again, note_log, rests_here, resume_for, wake_all, want};

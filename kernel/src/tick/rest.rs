@@ -150,6 +150,14 @@ pub(crate) fn resume_for(quiet: &impl IrqsOff, cpu: CpuId) {
     }
 }
 
+/// The executing CPU goes from its idle task to another one: where only idle CPUs rest, its tick comes back.
+#[inline(always)]
+pub(crate) fn leave_idle(quiet: &impl IrqsOff) {
+    if rests_here() && mode() != TickMode::Auto {
+        resume(quiet);
+    }
+}
+
 /// The executing CPU's tick comes back.
 #[cold]
 fn resume(quiet: &impl IrqsOff) {

@@ -267,7 +267,7 @@ impl<P: Platform> fmt::Debug for Tiny<P> {
     }
 }
 
-/// Makes a domain of a [`Tiny`](crate::tiny::Tiny): `tiny_domain! { pub struct Name(Platform) = hooks; }`.
+/// Makes a domain of a [`Tiny`]: `tiny_domain! { pub struct Name(Platform) = hooks; }`.
 ///
 /// The type has an associated function `tiny()`, by which the kernel reaches the instance. Its readers are all sections
 /// with preemption, bottom halves or interrupts off, so that the guards of these are [`Proof`](crate::Proof)s.

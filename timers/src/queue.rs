@@ -80,7 +80,7 @@ pub unsafe trait Queue: Send + Sized + 'static {
 
 /// What a queue's times are to those who write them down.
 pub trait Unit: Queue {
-    /// [`Ticks`](crate::Ticks), or nanoseconds.
+    /// [`Ticks`], or nanoseconds.
     type Time: Copy + From<u64> + Into<u64>;
 }
 

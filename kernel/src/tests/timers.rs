@@ -129,6 +129,8 @@ struct Tally {
     early: AtomicU64,
     moved: AtomicU64,
     waited: AtomicU64,
+    /// Synchronous deletes after which a timer was neither called nor deleted, or both.
+    wrong: AtomicU64,
 }
 
 /// The timers that all CPUs use.
@@ -145,6 +147,7 @@ static TALLY: Tally = Tally {
     early: AtomicU64::new(0),
     moved: AtomicU64::new(0),
     waited: AtomicU64::new(0),
+    wrong: AtomicU64::new(0),
 };
 
 fn timers() -> &'static [Timer<Slot>] {
@@ -177,9 +180,14 @@ fn on_time(timer: &Timer<Slot>, firing: &Firing<'_>) {
     }
 }
 
+fn count_call(timer: &Timer<AtomicU64>, _: &Firing<'_>) {
+    timer.state().fetch_add(1, Ordering::Relaxed);
+}
+
 /// One CPU's task: does this and that with all timers until it is told to stop.
 fn play(seed: u64, stop: &AtomicBool, cx: &mut TaskCx) {
     let mut draw = seed;
+    let own = Arc::new(Timer::with_state(TimerFlags::NONE, AtomicU64::new(0), count_call));
     while !stop.load(Ordering::Relaxed) {
         draw = mix(draw);
         let timer = &timers()[(draw >> 32) as usize % SLOTS];
@@ -192,9 +200,24 @@ fn play(seed: u64, stop: &AtomicBool, cx: &mut TaskCx) {
             }
             3 => count(&TALLY.moved, timer.modify_pending(at)),
             4 => count(&TALLY.deleted, timer.delete()),
-            5 => count(&TALLY.deleted, timer.try_delete_sync() == Deletion::Deleted),
+            5 => {
+                // As `delete_sync` does, which does not tell how often others armed it meanwhile.
+                loop {
+                    match timer.try_delete_sync() {
+                        Deletion::Deleted => count(&TALLY.deleted, true),
+                        Deletion::Running => Native::relax(),
+                        Deletion::Idle => break,
+                    }
+                }
+            }
             6 => {
-                count(&TALLY.deleted, timer.delete_sync(cx));
+                let before = own.state().load(Ordering::Relaxed);
+                timer::add(&own, timer::ticks_from_now((draw >> 8) % (2 * MS)));
+                (0..(draw >> 40) % 2_000).for_each(|_| Native::relax());
+                let deleted = own.delete_sync(cx);
+                // It was called or deleted, and nothing is under way.
+                let called = own.state().load(Ordering::Relaxed) - before;
+                count(&TALLY.wrong, called + u64::from(deleted) != 1);
                 count(&TALLY.waited, true);
             }
             _ => {
@@ -223,7 +246,9 @@ fn outstanding() -> u64 {
 /// All CPUs play for `ms` milliseconds, while the last one comes and goes. Returns how many were early, and how many
 /// timers were lost or, as a number beyond all bounds, called twice.
 fn torture(ms: u64, cx: &mut TaskCx) -> (u64, u64) {
-    for counter in [&TALLY.armed, &TALLY.called, &TALLY.deleted, &TALLY.early, &TALLY.moved, &TALLY.waited] {
+    for counter in
+        [&TALLY.armed, &TALLY.called, &TALLY.deleted, &TALLY.early, &TALLY.moved, &TALLY.waited, &TALLY.wrong]
+    {
         counter.store(0, Ordering::Relaxed);
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -272,7 +297,7 @@ kernel_test! {
     fn torture_none_is_early_lost_or_called_twice(cx) {
         let (early, lost) = torture(1_500, cx);
         let Tally { armed, called, deleted, moved, waited, .. } = &TALLY;
-        check_eq!((early, lost), (0, 0));
+        check_eq!((early, lost, TALLY.wrong.load(Ordering::Relaxed)), (0, 0, 0));
         // A run in which nothing happened shows nothing.
         for (what, counter) in [("armed", armed), ("called", called), ("deleted", deleted), ("moved", moved), ("waited for", waited)] {
             let count = counter.load(Ordering::Relaxed);

@@ -233,8 +233,8 @@ pub fn poll<D: HostedDomain>(state: Cookie) -> bool {
 
 /// Makes domains for programs on host threads: `hosted_domain! { pub struct Name; }`.
 ///
-/// The type has no values. It implements [`Domain`](crate::Domain) and
-/// [`HostedDomain`](crate::hosted::HostedDomain).
+/// The type has no values. It implements [`Domain`] and
+/// [`HostedDomain`].
 ///
 /// ```
 /// use rcu::{Domain, RcuBox, RcuOption};

@@ -14,7 +14,7 @@ use crate::queue::Entry;
 ///
 /// # Invariants
 /// 1. `prev` is null while the entry is in no wheel. Else it is the entry before this one, or, for the first one of a
-///    bucket, that bucket's number (see [`first_of`]): so a bucket needs no address, and a wheel may be moved.
+///    bucket, that bucket's number (see `first_of`): so a bucket needs no address, and a wheel may be moved.
 /// 2. While the entry is in a wheel, `next` is the entry after this one, or null.
 /// 3. While the entry is in a wheel, `filed` is the time of its bucket, the lower half.
 #[repr(C)]

@@ -140,7 +140,7 @@ impl<R: Rules> Raw<R> {
         }
     }
 
-    /// As [`Queue::insert`](crate::Queue::insert).
+    /// As [`Queue::insert`](crate::queue::Queue::insert).
     ///
     /// # Safety
     /// As there.
@@ -154,7 +154,7 @@ impl<R: Rules> Raw<R> {
         unsafe { self.link(entry, place) }
     }
 
-    /// As [`Queue::remove`](crate::Queue::remove).
+    /// As [`Queue::remove`](crate::queue::Queue::remove).
     ///
     /// # Safety
     /// As there.
@@ -167,7 +167,7 @@ impl<R: Rules> Raw<R> {
         }
     }
 
-    /// As [`Queue::modify`](crate::Queue::modify).
+    /// As [`Queue::modify`](crate::queue::Queue::modify).
     ///
     /// # Safety
     /// As there.
@@ -207,7 +207,7 @@ impl<R: Rules> Raw<R> {
         }
     }
 
-    /// As [`Queue::next`](crate::Queue::next).
+    /// As [`Queue::next`](crate::queue::Queue::next).
     #[inline(always)]
     pub(super) fn next(&mut self) -> u64 {
         if self.stale {
@@ -274,7 +274,7 @@ impl<R: Rules> Raw<R> {
         self.next()
     }
 
-    /// As [`Queue::pop_due`](crate::Queue::pop_due).
+    /// As [`Queue::pop_due`](crate::queue::Queue::pop_due).
     #[inline(always)]
     pub(super) fn pop_due(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
         if now < self.next {
@@ -394,7 +394,7 @@ impl<R: Rules> Raw<R> {
         }
     }
 
-    /// As [`Queue::pop_any`](crate::Queue::pop_any).
+    /// As [`Queue::pop_any`](crate::queue::Queue::pop_any).
     pub(super) fn pop_any(&mut self) -> Option<NonNull<WheelEntry>> {
         let bucket = if self.heads[DUE].is_null() {
             let Some(level) = self.occupied.iter().position(|&bits| bits != 0) else {

@@ -116,8 +116,9 @@ impl<C: Count> Object<C> {
     }
 }
 
-/// Fewer where time is counted: there CPUs that spin take turns of a millisecond.
-const OBJECTS: usize = if cfg!(feature = "chaos") { 3 } else { 16 };
+/// Fewer where time is counted: there CPUs that spin take turns of a millisecond. An even number: with each the CPU goes or
+/// comes.
+const OBJECTS: usize = if cfg!(feature = "chaos") { 4 } else { 16 };
 
 /// All CPUs use one object after the other while its creator lets go of it. Returns how many visits there were, and how
 /// many objects went too early, twice, or never; one is enough.

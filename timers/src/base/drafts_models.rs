@@ -100,7 +100,7 @@ fn a_lock_held_over_the_call_is_waited_for_by_a_delete_from_inside() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Concurrent read and write accesses")]
 fn a_lock_released_before_the_call_is_waited_for_in_memory_that_the_call_frees() {
     loom::model(|| {
         let timer = Draft::new();

@@ -159,12 +159,18 @@ pub unsafe trait Domain: Sized + 'static {
 /// assert_eq!(illegal_wait::<Routes>(), Some("with preemption off"));
 /// ```
 pub fn illegal_wait<D: Domain>() -> Option<&'static str> {
-    let context = D::Platform::context();
     if D::is_reading() {
-        Some("in RCU read-side critical section")
-    } else if context.in_nmi() || context.in_hardirq() || context.in_serving_softirq() {
+        return Some("in RCU read-side critical section");
+    }
+    what_forbids_waiting::<D::Platform>()
+}
+
+/// The same, as far as the platform knows.
+pub(crate) fn what_forbids_waiting<P: Platform>() -> Option<&'static str> {
+    let context = P::context();
+    if context.in_nmi() || context.in_hardirq() || context.in_serving_softirq() {
         Some("in an interrupt handler or softirq")
-    } else if D::Platform::irq_depth() != 0 {
+    } else if P::irq_depth() != 0 {
         Some("with interrupts off")
     } else if context.bottom_half_depth() != 0 {
         Some("with bottom halves off")
@@ -185,13 +191,19 @@ pub fn illegal_wait<D: Domain>() -> Option<&'static str> {
 /// ```
 #[track_caller]
 pub fn check_may_wait<D: Domain>(operation: &str) {
-    if let Some(why) = illegal_wait::<D>() {
-        D::Platform::report(&Report {
+    stop_if::<D::Platform>(illegal_wait::<D>(), operation, D::NAME);
+}
+
+/// Stops the machine if there is a reason to.
+#[track_caller]
+pub(crate) fn stop_if<P: Platform>(why: Option<&'static str>, operation: &str, domain: &str) {
+    if let Some(why) = why {
+        P::report(&Report {
             severity: Severity::Fatal,
-            message: format_args!("Illegal {operation} {why} (domain {})", D::NAME),
+            message: format_args!("Illegal {operation} {why} (domain {domain})"),
             location: core::panic::Location::caller(),
         });
         // A platform whose fatal reports return would go on with a grace period that did not pass.
-        panic!("Illegal {operation} {why} (domain {})", D::NAME);
+        panic!("Illegal {operation} {why} (domain {domain})");
     }
 }

@@ -63,9 +63,11 @@ pub mod head;
 mod hlist;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
 pub mod hosted;
+mod pause;
 mod primitives;
 mod retired;
 pub mod seq;
+pub mod srcu;
 pub mod tiny;
 pub mod tree;
 
@@ -80,22 +82,27 @@ pub use head::{Callback, Head};
 pub use hlist::{RcuHIter, RcuHList, RcuHWriter};
 pub use retired::{Reclaim, Retired};
 pub use seq::{Cookie, Sequence};
+#[cfg(not(loom))]
+pub use srcu::{Srcu, SrcuGuard};
 
 /// What the crate's macros name.
 #[doc(hidden)]
 pub mod macros {
     pub use core::convert::Infallible;
     pub use core::ptr::NonNull;
+    pub use core::sync::atomic::AtomicUsize;
     #[cfg(not(target_os = "none"))]
     pub use std::thread::LocalKey;
     #[cfg(not(target_os = "none"))]
     pub use std::thread_local;
 
-    pub use hal::Native;
+    pub use hal::{Native, percpu};
     pub use sync::TaskCx;
 
     #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
     pub use crate::hosted;
+    #[cfg(not(loom))]
+    pub use crate::srcu;
     pub use crate::{Callback, Cookie, Head};
 }
 

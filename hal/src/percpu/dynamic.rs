@@ -12,10 +12,10 @@
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::area::{area_of, cpus, dynamic_offset, this_area};
-use super::{AREA_ALIGN, IrqsOff, Pinned};
+use super::area::{area_of, cpus, dynamic_offset, template_address, this_area};
+use super::{AREA_ALIGN, Counters, IrqsOff, Pinned};
 use crate::CpuId;
 use crate::cpumask::AtomicCpuMask;
 
@@ -163,6 +163,17 @@ impl<T: 'static> DynamicPerCpu<T> {
         T: Sync,
     {
         READY.iter().map(|cpu| (cpu, self.on(cpu)))
+    }
+}
+
+impl<const N: usize> DynamicPerCpu<[AtomicUsize; N]> {
+    /// The variable, as [counters](Counters) that each CPU changes by one instruction.
+    #[inline]
+    pub fn counters(&self) -> Counters<'_, N> {
+        // What leads to a CPU's array when its base is added.
+        let link = at::<[AtomicUsize; N]>(template_address(), self.first);
+        // INVARIANT: a CPU that runs was ready before, and ready CPUs have an array as long as the handle is borrowed.
+        Counters { link, is_made: Some(|cpu| READY.test(cpu)), _values: PhantomData }
     }
 }
 

@@ -36,6 +36,7 @@
 //! ```
 
 mod area;
+mod counters;
 mod dynamic;
 #[cfg(not(target_os = "none"))]
 #[doc(hidden)]
@@ -52,6 +53,7 @@ pub use area::set_host_base;
 pub use area::{
     AREA_ALIGN, AreaError, Initializer, area_of, area_size, cpus, install, template_address, template_size,
 };
+pub use counters::Counters;
 pub use dynamic::{DYNAMIC_BYTES, DynamicPerCpu, OutOfPerCpuSpace, dynamic_used};
 pub use integer::{PerCpuInteger, Symbol};
 

@@ -17,6 +17,7 @@ use sync::{Cpu, TaskCx};
 use super::callbacks::{By, Chain, Queue};
 use super::readers::{Readers, Record, Rules, Sound};
 use crate::head::{Callback, Head};
+use crate::pause::Pause;
 use crate::primitives::{AtomicBool, Ordering, const_fn};
 use crate::seq::{Cookie, Sequence};
 
@@ -24,11 +25,6 @@ use crate::seq::{Cookie, Sequence};
 const BATCH: usize = 256;
 /// The most callbacks that are called at one place: more than a batch, so that what has piled up becomes less.
 const MOST_CALLED: usize = 4 * BATCH;
-/// A waiting task spins so many turns, then sleeps.
-const SPINS: u32 = 100;
-/// The shortest and the longest sleep between two looks at the readers, in ns.
-const SLEEPS_NS: (u64, u64) = (20_000, 1_000_000);
-
 /// Everything that one hosted domain consists of.
 pub struct Instance<P: Platform> {
     grace: Grace<P, Sound>,
@@ -250,27 +246,5 @@ impl<'a, P: Platform> Calling<'a, P> {
 impl<P: Platform> Drop for Calling<'_, P> {
     fn drop(&mut self) {
         self.own.end_calling();
-    }
-}
-
-/// Longer and longer pauses of a task that waits.
-struct Pause {
-    turns: u32,
-    sleep_ns: u64,
-}
-
-impl Pause {
-    fn new() -> Pause {
-        Pause { turns: 0, sleep_ns: SLEEPS_NS.0 }
-    }
-
-    fn once<P: Platform>(&mut self, cx: &mut TaskCx<P>) {
-        if self.turns < SPINS {
-            self.turns += 1;
-            P::relax();
-        } else {
-            cx.block(Some(P::now_ns() + self.sleep_ns));
-            self.sleep_ns = SLEEPS_NS.1.min(2 * self.sleep_ns);
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! What the tree's locks switch off: interrupts, because quiescent states are reported by interrupt handlers too.
 
 #[cfg(not(loom))]
-pub(super) use sync::Irq as NodeFlavor;
+pub(crate) use sync::Irq as NodeFlavor;
 
 /// In models the lock word is one that is either taken or not: how a lock chooses among those who wait has models of its
 /// own, and would multiply the schedules of these.
 #[cfg(loom)]
-pub(super) use modelled::NodeFlavor;
+pub(crate) use modelled::NodeFlavor;
 
 #[cfg(loom)]
 mod modelled {

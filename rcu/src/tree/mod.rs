@@ -71,7 +71,7 @@ mod faults;
 mod geometry;
 mod holdouts;
 mod hotplug;
-mod lock;
+pub(crate) mod lock;
 mod node;
 mod percpu;
 mod polled;

@@ -35,8 +35,8 @@ use crate::memory::stacks::{GuardedStack, Owner};
 use crate::task::{Builder, Task};
 use crate::this_machine::ThisMachine;
 use crate::{
-    calls, console, cpus, crash, machine, memory, panic, sched, serial, services, shutdown, task, testing,
-    tick, timer, watchdog,
+    calls, console, cpus, crash, machine, memory, panic, rcu, sched, serial, services, shutdown, task,
+    testing, tick, timer, watchdog,
 };
 
 /// What firmware said, if it could be believed.
@@ -118,6 +118,7 @@ extern "C" fn on_own_stack() -> ! {
         TOPOLOGY.call_once(|| topology);
     }
     shutdown::prepare();
+    rcu::prepare();
     bring_up_this_cpu(CpuId::BOOT);
     route_serial_input();
     start_other_cpus();
@@ -269,6 +270,7 @@ fn bring_up_this_cpu(cpu: CpuId) {
     // SAFETY: this CPU, interrupts off, its tables are loaded.
     unsafe { apic::enable_this_cpu(cpu) };
     let idle = task::adopt_boot_context();
+    rcu::cpu_comes();
     #[cfg(any(feature = "lockdep", debug_assertions))]
     crate::lockdep::install_on_this_cpu(idle);
     sched::start_on_this_cpu(idle);

@@ -47,6 +47,8 @@ mod machine;
 #[cfg(target_os = "none")]
 pub mod panic;
 #[cfg(target_os = "none")]
+pub mod rcu;
+#[cfg(target_os = "none")]
 pub mod services;
 #[cfg(target_os = "none")]
 pub mod shutdown;

@@ -12,7 +12,7 @@ use crate::log::StackText;
 use crate::log::ring::MAX_TEXT;
 use crate::task::Task;
 use crate::watchdog::hung;
-use crate::{boot, cpus, memory, panic, sched, serial, snapshot, softirq, tick, trace};
+use crate::{boot, cpus, memory, panic, rcu, sched, serial, snapshot, softirq, tick, trace};
 
 /// The kernel's side of the machine's contract.
 pub(crate) static UPCALLS: Upcalls = Upcalls {
@@ -23,7 +23,10 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     tlb: || traced(vectors::TLB, memory::shootdown::handle_shootdown_ipi),
     device,
     nmi,
-    interrupt_exit: sched::interrupt_exit,
+    interrupt_exit: || {
+        rcu::idle_leave();
+        sched::interrupt_exit();
+    },
     reschedule: sched::reschedule,
     is_cancelled,
     priority_of,
@@ -43,6 +46,8 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
 /// Serves an interrupt, and has it in the trace.
 #[inline(always)]
 fn traced(vector: u8, serve: impl FnOnce()) {
+    // Before anything here reads.
+    rcu::idle_leave();
     trace::irq_enter(vector);
     serve();
     trace::irq_exit(vector);
@@ -60,9 +65,11 @@ fn serve_device(vector: u8) {
 }
 
 fn nmi(frame: &TrapFrame) {
+    let was_idle = rcu::nmi_enter();
     snapshot::on_nmi(frame);
     panic::on_nmi();
     crate::testing::nmi::on_nmi(frame);
+    rcu::nmi_exit(was_idle);
 }
 
 unsafe fn wake(task: TaskId) -> bool {

@@ -9,11 +9,12 @@ use sync::{IrqSpinLock, Mutex, TaskCx};
 
 use crate::sched::policy::Policy;
 use crate::task::{self, Builder, Task, TaskRef};
-use crate::{clock_watch, cpus, hotplug, log, softirq, stop_machine, watchdog, workqueue};
+use crate::{clock_watch, cpus, hotplug, log, rcu, softirq, stop_machine, watchdog, workqueue};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
 pub(crate) fn start() {
     task::start_reaper();
+    rcu::start();
     keep(Builder::new("log").spawn(print_log), &LOG);
     for cpu in cpus::online() {
         // What is to happen on a CPU comes before what happens to be there.

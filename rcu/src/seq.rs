@@ -198,6 +198,13 @@ impl Cookie {
         !has_reached(other.0, self.0)
     }
 
+    /// A number that goes up by one from each round's cookies to the next one's, modulo half the range of `usize`: to
+    /// spread those who wait over several queues.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 / ROUND
+    }
+
     /// What the sequence's number has reached when the round has ended. Even.
     #[inline]
     pub(crate) const fn number(self) -> usize {

@@ -25,6 +25,8 @@ pub mod boot;
 pub mod native;
 #[cfg(target_os = "none")]
 pub mod power;
+#[cfg(target_os = "none")]
+pub mod reader;
 #[cfg(all(target_os = "none", feature = "machine"))]
 pub mod smp;
 #[cfg(target_os = "none")]

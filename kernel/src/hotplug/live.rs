@@ -10,7 +10,7 @@ use sync::{IrqGuard, IrqSpinLock, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
 use crate::task;
-use crate::{calls, cpus, memory, sched, softirq, stop_machine, tick, timer, workqueue};
+use crate::{calls, cpus, memory, rcu, sched, softirq, stop_machine, tick, timer, workqueue};
 
 /// Held for writing while a CPU comes or goes.
 static LOCK: RwSemaphore<()> = RwSemaphore::new(());
@@ -19,7 +19,7 @@ static LOCK: RwSemaphore<()> = RwSemaphore::new(());
 ///
 /// A subsystem that has to know adds its own step: behind `CPU` if the CPU must run for it, which is the usual case. Steps
 /// that need the CPU itself use [`stop_one_cpu`](stop_machine::stop_one_cpu)'s kind of work in [`HERE`].
-static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &TIMERS, &CPU, &WORK, &OBJECTIONS]);
+static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &TIMERS, &GRACE_PERIODS, &CPU, &WORK, &OBJECTIONS]);
 
 static CPU: Step<TaskCx> = Step { name: "the CPU", up: come_back, down: go_away };
 
@@ -39,6 +39,16 @@ static TIMERS: Step<TaskCx> = Step {
     up: |_, _| Ok(()),
     down: |cpu, _| {
         timer::inherit(cpu);
+        Ok(())
+    },
+};
+
+/// Its callbacks are this one's.
+static GRACE_PERIODS: Step<TaskCx> = Step {
+    name: "RCU",
+    up: |_, _| Ok(()),
+    down: |cpu, _| {
+        rcu::cpu_gone(cpu);
         Ok(())
     },
 };
@@ -73,7 +83,9 @@ struct Here {
     down: fn(&IrqGuard),
 }
 
-static HERE: [Here; 6] = [
+static HERE: [Here; 7] = [
+    // Before anything here reads, and behind the last that does.
+    Here { up: |_| rcu::cpu_comes(), down: rcu::cpu_goes },
     // Its interrupts. Going, they are switched off by `smp::park`, as the last thing.
     Here {
         // SAFETY: this CPU, interrupts off, its tables loaded since it first came up.

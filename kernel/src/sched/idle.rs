@@ -4,7 +4,8 @@ use hal::x86_64::native;
 use hal::{Native, Platform};
 
 use super::placement::pull;
-use super::queue::{quietly, switch_to_next};
+use super::queue::{Quiet, quietly, switch_to_next};
+use crate::rcu;
 
 /// The idle task's body, on the stack that its CPU started on.
 ///
@@ -16,15 +17,19 @@ pub(crate) fn idle() -> ! {
     loop {
         Native::chaos_point();
         let due = quietly(|quiet| {
+            rcu::idle_leave();
             native::accept_resched_request();
             let due = Native::context().resched_due();
             if due {
+                rcu::note_switch(quiet);
                 switch_to_next(quiet.lock(), quiet, Native::now_ns());
             }
             due
         });
         if !due && !pull() {
             Native::irq_disable();
+            // SAFETY: off just now, until the halt, which turns them on.
+            rcu::idle_enter(&unsafe { Quiet::assume() });
             native::halt_unless_roused();
         }
     }

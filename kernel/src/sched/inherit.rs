@@ -17,18 +17,34 @@ use crate::task::Task;
 pub(crate) struct Standing {
     own: Policy,
     inherited: Priority,
+    /// It holds up a grace period.
+    boosted: bool,
 }
 
 impl Standing {
     pub(crate) const fn new(own: Policy) -> IrqSpinLock<Standing> {
-        IrqSpinLock::new(Standing { own, inherited: Priority::LEAST })
+        IrqSpinLock::new(Standing { own, inherited: Priority::LEAST, boosted: false })
     }
 
     /// The policy that is in effect.
     fn in_effect(&self) -> Policy {
-        if self.inherited > priority(self.own) { policy(self.inherited) } else { self.own }
+        let lent = self.inherited.max(if self.boosted { BOOST } else { Priority::LEAST });
+        if lent > priority(self.own) { policy(lent) } else { self.own }
+    }
+
+    /// Makes a change, and has `task`, whose standing it is, scheduled by what is in effect then.
+    fn change(&mut self, task: &Task, how: impl FnOnce(&mut Standing)) {
+        let before = self.in_effect();
+        how(self);
+        let after = self.in_effect();
+        if before != after {
+            placement::set_policy(task, after);
+        }
     }
 }
+
+/// What a reader that holds up a grace period runs with: before the fair class, and behind everything in real time.
+const BOOST: Priority = Priority(REAL_TIME + 1);
 
 const REAL_TIME: u32 = 100;
 const STOP: u32 = 200;
@@ -69,11 +85,20 @@ pub(crate) fn own_priority(task: &Task) -> Priority {
 
 /// [`Platform::set_inherited_priority`](hal::Platform::set_inherited_priority).
 pub(crate) fn inherit(task: &Task, inherited: Priority) {
+    task.standing.lock().change(task, |standing| standing.inherited = inherited);
+}
+
+/// `task` was preempted in a read-side section and holds up a grace period: it runs before ordinary tasks until it has
+/// left the section. Nothing happens if it has.
+pub(crate) fn boost(task: &Task) {
     let mut standing = task.standing.lock();
-    let before = standing.in_effect();
-    standing.inherited = inherited;
-    let after = standing.in_effect();
-    if before != after {
-        placement::set_policy(task, after);
+    // Under the lock: it leaves the lists first, and takes the lock then.
+    if task.reader.is_queued() {
+        standing.change(task, |standing| standing.boosted = true);
     }
+}
+
+/// `task`, which runs, has left the section and the lists.
+pub(crate) fn end_boost(task: &Task) {
+    task.standing.lock().change(task, |standing| standing.boosted = false);
 }

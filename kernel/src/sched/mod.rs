@@ -37,9 +37,10 @@ pub use self::live::*;
 #[cfg(target_os = "none")]
 mod live {
     use hal::cpumask::AtomicCpuMask;
+    use hal::{Native, Platform};
 
     pub(crate) use super::idle::idle;
-    pub(crate) use super::inherit::{Standing, inherit, own_priority, set_policy};
+    pub(crate) use super::inherit::{Standing, boost, end_boost, inherit, own_priority, set_policy};
     pub(crate) use super::placement::{accept_offer, affinity, first_cpu, join, leave, set_affinity};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
@@ -47,6 +48,11 @@ mod live {
     pub(crate) use super::report::idle_task;
     pub use super::report::{Report, report, run_time_ns};
     pub(crate) use super::wake::{admit, block, end, wake};
+
+    /// Whether the executing CPU runs its idle task; in an interrupt, whether that was interrupted.
+    pub(crate) fn is_idle_here() -> bool {
+        IDLE.test(Native::cpu())
+    }
 
     /// The CPUs that run their idle task.
     pub(crate) static IDLE: AtomicCpuMask = AtomicCpuMask::new();

@@ -9,7 +9,7 @@ use hal::{Native, Platform, percpu};
 use super::placement::{offer, pull};
 use super::queue::{self, Quiet, RESCHEDULES, quietly, switch_to_next};
 use super::{IDLE, Preemption, wake};
-use crate::tick;
+use crate::{rcu, tick};
 
 static MODE: AtomicU32 = AtomicU32::new(Preemption::Full as u32);
 
@@ -70,6 +70,7 @@ fn replace(quiet: &Quiet) {
     }
     // Somebody more urgent may have been woken in the middle of the switch back.
     while Native::context().resched_due() {
+        rcu::note_switch(quiet);
         switch_to_next(quiet.lock(), quiet, Native::now_ns());
     }
 }
@@ -77,6 +78,7 @@ fn replace(quiet: &Quiet) {
 /// The running task goes behind those of its own standing.
 pub(crate) fn yield_now() {
     quietly(|quiet| {
+        rcu::note_switch(quiet);
         let now = Native::now_ns();
         let mut queue = quiet.lock();
         queue.ready.yield_current(now);

@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hal::percpu::{IrqsOff, Pinned};
-use hal::x86_64::{fpu, native, switch};
+use hal::x86_64::{fpu, native, reader, switch};
 use hal::{CpuId, Native, Platform, percpu};
 use sync::list::Owner;
 use sync::spin::SpinLockWithGuard;
@@ -171,6 +171,8 @@ pub(crate) fn switch_to_next(mut queue: LockedQueue<'_>, quiet: &Quiet, now: u64
     queue.homeless = homeless;
     queue.into_handover();
     previous.migration_disabled.store(enter(next), Ordering::Relaxed);
+    previous.reader_word.store(reader::word(), Ordering::Relaxed);
+    reader::set_word(next.reader_word.load(Ordering::Relaxed));
     Native::chaos_point();
     // SAFETY: interrupts are off. By T1 `next.saved` is where its registers are, and picking it under the lock, which is
     // held, is the only way to this switch. `previous` is the caller, whose stack is in use until the switch.

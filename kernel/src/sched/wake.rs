@@ -16,7 +16,7 @@ use super::placement::{choose, enter, lock_home, notify, publish};
 use super::policy::{Departure, Why};
 use super::queue::{LockedQueue, quietly, switch_to_next};
 use crate::task::{Task, state};
-use crate::{tick, trace};
+use crate::{rcu, tick, trace};
 
 /// [`Platform::block`].
 #[track_caller]
@@ -42,7 +42,9 @@ pub(crate) fn block(deadline_ns: Option<u64>) -> Wakeup {
     if deadline_ns.is_some_and(|deadline| Native::now_ns() >= deadline) {
         return Wakeup::TimedOut;
     }
+    rcu::check_before_block();
     let blocked = quietly(|quiet| {
+        rcu::note_switch(quiet);
         let mut queue = quiet.lock();
         // Acquire, when it fails: pairs with the Release in `wake`. Release: pairs with the Acquire there; who wakes
         // this task sees what it did before.
@@ -115,7 +117,9 @@ pub(crate) fn admit(task: &'static Task) {
 
 /// The running task has ended: its last act.
 pub(crate) fn end() -> ! {
+    rcu::end_of_task();
     quietly(|quiet| {
+        rcu::note_switch(quiet);
         let task = Task::current();
         let now = Native::now_ns();
         let mut queue = quiet.lock();

@@ -12,7 +12,7 @@ use hal::cpumask::CpuMask;
 use hal::platform::TaskId;
 use hal::x86_64::backtrace::Backtrace;
 use hal::x86_64::fpu::Area;
-use hal::x86_64::switch;
+use hal::x86_64::{reader, switch};
 use hal::{CpuId, Native, Platform};
 use sync::list::{Link, List, Owner};
 #[cfg(any(feature = "lockdep", debug_assertions))]
@@ -138,6 +138,10 @@ pub struct Task {
     pub(crate) entity: Entity,
     /// Why it is scheduled as it is.
     pub(crate) standing: IrqSpinLock<Standing>,
+    /// Its place in the lists of preempted readers.
+    pub(crate) reader: rcu::tree::Reader,
+    /// Its word of [`hal::x86_64::reader`], while it does not run.
+    pub(crate) reader_word: AtomicU32,
     /// What `sync` keeps of it for the inheritance of priorities.
     pub(crate) inheritance: Inheritance<Native>,
     pub(crate) sleeper: Sleeper,
@@ -217,6 +221,8 @@ impl Task {
             cpu: AtomicU32::new(cpu.as_u32()),
             entity: Entity::new(policy),
             standing: Standing::new(policy),
+            reader: rcu::tree::Reader::new(),
+            reader_word: AtomicU32::new(reader::AT_REST),
             inheritance: Inheritance::new(),
             sleeper: Sleeper::new(0, ()),
             timed_out: AtomicBool::new(false),

@@ -17,6 +17,7 @@ mod locks;
 mod memory;
 mod messages;
 mod percpu;
+mod rcu;
 mod references;
 mod sched;
 mod smp;

@@ -11,7 +11,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use timers::{TICK_NS, TickSchedule};
 
 use super::rest;
-use crate::{log, sched, services, timer, watchdog};
+use crate::{log, rcu, sched, services, timer, watchdog};
 
 percpu! {
     /// Ticks that have passed on this CPU.
@@ -95,7 +95,7 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     let passed = catch_up(&quiet, now);
     timer::on_interrupt(now);
     let precise = timer::precise::on_interrupt(&quiet, now);
-    let outlook = sched::on_timer(&quiet).min(precise);
+    let outlook = precise.min(rcu::on_tick(&quiet, now)).min(sched::on_timer(&quiet));
     if passed != 0 {
         watchdog::on_tick(&quiet, passed, rested);
     }

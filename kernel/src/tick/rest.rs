@@ -17,7 +17,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use super::TickMode;
 use super::live::{arm_by, catch_up, next_tick};
 use crate::calls::CallData;
-use crate::{calls, cpus, log, timer};
+use crate::{calls, cpus, log, rcu, timer};
 
 percpu! {
     /// Whether this CPU's tick rests.
@@ -105,7 +105,7 @@ pub(crate) fn decide(_quiet: &impl IrqsOff, idle: bool, alone: bool) {
         TickMode::Always => false,
     };
     let rested = rests_here();
-    if !may || needed() {
+    if !may || needed(idle) {
         RESTING.write(0);
         WANTED.write(0);
         return;
@@ -113,7 +113,7 @@ pub(crate) fn decide(_quiet: &impl IrqsOff, idle: bool, alone: bool) {
     RESTING.write(1);
     // R3: the look comes after the store, for other CPUs too: pairs with the fence in `want`.
     fence(Ordering::SeqCst);
-    if needed() {
+    if needed(idle) {
         RESTING.write(0);
         // A tick follows, and with it another look.
         WANTED.write(0);
@@ -123,8 +123,14 @@ pub(crate) fn decide(_quiet: &impl IrqsOff, idle: bool, alone: bool) {
 }
 
 /// Whether there is something else for which a tick is needed.
-fn needed() -> bool {
-    KEPT.load(Ordering::Relaxed) != 0 || WANTED.read() != 0 || log::has_pending() || calls::has_lazy()
+fn needed(idle: bool) -> bool {
+    // While the CPU idles somebody tells it when its callbacks need not wait any longer.
+    let callbacks = !idle && rcu::callbacks_wait_here();
+    callbacks
+        || KEPT.load(Ordering::Relaxed) != 0
+        || WANTED.read() != 0
+        || log::has_pending()
+        || calls::has_lazy()
 }
 
 /// Has the tick of `cpu` come back, if it rests. Contexts: any but NMI.

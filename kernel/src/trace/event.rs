@@ -40,6 +40,17 @@ pub enum Event {
         /// How long it took, in nanoseconds; `u32::MAX` stands for that long or longer.
         ns: u32,
     },
+    /// A grace period has ended.
+    GracePeriod(u64),
+    /// Callbacks were called.
+    Callbacks {
+        /// How many.
+        called: u32,
+        /// The CPU whose they were.
+        cpu: u32,
+    },
+    /// A grace period lasts too long; the number is that of the reports.
+    Stall(u64),
     /// A number that somebody wanted to see in the trace.
     Mark(u64),
 }
@@ -60,6 +71,9 @@ impl Event {
             Event::Mark(value) => (9, 0, value),
             Event::LockContended(lock) => (10, 0, lock),
             Event::LockWaited { lock, ns } => (11, ns, lock),
+            Event::GracePeriod(number) => (12, 0, number),
+            Event::Callbacks { called, cpu } => (13, called, cpu as u64),
+            Event::Stall(number) => (14, 0, number),
         }
     }
 
@@ -77,6 +91,9 @@ impl Event {
             9 => Event::Mark(large),
             10 => Event::LockContended(large),
             11 => Event::LockWaited { lock: large, ns: small },
+            12 => Event::GracePeriod(large),
+            13 => Event::Callbacks { called: small, cpu: large as u32 },
+            14 => Event::Stall(large),
             _ => return None,
         })
     }
@@ -99,6 +116,9 @@ impl fmt::Display for Event {
                 write!(f, "lock {lock:#x}: the wait is over, after more than 4 s")
             }
             Event::LockWaited { lock, ns } => write!(f, "lock {lock:#x}: the wait is over, after {ns} ns"),
+            Event::GracePeriod(number) => write!(f, "grace period {number} has ended"),
+            Event::Callbacks { called, cpu } => write!(f, "{called} callbacks of cpu{cpu} called"),
+            Event::Stall(number) => write!(f, "a grace period lasts too long, report {number}"),
             Event::Mark(value) => write!(f, "mark {value:#x}"),
         }
     }

@@ -136,6 +136,24 @@ pub fn hotplug(cpu: CpuId, online: bool) {
     point(if online { Event::Online(cpu) } else { Event::Offline(cpu) });
 }
 
+/// Grace period `number` since boot has ended. Contexts: any. Linux: `trace_rcu_grace_period`.
+#[inline(always)]
+pub(crate) fn grace_period(number: u64) {
+    point(Event::GracePeriod(number));
+}
+
+/// Callbacks of `cpu` were called after their grace period. Contexts: any. Linux: `trace_rcu_batch_end`.
+#[inline(always)]
+pub(crate) fn callbacks(called: usize, cpu: u32) {
+    point(Event::Callbacks { called: called as u32, cpu });
+}
+
+/// A grace period lasts too long. Contexts: any. Linux: `trace_rcu_stall_warning`.
+#[inline(always)]
+pub(crate) fn stall(number: u64) {
+    point(Event::Stall(number));
+}
+
 /// A lock was found taken and will be waited for. Returns the moment for [`lock_waited`]; 0 while tracing is off.
 /// Contexts: any. Linux: `trace_contention_begin`.
 pub(crate) fn lock_contended(lock: usize) -> u64 {

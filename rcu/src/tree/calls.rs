@@ -48,7 +48,7 @@ impl<P: Platform> Tree<'_, P> {
             return Due::NOTHING;
         }
         percpu.has_lazy.store(false, Ordering::Relaxed);
-        let flooded = own.total() > self.limits.flood;
+        let flooded = own.total() > self.flood();
         drop(own);
         // Those behind the first one come along when it is processed.
         let mut due = if is_first { self.process_due(cpu) } else { Due::NOTHING };
@@ -76,8 +76,10 @@ impl<P: Platform> Tree<'_, P> {
         }
         percpu.has_lazy.store(true, Ordering::Relaxed);
         let many = own.callbacks.lazy_len() > self.limits.lazy;
+        let flooded = own.total() > self.flood();
         drop(own);
-        if many { self.hurry(cpu) } else { Due::NOTHING }
+        let due = if many { self.hurry(cpu) } else { Due::NOTHING };
+        Due { flooded, ..due }
     }
 
     /// Makes `cpu`'s lazy callbacks ordinary ones: memory is short, say. Any CPU.
@@ -227,6 +229,19 @@ impl<P: Platform> Tree<'_, P> {
     pub fn set_offloaded(&self, cpu: u32, offloaded: bool) -> Due {
         self.percpu(cpu).is_offloaded.store(offloaded, Ordering::Relaxed);
         self.process_due(cpu)
+    }
+
+    /// Whether `cpu`'s callbacks are run by a thread. Any CPU.
+    pub fn is_offloaded(&self, cpu: u32) -> bool {
+        self.percpu(cpu).is_offloaded.load(Ordering::Relaxed)
+    }
+
+    /// Whether callbacks of `cpu` wait for a grace period. The CPU finds out that it has ended at a quiescent state, a
+    /// tick, or by [`Action::Process`](super::Action), which it gets only while it idles: a CPU that is busy and has no
+    /// ticks needs one as long as this is so. Any CPU; out of date at once. Cost: a load.
+    #[inline]
+    pub fn has_waiting(&self, cpu: u32) -> bool {
+        self.percpu(cpu).has_waiting.load(Ordering::Relaxed)
     }
 
     /// Takes over the callbacks of `from`, which is down, on the executing CPU. Those of an off-loaded CPU stay, because

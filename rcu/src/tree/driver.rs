@@ -113,7 +113,7 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
     /// step. Cost: the lock of one node, and for leaves a look at each CPU.
     pub fn step(&mut self, cpu: u32, now: u64, act: impl FnMut(Action)) -> Next {
         P::chaos_point();
-        self.tree.driver_seen.store(now as usize, Ordering::Relaxed);
+        self.tree.driver_needed.store(0, Ordering::Relaxed);
         match self.phase {
             Phase::Idle => self.look_for_work(now),
             Phase::Begin(node) => self.begin_node(node, cpu, act),
@@ -138,7 +138,7 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
         }
         tree.grace_periods.start();
         (self.begun, self.next_scan, self.next_stall) =
-            (now, now + self.tree.timing.scan, now + self.tree.timing.stall);
+            (now, now + self.tree.timing.scan, now.saturating_add(self.tree.stall_ns()));
         self.wanted = tree.grace_periods.number();
         self.phase = Phase::Begin(0);
         Next::Again
@@ -177,7 +177,7 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
             return Next::Again;
         }
         if now >= self.next_stall {
-            self.next_stall = now + self.tree.timing.stall;
+            self.next_stall = now.saturating_add(self.tree.stall_ns());
             act(Action::Stalled(now - self.begun));
         }
         if now >= self.next_scan {
@@ -306,16 +306,20 @@ impl<P: Platform> Tree<'_, P> {
         Due::NOTHING
     }
 
-    /// Whether the driver has had something to do for long.
+    /// Whether the driver has had something to do for long, and has not done anything: since it was first looked for.
     pub(super) fn driver_starves(&self, now: u64) -> bool {
         let is_needed = self.is_wanted.load(Ordering::Relaxed) || running(self.grace_periods.number());
-        let seen = self.driver_seen.load(Ordering::Relaxed);
-        let unseen = (now as usize).wrapping_sub(seen) as u64;
-        if !is_needed && unseen > self.timing.stall / 2 {
-            // It sleeps, and rightly. What comes now is counted from here on.
-            self.driver_seen.store(now as usize, Ordering::Relaxed);
+        let since = self.driver_needed.load(Ordering::Relaxed);
+        if !is_needed || since == 0 {
+            let seen = if is_needed { (now as usize).max(1) } else { 0 };
+            if since != seen {
+                self.driver_needed.store(seen, Ordering::Relaxed);
+            }
+            return false;
         }
-        is_needed && unseen > self.timing.stall
+        // Another CPU may have seen it later than `now`.
+        let waited = (now as usize).wrapping_sub(since) as isize;
+        i64::try_from(self.stall_ns()).is_ok_and(|stall| waited as i64 > stall)
     }
 }
 

@@ -137,6 +137,9 @@ impl Limits {
         Limits { batch: 32, high: 10_000, low: 100, flood: 50_000, lazy: 1_000, lazy_ns: 10_000_000_000 };
 }
 
+/// A number that may be set at any time. It orders nothing, and models need not know of it: not the model checker's.
+type Setting = core::sync::atomic::AtomicU64;
+
 /// The grace periods of a set of CPUs. See the [module](self).
 ///
 /// Linux: `struct rcu_state`. It borrows its nodes and per-CPU parts for `'s`, so that they may be static, or allocated
@@ -172,6 +175,10 @@ pub struct Tree<'s, P: Platform> {
     readers: Readers,
     limits: Limits,
     timing: Timing,
+    /// [`Timing::stall`] as it is set at present.
+    stall_ns: Setting,
+    /// [`Limits::flood`] likewise.
+    flood: Setting,
     nodes: &'s [Node<P>],
     cpus: &'s [PerCpu<P>],
     /// Numbers the grace periods. Only the driver starts and ends them.
@@ -184,8 +191,9 @@ pub struct Tree<'s, P: Platform> {
     barrier_left: AtomicUsize,
     /// Whether a driver exists.
     is_driven: AtomicBool,
-    /// When the driver took its last step, in nanoseconds cut to the size of a word.
-    driver_seen: AtomicUsize,
+    /// When it was first seen, since the driver's last step, that the driver has something to do: in nanoseconds cut to
+    /// the size of a word; 0 if that was not seen.
+    driver_needed: AtomicUsize,
     /// Whether a request has reached the root since.
     is_wanted: AtomicBool,
     faults: Faults,
@@ -219,6 +227,8 @@ impl<'s, P: Platform> Tree<'s, P> {
             readers,
             limits: Limits::DEFAULT,
             timing: Timing::DEFAULT,
+            stall_ns: Setting::new(Timing::DEFAULT.stall),
+            flood: Setting::new(Limits::DEFAULT.flood as u64),
             nodes,
             cpus,
             grace_periods,
@@ -226,7 +236,7 @@ impl<'s, P: Platform> Tree<'s, P> {
             barriers: Sequence::new(),
             barrier_left: AtomicUsize::new(1),
             is_driven: AtomicBool::new(false),
-            driver_seen: AtomicUsize::new(0),
+            driver_needed: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),
             faults: Faults::NONE,
         }
@@ -236,6 +246,7 @@ impl<'s, P: Platform> Tree<'s, P> {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Tree<'s, P> {
         self.limits = limits;
+        self.set_flood(limits.flood);
         self
     }
 
@@ -243,7 +254,28 @@ impl<'s, P: Platform> Tree<'s, P> {
     #[must_use]
     pub fn with_timing(mut self, timing: Timing) -> Tree<'s, P> {
         self.timing = timing;
+        self.set_stall_ns(timing.stall);
         self
+    }
+
+    /// After how many nanoseconds a grace period is called stalled.
+    pub fn stall_ns(&self) -> u64 {
+        self.stall_ns.load(Ordering::Relaxed)
+    }
+
+    /// Changes that, for grace periods that begin from now on, and returns what it was. Contexts: any.
+    pub fn set_stall_ns(&self, ns: u64) -> u64 {
+        self.stall_ns.swap(ns, Ordering::Relaxed)
+    }
+
+    /// With how many callbacks a CPU is flooded.
+    pub fn flood(&self) -> usize {
+        self.flood.load(Ordering::Relaxed) as usize
+    }
+
+    /// Changes that, and returns what it was. Contexts: any.
+    pub fn set_flood(&self, callbacks: usize) -> usize {
+        self.flood.swap(callbacks as u64, Ordering::Relaxed) as usize
     }
 
     /// Its shape.

@@ -1,0 +1,389 @@
+//! Grace periods on this machine: what they wait for, what they do not wait for, and what is said when they wait long.
+
+mod torture;
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use ::rcu::domain::illegal_wait;
+use ::rcu::{Domain, RcuBox, Retired};
+use alloc::sync::Arc;
+use hal::{CpuId, Native, Platform};
+use sync::TaskCx;
+
+use crate::rcu::{self, Kernel, RcuOption};
+use crate::sched::policy::Policy;
+use crate::task::Builder;
+use crate::testing::{comes_true, comes_true_by_others, expect_report};
+use crate::{check, check_eq, cpus, hotplug, kernel_test, services, skip};
+
+const MS: u64 = 1_000_000;
+
+kernel_test! {
+    everywhere,
+    fn smoke_synchronize_returns_on_every_cpu(_) {
+        // SAFETY: a task in which nothing forbids sleeping, as `run_on_all` promises; used up here.
+        let mut cx = unsafe { TaskCx::new() };
+        for _ in 0..3 {
+            let before = Kernel::get_state();
+            Kernel::synchronize(&mut cx);
+            check!(Kernel::poll(before));
+            Kernel::synchronize_expedited(&mut cx);
+            Kernel::barrier(&mut cx);
+        }
+        Ok(())
+    }
+}
+
+/// Counts itself when it is freed.
+struct Counted(&'static AtomicU32);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+kernel_test! {
+    task,
+    fn smoke_what_is_retired_is_freed_once_and_barrier_waits_for_it(cx) {
+        static FREED: AtomicU32 = AtomicU32::new(0);
+        FREED.store(0, Ordering::Relaxed);
+        for n in 1..=500 {
+            Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+            if n % 100 == 0 {
+                Kernel::barrier(cx);
+                check_eq!(FREED.load(Ordering::Relaxed), n);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A task in a section, on `cpu`, that leaves it when it is told to; and whether it has.
+struct Reading {
+    inside: AtomicBool,
+    leave: AtomicBool,
+    left: AtomicU32,
+}
+
+impl Reading {
+    fn begin(cpu: CpuId, policy: Policy) -> Option<Held> {
+        let new = || AtomicBool::new(false);
+        let shared = Arc::new(Reading { inside: new(), leave: new(), left: AtomicU32::new(0) });
+        let own = Arc::clone(&shared);
+        let read = move |_: &mut TaskCx| {
+            let section = rcu::read();
+            let nested = rcu::read();
+            own.inside.store(true, Ordering::Release);
+            while !own.leave.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+            drop(nested);
+            own.left.store(1, Ordering::SeqCst);
+            drop(section);
+        };
+        Builder::new("reader").on(cpu).policy(policy).spawn(read).ok()?;
+        comes_true_by_others(|| shared.inside.load(Ordering::Acquire)).then_some(Held(shared))
+    }
+}
+
+/// The task leaves its section at the latest when this is dropped, so that a test that fails holds up no other.
+struct Held(Arc<Reading>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.leave.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has a reader on `cpu` held up `wait`, and says whether it waited until the reader had left.
+fn waits_for_reader(cpu: CpuId, cx: &mut TaskCx, wait: fn(&mut TaskCx)) -> Option<bool> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let reading = Reading::begin(cpu, Policy::default())?;
+    DONE.store(false, Ordering::Relaxed);
+    let shared = Arc::clone(&reading.0);
+    let waiter = Builder::new("waits").spawn(move |cx| {
+        wait(cx);
+        let left = shared.left.load(Ordering::SeqCst) != 0;
+        DONE.store(true, Ordering::Release);
+        left
+    });
+    let waiter = waiter.ok()?;
+    cx.block(Some(Native::now_ns() + 50 * MS));
+    let early = DONE.load(Ordering::Acquire);
+    drop(reading);
+    Some(waiter.join(cx) && !early)
+}
+
+kernel_test! {
+    task,
+    fn nobody_waits_shorter_than_for_the_readers_there_are(cx) {
+        for cpu in cpus::online() {
+            // This CPU's reader is preempted by this task each time that it wakes, the others' run alone.
+            check_eq!((cpu, waits_for_reader(cpu, cx, Kernel::synchronize)), (cpu, Some(true)));
+            check_eq!((cpu, waits_for_reader(cpu, cx, Kernel::synchronize_expedited)), (cpu, Some(true)));
+            let poll = |cx: &mut TaskCx| {
+                let state = Kernel::start_poll();
+                while !Kernel::poll(state) {
+                    cx.block(Some(Native::now_ns() + MS));
+                }
+            };
+            check_eq!((cpu, waits_for_reader(cpu, cx, poll)), (cpu, Some(true)));
+            let call = |cx: &mut TaskCx| {
+                static FREED: AtomicU32 = AtomicU32::new(0);
+                Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+                Kernel::barrier(cx);
+            };
+            check_eq!((cpu, waits_for_reader(cpu, cx, call)), (cpu, Some(true)));
+        }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn regions_without_preemption_bottom_halves_or_interrupts_are_waited_for(cx) {
+        let Some(cpu) = cpus::online().find(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU only") };
+        static INSIDE: AtomicBool = AtomicBool::new(false);
+        static LEAVE: AtomicBool = AtomicBool::new(false);
+        static LEFT: AtomicBool = AtomicBool::new(false);
+        fn stay() {
+            INSIDE.store(true, Ordering::Release);
+            comes_true(|| LEAVE.load(Ordering::Relaxed));
+            LEFT.store(true, Ordering::SeqCst);
+        }
+        let regions: [fn(); 3] = [
+            || drop((sync::preempt::disable(), stay())),
+            || drop((sync::bh::disable(), stay())),
+            || drop((sync::irq::disable(), stay())),
+        ];
+        for (kind, region) in regions.into_iter().enumerate() {
+            for wait in [Kernel::synchronize, Kernel::synchronize_expedited] {
+                for flag in [&INSIDE, &LEAVE, &LEFT] {
+                    flag.store(false, Ordering::SeqCst);
+                }
+                let inside = Builder::new("region").on(cpu).spawn(move |_| region());
+                check!(inside.is_ok() && comes_true_by_others(|| INSIDE.load(Ordering::Acquire)));
+                let waiter = Builder::new("waits").on(CpuId::BOOT).spawn(move |cx| {
+                    wait(cx);
+                    LEFT.load(Ordering::SeqCst)
+                });
+                cx.block(Some(Native::now_ns() + 30 * MS));
+                LEAVE.store(true, Ordering::Relaxed);
+                let waited = waiter.map(|waiter| waiter.join(cx)).unwrap_or(false);
+                check!(waited, "region {kind}");
+            }
+        }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    everywhere,
+    fn who_may_not_wait_is_told_why(_) {
+        check_eq!(illegal_wait::<Kernel>(), None);
+        let reader = rcu::read();
+        check_eq!(illegal_wait::<Kernel>(), Some("in RCU read-side critical section"));
+        drop(reader);
+        let here = sync::preempt::disable();
+        check!(illegal_wait::<Kernel>().is_some());
+        drop(here);
+        let here = sync::bh::disable();
+        check_eq!(illegal_wait::<Kernel>(), Some("with bottom halves off"));
+        drop(here);
+        let here = sync::irq::disable();
+        check_eq!(illegal_wait::<Kernel>(), Some("with interrupts off"));
+        drop(here);
+        check_eq!(illegal_wait::<Kernel>(), None);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn while_others_idle_nobody_is_woken_and_nothing_is_switched(cx) {
+        let others = || cpus::online().filter(|cpu| *cpu != CpuId::BOOT);
+        // What else wants to be done is, first.
+        let settled = comes_true_by_others(|| others().all(crate::tick::is_resting));
+        check!(settled);
+        let interrupts = || others().map(|cpu| crate::calls::served(cpu)).sum::<u64>();
+        let switches = || others().map(|cpu| crate::sched::report(cpu).map_or(0, |report| report.switches)).sum::<u64>();
+        let (before, helped) = ((interrupts(), switches()), rcu::figures().helped);
+        for _ in 0..100 {
+            Kernel::synchronize(cx);
+        }
+        check!(rcu::figures().helped - helped >= 50, "{} of 100 took no help", rcu::figures().helped - helped);
+        check_eq!(interrupts(), before.0);
+        // Somebody's tick or watchdog may come by; a hundred grace periods do not.
+        check!(switches() - before.1 < 50, "{} switches", switches() - before.1);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_reader_that_stays_is_named_with_where_it_is(cx) {
+        let Some(cpu) = cpus::online().last() else { skip!("no CPU") };
+        expect_report("WARNING: rcu: a grace period has lasted");
+        let (before, reports) = (rcu::set_stall_ns(300 * MS), rcu::stalls());
+        let reading = Reading::begin(cpu, Policy::default());
+        // Another one asks, so that the driver of this CPU is not in it.
+        let state = Kernel::start_poll();
+        let told = comes_true_by_others(|| rcu::stalls() > reports);
+        rcu::set_stall_ns(before);
+        check!(reading.is_some());
+        drop(reading);
+        check!(told);
+        check!(comes_true_by_others(|| Kernel::poll(state)));
+        Kernel::synchronize(cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_preempted_reader_that_holds_up_a_grace_period_is_boosted(cx) {
+        // On the CPU of this task an ordinary reader, and before it one in real time that does not stop by itself.
+        let Some(cpu) = cpus::online().last() else { skip!("no CPU") };
+        static STOP: AtomicBool = AtomicBool::new(false);
+        STOP.store(false, Ordering::Relaxed);
+        let Some(reading) = Reading::begin(cpu, Policy::fair(19)) else { skip!("no memory for a task") };
+        let hog = || Builder::new("hog").on(cpu).policy(Policy::fair(-20)).spawn(|cx| {
+            while !STOP.load(Ordering::Relaxed) {
+                cx.cond_resched();
+                Native::relax();
+            }
+        });
+        let hogs: alloc::vec::Vec<_> = (0..3).filter_map(|_| hog().ok()).collect();
+        reading.0.leave.store(true, Ordering::Relaxed);
+        Kernel::synchronize(cx);
+        STOP.store(true, Ordering::Relaxed);
+        check_eq!(reading.0.left.load(Ordering::SeqCst), 1);
+        hogs.into_iter().for_each(|hog| hog.join(cx));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn callbacks_of_a_cpu_that_goes_are_called_elsewhere(cx) {
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU only") };
+        static FREED: AtomicU32 = AtomicU32::new(0);
+        for round in 1..=4 {
+            FREED.store(0, Ordering::Relaxed);
+            // Held up, so that they are still there when the CPU goes.
+            let Some(reading) = Reading::begin(CpuId::BOOT, Policy::default()) else { skip!("no memory for a task") };
+            services::run_on(cpu, || {
+                for _ in 0..100 {
+                    Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+                }
+            });
+            check_eq!(hotplug::take_offline(cpu, cx), Ok(()));
+            check_eq!((round, FREED.load(Ordering::Relaxed)), (round, 0));
+            drop(reading);
+            Kernel::barrier(cx);
+            check_eq!((round, FREED.load(Ordering::Relaxed)), (round, 100));
+            check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+        }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn off_loaded_callbacks_are_called_by_the_task_and_back(cx) {
+        static FREED: AtomicU32 = AtomicU32::new(0);
+        for offload in [true, false, true, false] {
+            for cpu in cpus::online() {
+                check!(rcu::offload(cpu, offload, cx).is_ok());
+                check_eq!(rcu::offloaded(cpu), offload);
+            }
+            FREED.store(0, Ordering::Relaxed);
+            services::run_on_all(&|_| {
+                for _ in 0..100 {
+                    Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+                }
+            });
+            Kernel::barrier(cx);
+            check_eq!((offload, FREED.load(Ordering::Relaxed)), (offload, 100 * cpus::online_count() as u32));
+        }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_flood_of_callbacks_is_held_back_where_waiting_is_possible(cx) {
+        let before = rcu::overruns();
+        static FREED: AtomicU32 = AtomicU32::new(0);
+        static MOST: AtomicU64 = AtomicU64::new(0);
+        FREED.store(0, Ordering::Relaxed);
+        MOST.store(0, Ordering::Relaxed);
+        const EACH: u32 = 10_000;
+        const LIMIT: usize = 2_000;
+        let limit = rcu::set_flood_limit(LIMIT);
+        let Some(reading) = Reading::begin(CpuId::BOOT, Policy::default()) else { skip!("no memory for a task") };
+        let flood = Builder::new("flood").spawn(|_| {
+            for n in 0..EACH {
+                Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+                if n % 64 == 0 {
+                    let all: usize = cpus::online().map(|cpu| rcu::tree().backlog(cpu.as_u32()).total()).sum();
+                    MOST.fetch_max(all as u64, Ordering::Relaxed);
+                }
+            }
+        });
+        // The reader stays until somebody waits.
+        let waited = comes_true_by_others(|| rcu::overruns().waits > before.waits);
+        drop(reading);
+        check!(flood.map(|flood| flood.join(cx)).is_ok());
+        Kernel::barrier(cx);
+        rcu::set_flood_limit(limit);
+        check!(waited);
+        check_eq!(FREED.load(Ordering::Relaxed), EACH);
+        // The limit holds for each CPU on which it queues, and it is on one at a time.
+        let bound = (LIMIT as u64 + 1) * cpus::online_count() as u64;
+        check!(MOST.load(Ordering::Relaxed) <= bound, "{} at once", MOST.load(Ordering::Relaxed));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_pointer_that_is_replaced_is_seen_whole_by_all(cx) {
+        static PAIR: RcuOption<RcuBox<(u64, u64)>> = RcuOption::none();
+        static BAD: AtomicU32 = AtomicU32::new(0);
+        static READS: AtomicU64 = AtomicU64::new(0);
+        static STOP: AtomicBool = AtomicBool::new(false);
+        BAD.store(0, Ordering::Relaxed);
+        READS.store(0, Ordering::Relaxed);
+        STOP.store(false, Ordering::Relaxed);
+        drop(PAIR.replace(Some(RcuBox::new((0, !0)))));
+        let readers: alloc::vec::Vec<_> = cpus::online()
+            .filter_map(|cpu| {
+                let read = |cx: &mut TaskCx| {
+                    while !STOP.load(Ordering::Relaxed) {
+                        let section = rcu::read_in(cx);
+                        if let Some((a, b)) = PAIR.load(&section) {
+                            BAD.fetch_add(u32::from(*a != !*b), Ordering::Relaxed);
+                            READS.fetch_add(1, Ordering::Relaxed);
+                        }
+                        drop(section);
+                        cx.cond_resched();
+                    }
+                };
+                Builder::new("pair").on(cpu).spawn(read).ok()
+            })
+            .collect();
+        for n in 1..=200_u64 {
+            drop(PAIR.replace(Some(RcuBox::new((n, !n)))));
+            cx.block(Some(Native::now_ns() + MS / 4));
+        }
+        STOP.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join(cx));
+        drop(PAIR.replace(None));
+        Kernel::barrier(cx);
+        check_eq!(BAD.load(Ordering::Relaxed), 0);
+        check!(READS.load(Ordering::Relaxed) > 200);
+        Ok(())
+    }
+}

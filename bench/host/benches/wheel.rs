@@ -1,4 +1,4 @@
-//! What the wheel costs, beside its peers: `cargo bench -p timers --bench wheel`.
+//! What the wheel costs, beside its peers: `cargo bench -p bench-host --bench wheel`.
 //!
 //! One run on one core, in nanoseconds an operation; the best of a few rounds, which the peers take in turn. Times are spread evenly over ten
 //! ticks a timer, 100,000 at most; timers are used in random order, so that with a million of them each use misses the cache.

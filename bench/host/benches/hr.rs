@@ -1,4 +1,4 @@
-//! Which structure for exact timers: `cargo bench -p timers --bench hr`.
+//! Which structure for exact timers: `cargo bench -p bench-host --bench hr`.
 //!
 //! One run, one core, medians of several repetitions that take turns. The objects are 64 bytes each, in one array, and are
 //! used in random order. "far" adds an entry that is later than all others and removes it, "near" one that is earlier;
@@ -20,7 +20,7 @@ mod others;
 mod pairing;
 #[expect(dead_code, unreachable_pub, reason = "it is the scheduler's")]
 #[cfg_attr(test, expect(unused_imports, reason = "its tests are not compiled twice"))]
-#[path = "../../kernel/src/sched/tree.rs"]
+#[path = "../../../kernel/src/sched/tree.rs"]
 mod tree;
 
 /// A queue under test.

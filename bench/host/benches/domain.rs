@@ -1,11 +1,10 @@
-//! What readers and those who give up objects pay: `cargo bench -p rcu --bench domain`.
+//! What readers and those who give up objects pay: `cargo bench -p bench-host --bench domain`.
 //!
 //! Each figure is the median of 15 rounds, in which all candidates take turns, of nanoseconds an operation.
 //!
 //! * *read*: begin a section, load the pointer, read a word of the object, end the section; one thread.
 //! * *retire*: put a new object of 64 bytes in and give the old one up, its allocation and freeing included; one thread.
 //! * *beside*: the same while another thread reads all the time.
-#![cfg(not(any(loom, shuttle)))]
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};

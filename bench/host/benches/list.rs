@@ -1,4 +1,4 @@
-//! What list operations cost, beside other intrusive lists: `cargo bench -p sync --bench list`.
+//! What list operations cost, beside other intrusive lists: `cargo bench -p bench-host --bench list`.
 //!
 //! Criterion drives; the samples that it took are shown at the end in one table, as medians in nanoseconds a node. The
 //! nodes lie in one array. "push", "iterate" and "remove" do all of a million nodes, the last in random order, so that

@@ -1,4 +1,4 @@
-//! Spin locks beside other crates' locks, in one table: `cargo bench -p sync --bench locks`.
+//! Spin locks beside other crates' locks, in one table: `cargo bench -p bench-host --bench locks`.
 //!
 //! 1. *Pair* is one lock and unlock that nobody else wants, in nanoseconds: the median of rounds that alternate between
 //!    all the locks, so that a slow moment of the machine falls on each of them.
@@ -10,10 +10,6 @@
 //! [`hal::Native`], on which a thread is a virtual CPU with all that belongs to it.
 //!
 //! `QUIESCE_BENCH_MS` is the time of one contended round, `QUIESCE_BENCH_ROUNDS` the number of rounds.
-#![cfg(not(any(loom, shuttle)))]
-
-#[path = "support/bare.rs"]
-mod bare;
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;
@@ -22,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bare::Bare;
+use bench_host::Bare;
 use sync::{Irq, Queued, SpinLock, Task, Ticketed};
 
 /// A lock around a number.

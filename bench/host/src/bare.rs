@@ -11,7 +11,7 @@ use hal::{CpuId, MAX_CPUS, Platform};
 
 /// Threads that nobody interrupts or preempts, as far as they know.
 #[derive(Debug)]
-pub(crate) enum Bare {}
+pub enum Bare {}
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static RECORDS: [CpuRecord; MAX_CPUS] = [const { CpuRecord::new() }; MAX_CPUS];

@@ -1,20 +1,16 @@
-//! What reading costs: `cargo bench -p sync --bench rwseq`.
+//! What reading costs: `cargo bench -p bench-host --bench rwseq`.
 //!
 //! Each figure is the median of 15 rounds, in which all candidates take turns, of nanoseconds an operation. On one
 //! thread, so nobody waits; on two, both threads do the same without a pause, and the figure is what one of them sees.
 //! "sync" is measured on a platform on which switching preemption off costs nothing, because the peers do not switch
 //! anything, and "hosted" on the hosted machine, whose preempt word is a thread-local.
-#![cfg(not(any(loom, shuttle)))]
-
-#[path = "support/bare.rs"]
-mod bare;
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use bare::Bare;
+use bench_host::Bare;
 use hal::Native;
 use sync::{IrqRwLock, Latch, PerCpuRef, RefCount, RwLock, SeqLock, Task};
 

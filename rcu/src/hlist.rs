@@ -13,16 +13,16 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use hal::Platform;
-use hal::platform::{Report, Severity};
 use sync::list::raw::{HHead, HLinks};
 use sync::list::{Corruption, Field, HlistLink};
+use sync::lockdep::Subclass;
 use sync::spin::SpinLockGuard;
 use sync::{SpinLock, Task};
 
 use crate::domain::Domain;
 use crate::guard::Proof;
 use crate::retired::{Reclaim, Retired};
+use crate::ring::report;
 
 /// A list of `O`s, linked by field `F`, that readers of domain `D` may walk at any time.
 ///
@@ -57,7 +57,7 @@ pub struct RcuHList<O: Reclaim, F, D: Domain>
 where
     F: Field<Object = O::Object, Link: HlistLink>,
 {
-    head: HHead,
+    pub(crate) head: HHead,
     writers: SpinLock<(), Task<D::Platform>>,
     _members: PhantomData<(O, fn() -> F)>,
 }
@@ -159,7 +159,14 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHL
     /// ```
     #[track_caller]
     pub fn write(&self) -> RcuHWriter<'_, O, F, D> {
-        let lock = self.writers.lock();
+        self.write_nested(Subclass::OUTER)
+    }
+
+    /// The same, for who has another list's writer already, and an order among lists that keeps two from waiting for each
+    /// other.
+    #[track_caller]
+    pub(crate) fn write_nested(&self, subclass: Subclass) -> RcuHWriter<'_, O, F, D> {
+        let lock = self.writers.lock_nested(subclass);
         // SAFETY: the caller is the writer now, and borrows the list, which therefore is not moved meanwhile.
         unsafe { self.head.anchor() };
         RcuHWriter { list: self, _lock: lock }
@@ -383,20 +390,10 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> fmt::
     }
 }
 
-#[cold]
-#[track_caller]
-fn report<D: Domain>(operation: &str, why: Corruption) {
-    D::Platform::report(&Report {
-        severity: Severity::Bug,
-        message: format_args!("{operation}: {why}"),
-        location: core::panic::Location::caller(),
-    });
-}
-
 /// # Safety
 /// `object` is valid.
 #[inline(always)]
-unsafe fn node_of<F: Field<Link: HlistLink>>(object: NonNull<F::Object>) -> NonNull<HLinks> {
+pub(crate) unsafe fn node_of<F: Field<Link: HlistLink>>(object: NonNull<F::Object>) -> NonNull<HLinks> {
     // SAFETY: the field lies inside of the object.
     HlistLink::links(unsafe { object.byte_add(F::OFFSET).cast::<F::Link>() })
 }
@@ -404,7 +401,7 @@ unsafe fn node_of<F: Field<Link: HlistLink>>(object: NonNull<F::Object>) -> NonN
 /// # Safety
 /// `node` came from `node_of` with the same `F`.
 #[inline(always)]
-unsafe fn object_of<F: Field<Link: HlistLink>>(node: NonNull<HLinks>) -> NonNull<F::Object> {
+pub(crate) unsafe fn object_of<F: Field<Link: HlistLink>>(node: NonNull<HLinks>) -> NonNull<F::Object> {
     let link: NonNull<F::Link> = HlistLink::from_links(node);
     // SAFETY: inside of the same object.
     unsafe { link.byte_sub(F::OFFSET).cast() }

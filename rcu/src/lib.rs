@@ -28,7 +28,8 @@
 //! # }
 //! ```
 //!
-//! [`RcuHList`] and [`RcuHashMap`] are structures of many objects for such readers; [`tiny`] is for kernels on one CPU.
+//! [`RcuList`], [`RcuHList`], [`RcuNullsTable`] and [`RcuHashMap`] are structures of many objects for such readers;
+//! [`tiny`] is for kernels on one CPU; [`srcu`] is for readers that sleep.
 //!
 //! [`tree`] makes the grace periods of a kernel with any number of CPUs.
 //!
@@ -63,9 +64,13 @@ pub mod head;
 mod hlist;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
 pub mod hosted;
+mod list;
+#[cfg(feature = "alloc")]
+mod nulls;
 mod pause;
 mod primitives;
 mod retired;
+mod ring;
 pub mod seq;
 pub mod srcu;
 pub mod tiny;
@@ -80,6 +85,9 @@ pub use guard::{AtomicReaders, Proof, ReadGuard, read, read_in};
 pub use hash::{Entry, RcuHashMap};
 pub use head::{Callback, Head};
 pub use hlist::{RcuHIter, RcuHList, RcuHWriter};
+pub use list::{RcuIter, RcuList, RcuWriter};
+#[cfg(feature = "alloc")]
+pub use nulls::RcuNullsTable;
 pub use retired::{Reclaim, Retired};
 pub use seq::{Cookie, Sequence};
 #[cfg(not(loom))]

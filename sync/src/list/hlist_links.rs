@@ -615,7 +615,9 @@ unsafe fn insert(new: NonNull<HLinks>, place: *const Word) -> Result<(), Corrupt
             }
         }
     }
-    node.next.store(following, Ordering::Relaxed);
+    // Release: pairs with the acquire in `next_or_end` of a reader that stands on a node which was moved here from another
+    // chain: it has only this store to see what follows by.
+    node.next.store(following, Ordering::Release);
     // SAFETY: all are valid. The reader's way in is last.
     unsafe {
         set_pprev(new, place);

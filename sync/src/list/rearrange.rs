@@ -492,12 +492,29 @@ impl Links {
         unsafe { Links::move_tail(head, node) }
     }
 
-    /// Puts the head at another address: `new` takes over the ring of `old`, which is left in none.
+    /// Puts the head at another address: `new` becomes the head of the ring that `first` and `last` are the ends of.
     ///
     /// # Safety
-    /// R1 to R3 hold for the ring that `first` and `last` are the ends of, whose head's former memory need not exist any
-    /// more; `new` is valid and R2 holds for it from here on. No lockless readers are let in.
-    pub(super) unsafe fn rehome(new: NonNull<Links>, first: NonNull<Links>, last: NonNull<Links>) {
+    /// R1 to R3 hold for that ring, whose head's former memory need not exist any more; `new` is valid and R2 holds for it
+    /// from here on. No lockless readers are let in.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use sync::list::raw::Links;
+    /// let (a, new) = (Links::new(), Links::new());
+    /// let (a, new) = (NonNull::from(&a), NonNull::from(&new));
+    /// // SAFETY: node and new head stay in place to the end, and nobody else knows of them.
+    /// unsafe {
+    ///     let old = Links::new();
+    ///     Links::init(NonNull::from(&old));
+    ///     Links::add(a, NonNull::from(&old))?;
+    ///     drop(old); // whose address the node still has
+    ///     Links::rehome(new, a, a);
+    ///     assert_eq!((Links::next(new), Links::next(a)), (a, new));
+    /// }
+    /// # Ok::<(), sync::list::Corruption>(())
+    /// ```
+    pub unsafe fn rehome(new: NonNull<Links>, first: NonNull<Links>, last: NonNull<Links>) {
         // SAFETY: all are valid.
         unsafe { join(new, first, last, new) };
     }

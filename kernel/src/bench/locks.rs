@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use hal::{MAX_CPUS, Native, Platform};
-use sync::{IrqSpinLock, Queued, RwLock, SpinLock, Task, Ticketed};
+#[cfg(target_os = "none")]
+use sync::Mutex;
+use sync::{IrqSpinLock, Queued, RwLock, SeqLock, SpinLock, Task, Ticketed};
 
 use crate::console::machine::Machine;
 
@@ -37,6 +39,9 @@ struct Contested {
     ticketed: Apart<SpinLock<u64, Ticketed<Task>>>,
     queued: Apart<SpinLock<u64, Queued<Task>>>,
     rw: Apart<RwLock<u64>>,
+    seq: Apart<SeqLock<u64>>,
+    #[cfg(target_os = "none")]
+    mutex: Apart<Mutex<u64>>,
     count: Apart<AtomicU64>,
 }
 
@@ -47,6 +52,9 @@ static CONTESTED: Contested = Contested {
     ticketed: Apart(SpinLock::new(0)),
     queued: Apart(SpinLock::new(0)),
     rw: Apart(RwLock::new(0)),
+    seq: Apart(SeqLock::new(0)),
+    #[cfg(target_os = "none")]
+    mutex: Apart(Mutex::new(0)),
     count: Apart(AtomicU64::new(0)),
 };
 
@@ -65,6 +73,34 @@ pub const KINDS: &[Kind] = &[
             round.count(|| {
                 black_box(*CONTESTED.rw.0.read());
             })
+        },
+    },
+    Kind {
+        name: "SeqLock, read",
+        run: |round| {
+            round.count(|| {
+                black_box(CONTESTED.seq.0.read());
+            })
+        },
+    },
+    #[cfg(target_os = "none")]
+    Kind {
+        name: "RCU, read",
+        run: |round| {
+            round.count(|| {
+                let section = crate::rcu::read();
+                black_box(CONTESTED.count.0.load(Ordering::Relaxed));
+                drop(section);
+            })
+        },
+    },
+    #[cfg(target_os = "none")]
+    Kind {
+        name: "Mutex",
+        run: |round| {
+            // SAFETY: a task runs this, which uses no other token meanwhile; nothing is switched off.
+            let mut cx = unsafe { sync::TaskCx::new() };
+            round.count(|| *CONTESTED.mutex.0.lock(&mut cx) += 1)
         },
     },
     Kind {
@@ -93,11 +129,22 @@ impl Outcome {
         (u128::from(total) * 100_000 / u128::from(self.ns.max(1))) as u64
     }
 
+    /// The same in units of 1,000.
+    pub fn thousands_per_second(&self) -> u64 {
+        let total: u64 = self.counts.iter().sum();
+        (u128::from(total) * 1_000_000 / u128::from(self.ns.max(1))) as u64
+    }
+
     /// The count of the least served CPU over that of the most served one, in percent.
     pub fn fairness_percent(&self) -> u64 {
+        self.fairness_thousandths() / 10
+    }
+
+    /// The same in thousandths.
+    pub fn fairness_thousandths(&self) -> u64 {
         let least = self.counts.iter().min().copied().unwrap_or(0);
         let most = self.counts.iter().max().copied().unwrap_or(0);
-        least * 100 / most.max(1)
+        least * 1_000 / most.max(1)
     }
 }
 

@@ -6,12 +6,16 @@ use core::fmt::{self, Write};
 
 use crate::bench::locks::{self, Outcome};
 use crate::bench::operations::{self, OPERATIONS};
+use crate::bench::suite;
 use crate::console::registry::{Command, CommandResult, Context, Failure, at_most};
 
 pub(super) static BENCH: Command = Command {
     name: "bench",
-    usage: "insn|tasks|calls|timers|locks [SECONDS]",
-    help: "measures operations alone, and locks that all CPUs want\n\
+    usage: "[PART OF A NAME ...] | list | insn|tasks|calls|timers|locks [SECONDS]",
+    help: "measures operations, alone and by all CPUs\n\
+           Without a word from below: what docs/benchmarks.md defines, all of it or what has one of the parts\n\
+           in its name, and none that `!` is before. A line for each: BENCH, name, median, unit, spread.\n\
+           `list` writes the names. The rest are tables for reading:\n\
            `insn`: what locks, guards and lists cost on one CPU, in ns. Under `cargo xtask run --cpus 1\n\
            --icount 0 --no-chaos` an instruction takes 1 ns, and the figures are the same in every run.\n\
            `tasks`: mutexes, semaphores and the like when nobody waits, and two tasks that take turns.\n\
@@ -22,7 +26,8 @@ pub(super) static BENCH: Command = Command {
            acquisition to the next, by whomever.",
     complete: |_, before| {
         if before.is_empty() {
-            alloc::vec!["insn".into(), "tasks".into(), "calls".into(), "timers".into(), "locks".into()]
+            let tables = ["list", "insn", "tasks", "calls", "timers", "locks"];
+            tables.into_iter().chain(suite::all().map(|benchmark| benchmark.name)).map(String::from).collect()
         } else {
             Vec::new()
         }
@@ -34,19 +39,38 @@ pub(super) static BENCH: Command = Command {
 const MOST_SECONDS: u64 = 60;
 
 fn bench(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
-    at_most(arguments, 2)?;
     match arguments {
+        ["list"] => list(cx),
         ["insn"] => bench_operations(cx),
         ["tasks"] => bench_tasks(cx),
         ["calls"] => bench_calls(cx),
         ["timers"] => bench_timers(cx),
         ["locks"] => bench_locks(cx, 1),
         ["locks", seconds] => bench_locks(cx, parse_seconds(seconds)?),
-        [] => Err(Failure::Usage("what is to be measured?".into())),
-        [other, ..] => Err(Failure::Usage(alloc::format!(
-            "`{other}` is not `insn`, `tasks`, `calls`, `timers` or `locks`"
-        ))),
+        ["list" | "insn" | "tasks" | "calls" | "timers" | "locks", ..] => at_most(arguments, 1),
+        filters => bench_suite(cx, filters),
     }
+}
+
+fn list(cx: &mut Context<'_>) -> CommandResult {
+    for benchmark in suite::all() {
+        writeln!(cx.out, "{}", benchmark.name)?;
+    }
+    Ok(())
+}
+
+fn bench_suite(cx: &mut Context<'_>, filters: &[&str]) -> CommandResult {
+    let lacking = |filter: &&&str| {
+        let part = filter.trim_start_matches('!');
+        !suite::all().any(|benchmark| benchmark.name.contains(part))
+    };
+    if let Some(filter) = filters.iter().find(lacking) {
+        return Err(Failure::Usage(alloc::format!(
+            "no benchmark's name contains `{filter}`: see `bench list`"
+        )));
+    }
+    suite::run(filters, cx.machine, cx.task, cx.out)?;
+    Ok(())
 }
 
 fn parse_seconds(text: &str) -> Result<u64, Failure> {

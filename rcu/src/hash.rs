@@ -18,76 +18,24 @@
 //! * **T3**: an entry is unlinked from the current table before it is retired, and belongs to the map until then. Readers who
 //!   still find it in a former table began before that table was replaced.
 
-use alloc::boxed::Box;
 use core::borrow::Borrow;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
-use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use sync::list::Owner;
 use sync::{SpinLock, Task};
 
+use crate::always::Rcu;
 use crate::boxed::RcuBox;
-use crate::cell::Rcu;
 use crate::domain::Domain;
 use crate::guard::{Proof, ReadGuard, read};
+use crate::hash_table::{Entry, Table};
 use crate::primitives::{AtomicPtr, AtomicUsize, Ordering};
 use crate::retired::Retired;
 
 /// The fewest buckets of a table.
 const FEWEST: usize = 8;
-
-/// A key with its value, as it was put in.
-pub struct Entry<K, V> {
-    next: [AtomicPtr<Entry<K, V>>; 2],
-    hash: u64,
-    key: K,
-    value: V,
-}
-
-impl<K, V> Entry<K, V> {
-    /// The key.
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-
-    /// The value.
-    pub fn value(&self) -> &V {
-        &self.value
-    }
-}
-
-impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Entry<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Entry").field(&self.key).field(&self.value).finish()
-    }
-}
-
-/// The chains.
-struct Table<K, V> {
-    /// Which of an entry's pointers they use.
-    set: usize,
-    /// A power of two of them.
-    buckets: Box<[AtomicPtr<Entry<K, V>>]>,
-}
-
-// SAFETY: a table only points to entries; the map owns them.
-unsafe impl<K, V> Send for Table<K, V> {}
-// SAFETY: as above.
-unsafe impl<K, V> Sync for Table<K, V> {}
-
-impl<K, V> Table<K, V> {
-    fn new(set: usize, buckets: usize) -> Table<K, V> {
-        Table { set, buckets: (0..buckets).map(|_| AtomicPtr::new(ptr::null_mut())).collect() }
-    }
-
-    fn bucket(&self, hash: u64) -> &AtomicPtr<Entry<K, V>> {
-        // The high bits, which weak hash functions mix best, take part.
-        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        &self.buckets[mixed as usize & (self.buckets.len() - 1)]
-    }
-}
 
 /// A map from keys to values for many readers in domain `D`.
 ///
@@ -448,14 +396,6 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let section: ReadGuard<'_, D> = read();
         f.debug_map().entries(self.iter(&section).map(|entry| (&entry.key, &entry.value))).finish()
-    }
-}
-
-impl<K, V> Deref for Entry<K, V> {
-    type Target = V;
-
-    fn deref(&self) -> &V {
-        &self.value
     }
 }
 

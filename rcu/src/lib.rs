@@ -36,7 +36,7 @@
 //! Underneath, [`seq`] numbers grace periods, so that waiters share them, and [`Head`] is the place in an object where its
 //! callback waits.
 //!
-//! Read in this order: `domain.rs`, `guard.rs`, `cell.rs`, `retired.rs`, then the domains: `hosted/`.
+//! Read in this order: `domain.rs`, `guard.rs`, `cell.rs`, `always.rs`, `retired.rs`, then the domains: `hosted/`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 #[cfg(feature = "alloc")]
@@ -52,6 +52,7 @@ mod modelled;
 #[path = "../tests/support/single.rs"]
 mod single;
 
+mod always;
 #[cfg(feature = "alloc")]
 mod boxed;
 pub mod callbacks;
@@ -60,6 +61,8 @@ pub mod domain;
 mod guard;
 #[cfg(feature = "alloc")]
 mod hash;
+#[cfg(feature = "alloc")]
+mod hash_table;
 pub mod head;
 mod hlist;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
@@ -76,13 +79,16 @@ pub mod srcu;
 pub mod tiny;
 pub mod tree;
 
+pub use always::Rcu;
 #[cfg(feature = "alloc")]
 pub use boxed::RcuBox;
-pub use cell::{Rcu, RcuOption, Refused};
+pub use cell::{RcuOption, Refused};
 pub use domain::Domain;
 pub use guard::{AtomicReaders, Proof, ReadGuard, read, read_in};
 #[cfg(feature = "alloc")]
-pub use hash::{Entry, RcuHashMap};
+pub use hash::RcuHashMap;
+#[cfg(feature = "alloc")]
+pub use hash_table::Entry;
 pub use head::{Callback, Head};
 pub use hlist::{RcuHIter, RcuHList, RcuHWriter};
 pub use list::{RcuIter, RcuList, RcuWriter};

@@ -13,6 +13,8 @@ fn types_refuse_and_accept() {
         ("guard_sent", "guard_of_its_own"),
         ("preempt_guard_of_a_preemptible_domain", "section_of_its_domain"),
         ("retired_not_send", "retired_sent"),
+        ("srcu_guard_outlives_domain", "srcu_guard_within_domain"),
+        ("writer_removes_across", "writer_removes_before"),
     ] {
         cases.compile_fail(format!("tests/types/{refused}.rs"));
         cases.pass(format!("tests/types/{accepted}.rs"));

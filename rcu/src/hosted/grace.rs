@@ -9,13 +9,16 @@
 //!    objects pays for them itself.
 
 use core::marker::PhantomData;
+use core::panic::Location;
 use core::ptr::{self, NonNull};
 
 use hal::Platform;
+use hal::platform::{Report, Severity};
 use sync::{Cpu, TaskCx};
 
 use super::callbacks::{By, Chain, Queue};
-use super::readers::{Readers, Record, Rules, Sound};
+use super::readers::{Awaited, Readers, Record, Rules, Sound};
+use super::stalls::Stalls;
 use crate::head::{Callback, Head};
 use crate::pause::Pause;
 use crate::primitives::{AtomicBool, Ordering, const_fn};
@@ -36,6 +39,9 @@ pub(super) struct Grace<P, R> {
     rounds: Sequence,
     /// Somebody is in the driver's seat.
     driven: AtomicBool,
+    stalls: Stalls,
+    /// For reports.
+    name: &'static str,
     marker: PhantomData<fn() -> R>,
 }
 
@@ -57,8 +63,8 @@ impl<P: Platform> Instance<P> {
     const_fn! {
         /// A domain that nobody uses yet.
         #[doc(hidden)]
-        pub fn new() -> Instance<P> {
-            Instance { grace: Grace::new() }
+        pub fn new(name: &'static str) -> Instance<P> {
+            Instance { grace: Grace::new(name) }
         }
     }
 
@@ -69,11 +75,13 @@ impl<P: Platform> Instance<P> {
 
 impl<P: Platform, R: Rules> Grace<P, R> {
     const_fn! {
-        pub(super) fn new() -> Grace<P, R> {
+        pub(super) fn new(name: &'static str) -> Grace<P, R> {
             Grace {
                 readers: Readers::new(),
                 rounds: Sequence::new(),
                 driven: AtomicBool::new(false),
+                stalls: Stalls::new(),
+                name,
                 marker: PhantomData,
             }
         }
@@ -103,10 +111,33 @@ impl<P: Platform, R: Rules> Grace<P, R> {
         let ended = self.readers.all_passed();
         if ended {
             self.rounds.end();
+            self.stalls.over();
+        } else if let Some(waited_ns) = self.stalls.look(P::now_ns()) {
+            self.report_stall(waited_ns);
         }
         // Release: pairs with the Acquire above.
         self.driven.store(false, Ordering::Release);
         ended
+    }
+
+    /// Reports grace periods that have waited so long.
+    pub(super) fn set_stall_ns(&self, ns: u64) {
+        self.stalls.set_limit(ns);
+    }
+
+    #[cold]
+    fn report_stall(&self, waited_ns: u64) {
+        P::report(&Report {
+            severity: Severity::Warning,
+            message: format_args!(
+                "rcu: {} stalls: grace period {} has waited {} ms for {}",
+                self.name,
+                self.rounds.completed() + 1,
+                waited_ns / 1_000_000,
+                Awaited(&self.readers),
+            ),
+            location: Location::caller(),
+        });
     }
 
     /// Waits for the grace period.

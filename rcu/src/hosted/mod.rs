@@ -17,6 +17,8 @@
 //!
 //! Limits: 65,535 nested sections, and one virtual CPU of [`hal::hosted`] for each thread that queues callbacks or waits.
 //!
+//! A grace period that has waited 21 s is reported, with the names of the threads that it waits for.
+//!
 //! Callbacks run where a softirq could: never while the thread has preemption, bottom halves or interrupts off, so that
 //! one which takes a spin lock never meets its own thread holding it. They must not take a lock that is held without
 //! that, such as one of the standard library.
@@ -24,6 +26,7 @@
 mod callbacks;
 mod grace;
 mod readers;
+mod stalls;
 #[cfg(not(loom))]
 mod threads;
 

@@ -51,7 +51,7 @@ unsafe impl<R: Rules> Send for World<R> {}
 impl<R: Rules> World<R> {
     fn new() -> Arc<World<R>> {
         Arc::new(World {
-            grace: Grace::new(),
+            grace: Grace::new("model"),
             published: AtomicUsize::new(0),
             objects: [UnsafeCell::new(1), UnsafeCell::new(1)],
         })

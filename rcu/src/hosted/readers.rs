@@ -21,8 +21,11 @@
 //! Numbers wrap. A section that has begun keeps the number from being raised more than once, so that those which are
 //! compared are neighbours.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::thread::Thread;
 
 use hal::Platform;
 
@@ -67,6 +70,8 @@ pub struct Record {
     older: AtomicPtr<Record>,
     /// The callbacks that the thread queued.
     pub(super) queue: Queue,
+    /// The thread, for reports.
+    holder: Mutex<Option<Thread>>,
 }
 
 impl Record {
@@ -82,6 +87,7 @@ impl Record {
                 in_use: AtomicBool::new(true),
                 older: AtomicPtr::new(ptr::null_mut()),
                 queue: Queue::new(),
+                holder: Mutex::new(None),
             }
         }
 
@@ -115,6 +121,11 @@ impl Record {
         let word = self.word.load(Ordering::Relaxed);
         assert!(word & NEST < NEST - 1, "rcu: 65,535 nested read sections; a loop that leaks guards?");
         self.word.store(word + 1, Ordering::Relaxed);
+    }
+
+    /// The executing thread has it.
+    pub(super) fn name_holder(&self) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
     }
 
     /// For a thread that ends: another one may have the record.
@@ -187,13 +198,17 @@ impl<P: Platform, R: Rules> Readers<P, R> {
 
     /// Whether all sections that began before the number was raised are over, as far as one look can tell.
     pub(super) fn all_passed(&self) -> bool {
+        !R::LOOKS || self.awaited().next().is_none()
+    }
+
+    /// The records of those whose sections began before the number was raised.
+    fn awaited(&self) -> impl Iterator<Item = &'static Record> {
         let current = self.current.load(Ordering::Relaxed);
-        let is_older = |record: &Record| {
+        self.records().filter(move |record| {
             // Acquire: pairs with the Releases in `enter` and `leave`.
             let word = record.word.load(Ordering::Acquire);
             word & NEST != 0 && (current & !NEST).wrapping_sub(word & !NEST) as i64 > 0
-        };
-        !R::LOOKS || !self.records().any(is_older)
+        })
     }
 
     /// All records that there have been.
@@ -230,5 +245,30 @@ impl<P: Platform, R: Rules> Readers<P, R> {
                 Err(other) => newest = other,
             }
         }
+    }
+}
+
+/// The threads that a grace period waits for, by name.
+pub(super) struct Awaited<'a, P, R>(pub(super) &'a Readers<P, R>);
+
+impl<P: Platform, R: Rules> fmt::Display for Awaited<'_, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for record in self.0.awaited() {
+            f.write_str(separator)?;
+            separator = ", ";
+            // Not waited for: its holder may be this very thread.
+            match record.holder.try_lock().ok().as_deref() {
+                Some(Some(thread)) => match thread.name() {
+                    Some(name) => write!(f, "thread '{name}' ({:?})", thread.id())?,
+                    None => write!(f, "a thread without a name ({:?})", thread.id())?,
+                },
+                _ => f.write_str("a thread")?,
+            }
+        }
+        if separator.is_empty() {
+            f.write_str("readers who have just left")?;
+        }
+        Ok(())
     }
 }

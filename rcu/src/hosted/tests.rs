@@ -212,6 +212,38 @@ fn an_update_without_the_lock_is_noticed() {
     });
 }
 
+#[test]
+fn a_stall_names_the_thread_that_reads() {
+    crate::hosted_domain! { struct Mine; }
+    let (reads, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("sleepy".into())
+            .spawn_scoped(scope, || {
+                let _section = read::<Mine>();
+                reads.store(true, Ordering::Release); // pairs with the Acquire below
+                while !done.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            })
+            .unwrap();
+        while !reads.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        Mine::set_stall_ns(1_000);
+        let reports = hal::hosted::ReportCapture::new();
+        let state = Mine::start_poll();
+        thread::sleep(std::time::Duration::from_millis(1));
+        assert!(!Mine::poll(state));
+        let said = reports.take();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].message.starts_with("rcu: Mine stalls: grace period 1 has waited"), "{said:?}");
+        assert!(said[0].message.contains("thread 'sleepy' (ThreadId("), "{said:?}");
+        done.store(true, Ordering::Relaxed);
+    });
+    Mine::wait_for_readers();
+}
+
 /// The age of what readers hold: writers send objects through a pipe of ten stages, one grace period each. No reader may
 /// ever hold an object that has passed more than one.
 mod age {

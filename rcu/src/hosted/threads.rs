@@ -55,6 +55,19 @@ pub unsafe trait HostedDomain: Domain<Platform = Native> {
         Self::instance().grace().work(record::<Self>());
     }
 
+    /// Reports grace periods that have waited for their readers for so many ns, and again each time that this has become half
+    /// as long again. 21 s if not set; `u64::MAX` for never. Who drives the period notices: somebody who waits, or who
+    /// queues callbacks.
+    ///
+    /// ```
+    /// use rcu::hosted::HostedDomain;
+    /// rcu::hosted_domain! { struct Routes; }
+    /// Routes::set_stall_ns(60_000_000_000);
+    /// ```
+    fn set_stall_ns(ns: u64) {
+        Self::instance().grace().set_stall_ns(ns);
+    }
+
     /// [`Domain::synchronize`] for programs without a [`TaskCx`]: what forbids waiting is noticed at run time only.
     ///
     /// ```
@@ -122,6 +135,7 @@ fn register<D: HostedDomain>() -> &'static Record {
         readers.publish(record);
         record
     });
+    record.name_holder();
     D::slot().with(|slot| slot.0.set(record));
     // Fails in a thread that is ending: then the record stays this thread's for ever, idle, which harms nobody.
     let _ = AT_EXIT.try_with(|at_exit| at_exit.0.borrow_mut().push(forget::<D>));
@@ -306,7 +320,7 @@ macro_rules! hosted_domain {
             unsafe impl hosted::HostedDomain for $Name {
                 #[inline(always)]
                 fn instance() -> &'static hosted::Instance<Native> {
-                    static INSTANCE: hosted::Instance<Native> = hosted::Instance::new();
+                    static INSTANCE: hosted::Instance<Native> = hosted::Instance::new(::core::stringify!($Name));
                     &INSTANCE
                 }
                 #[inline(always)]

@@ -57,13 +57,12 @@ proptest! {
     fn any_run_of_steps_is_as_the_model_says(steps in prop::collection::vec((0..7_u8, 0..8_usize), 0..120)) {
         let srcu = Srcu::<hal::Native, _>::with_driver("model", Told(AtomicU32::new(0))).expect("there is room");
         CALLED.take();
-        let mut next = 0;
         let mut readers: Vec<(u32, SrcuGuard<'_, _, _>)> = Vec::new();
         // Which readers each waits for.
         let mut states: Vec<(crate::Cookie, Vec<u32>)> = Vec::new();
         let mut callbacks: Vec<(u32, Vec<u32>)> = Vec::new();
         let mut expected = Vec::new();
-        for (step, index) in steps {
+        for (next, (step, index)) in (0_u32..).zip(steps) {
             let present: Vec<u32> = readers.iter().map(|reader| reader.0).collect();
             match step {
                 0 | 1 => readers.push((next, srcu.read())),
@@ -80,7 +79,6 @@ proptest! {
                     }
                 }
             }
-            next += 1;
             let gone = |before: &[u32]| before.iter().all(|old| readers.iter().all(|reader| reader.0 != *old));
             for (state, before) in &states {
                 prop_assert!(!srcu.poll(*state) || gone(before), "a period ended too early");

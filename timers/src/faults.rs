@@ -26,40 +26,7 @@ pub(crate) enum Fault {
 }
 
 #[cfg(all(test, loom))]
-mod planted {
-    use std::process::Command;
-    use std::sync::OnceLock;
-
-    use super::Fault;
-
-    /// Names the fault to the process that is to have it.
-    const VARIABLE: &str = "QUIESCE_FAULT";
-
-    pub(crate) fn is_planted(fault: Fault) -> bool {
-        static PLANTED: OnceLock<Option<String>> = OnceLock::new();
-        PLANTED
-            .get_or_init(|| std::env::var(VARIABLE).ok())
-            .as_ref()
-            .is_some_and(|name| *name == format!("{fault:?}"))
-    }
-
-    /// Asserts that the test `model` of this program fails with the fault in place, and says `complaint`.
-    ///
-    /// In a process of its own, because a model that deadlocks takes its process with it.
-    pub(crate) fn is_caught(fault: Fault, model: &str, complaint: &str) {
-        let program = std::env::current_exe().expect("tests are programs");
-        let run = Command::new(program).args([model, "--exact"]).env(VARIABLE, format!("{fault:?}")).output();
-        let run = run.expect("the test program starts");
-        let said = [run.stdout, run.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(said.contains("running 1 test"), "there is no model {model}");
-        assert!(!run.status.success(), "{model} passes in spite of {fault:?}");
-        assert!(said.contains(complaint), "{model} fails, but not with {complaint:?}:\n{said}");
-    }
-}
-
-#[cfg(all(test, loom))]
-pub(crate) use planted::{is_caught, is_planted};
+pub(crate) use test_support::faults::{is_caught, is_planted};
 
 /// Whether the fault is in place: no.
 #[cfg(not(all(test, loom)))]

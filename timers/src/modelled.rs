@@ -4,17 +4,15 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use hal::context::{Context, NO_RESCHED_NEEDED};
-use hal::platform::{CpuRecord, Report, TaskId, Wakeup};
-use hal::{CpuId, Platform};
+use hal::CpuId;
 use loom::cell::UnsafeCell;
+use test_support::model::{self, Model};
 
 use crate::primitives::{AtomicU32, AtomicU64, Ordering};
 use crate::queue::{Entry, Queue, Unit};
 
 /// The platform. A thread says which CPU it is with [`become_cpu`].
-#[derive(Debug)]
-pub(crate) enum Modelled {}
+pub(crate) type Modelled = model::Modelled<Cpus>;
 
 loom::thread_local! {
     static CPU: Cell<u32> = Cell::new(0);
@@ -25,93 +23,18 @@ pub(crate) fn become_cpu(number: u32) {
     CPU.with(|cpu| cpu.set(number));
 }
 
-// SAFETY: each CPU is one thread of the model, which nothing interrupts or preempts between two operations that the model
-// sees; the models use no records.
-unsafe impl Platform for Modelled {
+/// Each thread is a CPU.
+#[derive(Debug)]
+pub(crate) enum Cpus {}
+
+// SAFETY: a thread says which CPU it is before it acts as one, and no two are the same at a time.
+unsafe impl Model for Cpus {
     fn cpu() -> CpuId {
         CpuId::new(CPU.with(Cell::get)).expect("models have few")
     }
 
     fn cpu_count() -> u32 {
         4
-    }
-
-    fn is_online(_: CpuId) -> bool {
-        true
-    }
-
-    fn kick(_: CpuId) {}
-
-    fn context() -> Context {
-        Context::from_word(NO_RESCHED_NEEDED)
-    }
-
-    fn preempt_add(_: u32) {}
-
-    fn preempt_sub(_: u32) {}
-
-    fn preempt_enable() {}
-
-    fn set_need_resched(_: CpuId) {}
-
-    fn clear_need_resched() {}
-
-    fn irq_disable() {}
-
-    fn irq_enable() -> bool {
-        true
-    }
-
-    fn irq_depth() -> u32 {
-        0
-    }
-
-    fn relax() {
-        loom::thread::yield_now();
-    }
-
-    fn chaos_point() {}
-
-    fn now_ns() -> u64 {
-        0
-    }
-
-    fn fence_light() {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn fence_heavy() {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn record() -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
-
-    fn record_of(_: CpuId) -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
-
-    fn current_task() -> TaskId {
-        TaskId(std::num::NonZeroUsize::new(TaskId::ALIGN).expect("is not 0"))
-    }
-
-    fn check_resched() {}
-
-    fn block(_: Option<u64>) -> Wakeup {
-        unreachable!("nobody sleeps in these models");
-    }
-
-    unsafe fn wake(_: TaskId) -> bool {
-        false
-    }
-
-    fn raise_softirq(_: u32) {}
-
-    fn serve_softirqs() {}
-
-    fn report(report: &Report<'_>) {
-        panic!("{report}");
     }
 }
 

@@ -118,16 +118,11 @@ impl Models {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
             .current_dir(workspace::root())
-            .args(["test", "--release", "--lib", "--package", name, "--target-dir"])
+            .args(["test", "--profile", "models", "--lib", "--package", name, "--target-dir"])
             .arg(workspace::target().join(checker.name()))
             .arg("--")
             .args(self.filter.as_ref().map_or(checker.filters(), |filter| vec![filter.as_str()]))
-            .env("RUSTFLAGS", format!("--cfg {}", checker.name()))
-            // A model runs for seconds; optimising across crates would take minutes.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
-            // Broken twins are caught by the checks of debug builds, rather than by walking through what they broke.
-            .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
+            .env("RUSTFLAGS", format!("--cfg {}", checker.name()));
         command
     }
 }

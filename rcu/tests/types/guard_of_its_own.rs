@@ -1,6 +1,6 @@
 rcu::hosted_domain! { struct Routes; }
 
-fn main() {
+pub(crate) fn main() {
     std::thread::scope(|scope| {
         scope.spawn(move || drop(rcu::read::<Routes>()));
     });

@@ -2,7 +2,7 @@ use rcu::{Rcu, RcuBox};
 
 rcu::hosted_domain! { struct Routes; }
 
-fn main() {
+pub(crate) fn main() {
     let gateway = Rcu::<_, Routes>::new(RcuBox::new(1));
     let reader = rcu::read();
     let found = gateway.load(&reader);

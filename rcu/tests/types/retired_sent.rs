@@ -4,6 +4,6 @@ use rcu::{RcuBox, Retired};
 
 rcu::hosted_domain! { struct Routes; }
 
-fn main() {
+pub(crate) fn main() {
     drop(Retired::<_, Routes>::new(RcuBox::new(Arc::new(1))));
 }

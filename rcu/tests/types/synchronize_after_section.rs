@@ -3,7 +3,7 @@ use sync::TaskCx;
 
 rcu::hosted_domain! { struct Routes; }
 
-fn main() {
+pub(crate) fn main() {
     // SAFETY: this thread's only token.
     let mut cx = unsafe { TaskCx::new() };
     let reader = rcu::read_in::<Routes>(&cx);

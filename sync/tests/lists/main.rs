@@ -6,6 +6,5 @@ mod misuse;
 mod ownership;
 mod properties;
 mod queue;
-mod refused;
 mod ring;
 mod shared;

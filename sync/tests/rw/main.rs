@@ -13,4 +13,3 @@ mod readonly;
 mod refcount;
 mod rwlock;
 mod seq;
-mod types;

@@ -1,21 +1,18 @@
 //! The platform inside of a model: waiting lets other threads run, blocked tasks are woken, and there is nothing else.
 
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use hal::context::{Context, NO_RESCHED_NEEDED};
-use hal::platform::{CpuRecord, Priority, Report, TaskId, Wakeup};
-use hal::{CpuId, Platform};
+use hal::platform::{Priority, TaskId, Wakeup};
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Notify};
+use test_support::model::{self, Model, number_of, task_named};
 
 use crate::pi::Inheritance;
 
 /// The platform. Its CPUs are not told apart, so it is only good for what needs no CPU number. Threads that block say
 /// which task they are with [`become_task`].
-#[derive(Debug)]
-pub(crate) enum Modelled {}
+pub(crate) type Modelled = model::Modelled<Tasks>;
 
 /// A deadline that has passed when the task blocks, unless a wake-up is there by then.
 pub(crate) const AT_ONCE: u64 = 0;
@@ -78,16 +75,6 @@ fn task() -> usize {
     TASK.with(Cell::get)
 }
 
-/// The name of task `number`.
-pub(crate) fn named(number: usize) -> TaskId {
-    TaskId(NonZeroUsize::new((number + 1) * TaskId::ALIGN).expect("is positive"))
-}
-
-/// The number of the task of that name.
-fn number(task: TaskId) -> usize {
-    task.0.get() / TaskId::ALIGN - 1
-}
-
 /// Has `event` happen when the executing task blocks for the first time.
 pub(crate) fn when_blocked(event: Arc<Event>) {
     WHEN_BLOCKED.with(|when| when.replace(Some(event)));
@@ -100,90 +87,27 @@ pub(crate) fn inherited_by(number: usize) -> u32 {
     told
 }
 
-// SAFETY: the models use the waiting functions only. What they run on, loom's threads, is not preempted between two
-// operations that the model sees.
-unsafe impl Platform for Modelled {
-    fn cpu() -> CpuId {
-        CpuId::BOOT
-    }
+/// Each thread is a task, which blocks until it is woken.
+#[derive(Debug)]
+pub(crate) enum Tasks {}
 
-    fn cpu_count() -> u32 {
-        1
-    }
-
-    fn is_online(_: CpuId) -> bool {
-        true
-    }
-
-    fn kick(_: CpuId) {}
-
-    fn context() -> Context {
-        Context::from_word(NO_RESCHED_NEEDED)
-    }
-
-    fn preempt_add(_: u32) {}
-
-    fn preempt_sub(_: u32) {}
-
-    fn preempt_enable() {}
-
-    fn set_need_resched(_: CpuId) {}
-
-    fn clear_need_resched() {}
-
-    fn irq_disable() {}
-
-    fn irq_enable() -> bool {
-        true
-    }
-
-    fn irq_depth() -> u32 {
-        0
-    }
-
-    fn relax() {
-        loom::thread::yield_now();
-    }
-
-    fn chaos_point() {}
-
-    fn now_ns() -> u64 {
-        0
-    }
-
-    fn fence_light() {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn fence_heavy() {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn record() -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
-
-    fn record_of(_: CpuId) -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
-
+// SAFETY: a thread stays one task while it blocks, and a wake-up is kept for one that does not block yet.
+unsafe impl Model for Tasks {
     fn current_task() -> TaskId {
-        named(task())
+        task_named(task())
     }
 
-    unsafe fn priority_of(task: TaskId) -> Priority {
-        Priority(number(task) as u32)
+    fn priority_of(task: TaskId) -> Priority {
+        Priority(number_of(task) as u32)
     }
 
-    unsafe fn set_inherited_priority(task: TaskId, priority: Priority) {
-        RECORDS.told[number(task)].store(priority.0, Ordering::Relaxed);
+    fn set_inherited_priority(task: TaskId, priority: Priority) {
+        RECORDS.told[number_of(task)].store(priority.0, Ordering::Relaxed);
     }
 
-    unsafe fn inheritance(task: TaskId) -> Option<NonNull<()>> {
-        Some(NonNull::from(&RECORDS.kept[number(task)]).cast())
+    fn inheritance(task: TaskId) -> Option<NonNull<()>> {
+        Some(NonNull::from(&RECORDS.kept[number_of(task)]).cast())
     }
-
-    fn check_resched() {}
 
     fn block(deadline_ns: Option<u64>) -> Wakeup {
         if deadline_ns == Some(AT_ONCE) {
@@ -196,16 +120,8 @@ unsafe impl Platform for Modelled {
         Wakeup::Woken
     }
 
-    unsafe fn wake(task: TaskId) -> bool {
-        TOKENS.0[number(task)].notify();
+    fn wake(task: TaskId) -> bool {
+        TOKENS.0[number_of(task)].notify();
         true
-    }
-
-    fn raise_softirq(_: u32) {}
-
-    fn serve_softirqs() {}
-
-    fn report(report: &Report<'_>) {
-        panic!("{report}");
     }
 }

@@ -2,13 +2,10 @@
 //! nothing else.
 
 use std::cell::Cell;
-use std::num::NonZeroUsize;
-use std::ptr::NonNull;
 
-use hal::context::{Context, NO_RESCHED_NEEDED};
-use hal::platform::{CpuRecord, Report, TaskId, Wakeup};
-use hal::{CpuId, Platform};
+use hal::platform::{TaskId, Wakeup};
 use shuttle::sync::{Condvar, Mutex};
+use test_support::model::{self, Model, number_of, task_named};
 
 /// A deadline that has passed when the task blocks, unless a wake-up is there by then.
 pub(crate) const AT_ONCE: u64 = 0;
@@ -34,55 +31,18 @@ pub(crate) fn become_task(number: usize) {
 
 /// The platform. Its CPUs are not told apart, so it is only good for what needs no CPU number. Threads that block say
 /// which task they are with [`become_task`].
-#[derive(Debug)]
-pub(crate) enum Modelled {}
+pub(crate) type Modelled = model::Modelled<Tasks>;
 
-// SAFETY: the models use the waiting functions only. Threads run one at a time, between the checker's operations.
-unsafe impl Platform for Modelled {
-    fn cpu() -> CpuId {
-        CpuId::BOOT
-    }
-    fn cpu_count() -> u32 {
-        1
-    }
-    fn is_online(_: CpuId) -> bool {
-        true
-    }
-    fn kick(_: CpuId) {}
-    fn context() -> Context {
-        Context::from_word(NO_RESCHED_NEEDED)
-    }
-    fn preempt_add(_: u32) {}
-    fn preempt_sub(_: u32) {}
-    fn preempt_enable() {}
-    fn set_need_resched(_: CpuId) {}
-    fn clear_need_resched() {}
-    fn irq_disable() {}
-    fn irq_enable() -> bool {
-        true
-    }
-    fn irq_depth() -> u32 {
-        0
-    }
-    fn relax() {
-        shuttle::thread::yield_now();
-    }
-    fn chaos_point() {}
-    fn now_ns() -> u64 {
-        0
-    }
-    fn fence_light() {}
-    fn fence_heavy() {}
-    fn record() -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
-    fn record_of(_: CpuId) -> NonNull<CpuRecord> {
-        unreachable!("the models need no record");
-    }
+/// Each thread is a task, which blocks until it is woken.
+#[derive(Debug)]
+pub(crate) enum Tasks {}
+
+// SAFETY: a thread stays one task while it blocks, and a wake-up is kept for one that does not block yet.
+unsafe impl Model for Tasks {
     fn current_task() -> TaskId {
-        TaskId(NonZeroUsize::new((TASK.with(Cell::get) + 1) * TaskId::ALIGN).expect("is positive"))
+        task_named(TASK.with(Cell::get))
     }
-    fn check_resched() {}
+
     fn block(deadline_ns: Option<u64>) -> Wakeup {
         let (token, given) = &TOKENS.0[TASK.with(Cell::get)];
         let mut is_there = token.lock().unwrap();
@@ -95,15 +55,11 @@ unsafe impl Platform for Modelled {
         *is_there = false;
         Wakeup::Woken
     }
-    unsafe fn wake(task: TaskId) -> bool {
-        let (token, given) = &TOKENS.0[task.0.get() / TaskId::ALIGN - 1];
+
+    fn wake(task: TaskId) -> bool {
+        let (token, given) = &TOKENS.0[number_of(task)];
         *token.lock().unwrap() = true;
         given.notify_one();
         true
-    }
-    fn raise_softirq(_: u32) {}
-    fn serve_softirqs() {}
-    fn report(report: &Report<'_>) {
-        panic!("{report}");
     }
 }

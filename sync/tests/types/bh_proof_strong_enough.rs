@@ -2,7 +2,7 @@
 
 use sync::{BottomHalf, IrqSpinLock, SpinLock, bh, irq};
 
-fn main() {
+pub(crate) fn main() {
     let with_softirqs = SpinLock::<_, BottomHalf>::new(0);
     let with_tasks = SpinLock::<_>::new(0);
     let no_softirqs = bh::disable();

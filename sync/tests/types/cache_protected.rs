@@ -6,7 +6,7 @@ hal::percpu! {
     static CACHE: LocalLock<Vec<u32>> = LocalLock::new(Vec::new());
 }
 
-fn main() {
+pub(crate) fn main() {
     let mut cache = LocalLock::lock(&CACHE);
     while let Some(page) = cache.pop() {
         drop(page);

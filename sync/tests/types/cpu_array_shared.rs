@@ -8,7 +8,7 @@ hal::percpu! {
     static COUNT: AtomicU64 = AtomicU64::new(0);
 }
 
-fn main() {
+pub(crate) fn main() {
     let number = preempt::disable().cpu();
     COUNT.on(number).fetch_add(1, Ordering::Relaxed);
 }

@@ -10,7 +10,7 @@ hal::percpu! {
     static SHARED: AtomicU64 = AtomicU64::new(0);
 }
 
-fn main() {
+pub(crate) fn main() {
     {
         let here = irq::disable();
         let mine = COUNT.get_local(&here);

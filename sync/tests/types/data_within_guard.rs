@@ -2,7 +2,7 @@
 
 use sync::SpinLock;
 
-fn main() {
+pub(crate) fn main() {
     let lock = SpinLock::<_>::new([1, 2]);
     let mut guard = lock.lock();
     let first = &mut guard[0];

@@ -2,7 +2,7 @@
 
 fn run_elsewhere<T: Send>(_: T) {}
 
-fn main() {
+pub(crate) fn main() {
     run_elsewhere(sync::preempt::disable().cpu());
     run_elsewhere(*sync::IrqSpinLock::new(0).lock());
     run_elsewhere(sync::IrqSpinLock::new(0));

@@ -2,7 +2,7 @@
 
 fn show_elsewhere<T: Sync>(_: &T) {}
 
-fn main() {
+pub(crate) fn main() {
     show_elsewhere(&sync::preempt::disable().cpu());
     show_elsewhere(&*sync::IrqSpinLock::new(0).lock());
     show_elsewhere(&sync::IrqSpinLock::new(0));

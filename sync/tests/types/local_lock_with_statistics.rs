@@ -9,7 +9,7 @@ hal::percpu! {
     static CACHED: AtomicU64 = AtomicU64::new(0);
 }
 
-fn main() {
+pub(crate) fn main() {
     let mut cache = LocalLock::lock(&CACHE);
     cache.push(1);
     CACHED.write(cache.len() as u64);

@@ -4,7 +4,7 @@ use sync::SpinLock;
 
 static QUEUE: SpinLock<Vec<u32>> = SpinLock::new(Vec::new());
 
-fn main() {
+pub(crate) fn main() {
     let mut queue = QUEUE.lock();
     let is_first = queue.is_empty();
     queue.push(1);

@@ -7,7 +7,7 @@ use sync::{Completion, SpinLock, TaskCx};
 static BUSY: SpinLock<u32> = SpinLock::new(0);
 static WORK_IS_DONE: Completion = Completion::new();
 
-fn main() {
+pub(crate) fn main() {
     let worker = thread::spawn(|| {
         *BUSY.lock() += 1;
         WORK_IS_DONE.complete();

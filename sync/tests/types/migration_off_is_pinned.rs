@@ -8,7 +8,7 @@ hal::percpu! {
     static COUNT: AtomicU64 = AtomicU64::new(0);
 }
 
-fn main() {
+pub(crate) fn main() {
     let here = migrate::disable();
     COUNT.get(&here).fetch_add(1, Ordering::Relaxed);
     assert_eq!(COUNT.on(here.cpu()).load(Ordering::Relaxed), 1);

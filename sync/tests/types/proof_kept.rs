@@ -2,7 +2,7 @@
 
 use sync::{IrqSpinLock, irq};
 
-fn main() {
+pub(crate) fn main() {
     let lock = IrqSpinLock::new(0);
     let quiet = irq::disable();
     let mut guard = lock.lock_with(&quiet);

@@ -2,7 +2,7 @@
 
 use sync::{IrqSpinLock, SpinLock, irq, preempt};
 
-fn main() {
+pub(crate) fn main() {
     let lock = IrqSpinLock::new(0);
     let quiet = irq::disable();
     *lock.lock_with(&quiet) += 1;

@@ -2,7 +2,7 @@
 
 use sync::TaskCx;
 
-fn main() {
+pub(crate) fn main() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // SAFETY: this thread is a task of the hosted machine and has no other token.

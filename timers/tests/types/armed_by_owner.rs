@@ -1,5 +1,5 @@
 //! An owner does.
-use timers::{Firing, Owned, Timer, Ticks, Timers};
+use timers::{Firing, Owned, Ticks, Timer, Timers};
 
 static TIMERS: Timers = Timers::new();
 
@@ -8,6 +8,6 @@ fn begin() {
     TIMERS.add(&timer, Ticks(1));
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = begin;
 }

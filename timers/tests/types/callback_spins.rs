@@ -9,7 +9,7 @@ fn begin() {
     TIMERS.after(Ticks(1), |fired| *TOTAL.lock_with(fired) += 1);
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = begin;
     let _: Option<&Firing<'_>> = None;
 }

@@ -12,6 +12,6 @@ fn begin() {
     TIMERS.add(Arc::new(timer), Ticks(1));
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = begin;
 }

@@ -8,6 +8,6 @@ fn end(cx: &mut TaskCx, total: &SpinLock<u32>, timer: &Timer<u32>) {
     timer.delete_sync(cx);
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = end;
 }

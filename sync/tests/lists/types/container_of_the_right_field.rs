@@ -3,7 +3,7 @@ struct Timer {
     period: u32,
 }
 
-fn main() {
+pub(crate) fn main() {
     let timer = Timer { expires: 1, period: 2 };
     let whole = &raw const timer;
     // SAFETY: the pointer is to this field of a live `Timer`.

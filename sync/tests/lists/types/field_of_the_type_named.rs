@@ -6,7 +6,7 @@ struct Node {
 }
 sync::link_field! { struct InList = Node => link: Link; }
 
-fn main() {
+pub(crate) fn main() {
     let node = Node { value: 1, link: Link::new() };
     drop((node.value, node.link));
     assert_eq!(<InList as sync::list::Field>::OFFSET % 8, 0);

@@ -6,7 +6,7 @@ struct Node {
 }
 sync::link_field! { struct InList = Node => link: Link; }
 
-fn main() {
+pub(crate) fn main() {
     let node = Node { value: 1, link: Link::new() };
     let mut list = List::<&Node, InList>::new();
     list.push_back(&node);

@@ -6,7 +6,7 @@ struct Node<T> {
 }
 sync::link_field! { struct InList<T> = Node<T> => link: Link; }
 
-fn main() {
+pub(crate) fn main() {
     let node = Node { content: 1u32, link: Link::new() };
     drop(node.content);
     drop(node.link);

@@ -9,7 +9,7 @@ struct Reading {
     unused: [u16; 3],
 }
 
-fn main() {
+pub(crate) fn main() {
     let lock: sync::SeqLock<Reading> = sync::SeqLock::new(Reading { ns: 0, cpu: 0, unused: [0; 3] });
     lock.read();
 }

@@ -1,6 +1,6 @@
 //! A writer under a sequence count that cannot be preempted.
 
-fn main() {
+pub(crate) fn main() {
     let count: sync::SeqCount = sync::SeqCount::new();
     let here = sync::preempt::disable();
     let writing = count.write(&here);

@@ -1,7 +1,8 @@
 //! Builds kernels for their target, in a folder of their own.
 //!
 //! The inner cargo must not inherit what the outer one set (toolchain, flags, target folder), or host and kernel
-//! builds would invalidate each other. Every feature set has its own folder for the same reason.
+//! builds would invalidate each other. Kernels with different features share that folder, and with it the core library and
+//! whatever else the features do not change; cargo gives all of them the same name, so each is kept under its own.
 
 use std::env;
 use std::fs;
@@ -94,9 +95,9 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Builds the program; quick when nothing changed.
     fn build(toolchain: &Toolchain, profile: Profile, chaos: Chaos, program: &Program) -> Result<Self> {
-        let folder = target_folder(chaos);
-        let symbols = folder.join(TARGET).join(profile_folder(profile)).join(program.binary);
-        if !symbols.exists() {
+        let folder = target_folder();
+        let products = folder.join(TARGET).join(profile_folder(profile));
+        if !products.exists() {
             announce(toolchain);
         }
         let started = Instant::now();
@@ -114,7 +115,13 @@ impl Kernel {
         if result.output.contains("warning") && started.elapsed() > Duration::from_millis(500) {
             eprint!("{}", result.output);
         }
+        let own_name = match chaos {
+            Chaos::Off => program.binary.to_owned(),
+            Chaos::Seeded => format!("{}-chaos", program.binary),
+        };
+        let symbols = products.join(&own_name).with_extension("symbols");
         let elf = symbols.with_extension("stripped");
+        keep(&products.join(program.binary), &symbols)?;
         strip::strip_file(&symbols, &elf)?;
         Ok(Self { elf, symbols })
     }
@@ -180,11 +187,21 @@ fn announce(toolchain: &Toolchain) {
     ui::note(format_args!("first build of the kernel{what} with {toolchain}: about {seconds} s"));
 }
 
-pub(crate) fn target_folder(chaos: Chaos) -> PathBuf {
-    workspace::target().join(match chaos {
-        Chaos::Off => "kernel",
-        Chaos::Seeded => "kernel-chaos",
-    })
+pub(crate) fn target_folder() -> PathBuf {
+    workspace::target().join("kernel")
+}
+
+/// Copies `from`, which the next build replaces, to `to`, unless it is there already.
+fn keep(from: &Path, to: &Path) -> Result<()> {
+    // What cargo does not build anew it puts back as it was, so the times alone do not tell one kernel from another.
+    let read = |file: &Path| fs::read(file).with_context(|| format!("reading {}", file.display()));
+    let built = read(from)?;
+    if to.exists() && read(to)? == built {
+        return Ok(());
+    }
+    let partial = to.with_extension("partial");
+    fs::write(&partial, built).with_context(|| format!("writing {}", partial.display()))?;
+    fs::rename(&partial, to).with_context(|| format!("writing {}", to.display()))
 }
 
 fn profile_folder(profile: Profile) -> &'static str {

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::build::{self, Chaos};
+use crate::build;
 use crate::packages::{CLIPPY, Installing};
 use crate::toolchain::{Choice, Toolchain};
 use crate::ui::{self, Exit, Step};
@@ -43,7 +43,7 @@ impl Lint {
             let text = format!("skipped: {toolchain} comes without clippy");
             return Err(Exit::with(SKIPPED, text));
         }
-        let mut command = build::cargo(&toolchain, "clippy", &build::target_folder(Chaos::Off));
+        let mut command = build::cargo(&toolchain, "clippy", &build::target_folder());
         command.args(["--package", "kernel", "--bin", "quiesce", "--", "-D", "warnings"]);
         Step::new("clippy for the kernel target").run(command)?;
         ui::note("the kernel is clean for its own target, too");

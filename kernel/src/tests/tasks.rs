@@ -144,7 +144,8 @@ kernel_test! {
                 handle.cancel();
                 handle.join(cx);
             }
-            settle(cx, || number_of_tasks() == tasks);
+            // A worker that had nothing to do may have left meanwhile.
+            settle(cx, || number_of_tasks() <= tasks);
             // The reaper has them; it has given back what they left when no more frames come back.
             let mut seen = 0;
             while seen != memory::stats().frames.free {

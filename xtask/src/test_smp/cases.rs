@@ -32,6 +32,17 @@ impl Case {
         self.name == grid_name(self.machine, self.cpus)
     }
 
+    /// How many of the host's cores it keeps busy.
+    pub(super) fn cores(&self) -> usize {
+        let is_short = matches!(self.expect, Expectation::Crash { .. });
+        // Counted CPUs take turns on one thread, and a kernel without true tables runs a single CPU.
+        if self.time != Time::Real || self.firmware != Firmware::Acpi || is_short {
+            1
+        } else {
+            self.cpus as usize
+        }
+    }
+
     /// Whether what boots is the kernel of `examples/other-kernel`.
     pub(super) fn is_other_kernel(&self) -> bool {
         matches!(self.expect, Expectation::OtherKernel { .. })

@@ -88,7 +88,8 @@ impl TestSmp {
         schedule::run(
             &cases,
             cores,
-            |case| (case.cpus as usize).min(cores),
+            |case| case.cores().min(cores),
+            |case| case.time != Time::Real,
             |case, events| self.run_case(case, &kernels, accelerator, events),
             |case, event| total.take(case, event),
         );

@@ -1,8 +1,10 @@
 //! Several guests at a time, told about in order.
 //!
-//! Every job has a weight, its share of the host's cores; jobs start in the order of the list as soon as their weight
-//! fits. Each sends its news into a channel of its own, and the channels are read one after the other, so that the
-//! screen shows the list in its order: the first unfinished job live, later ones in one go.
+//! 1. Every job has a weight, its share of the host's cores, and starts as soon as that is free and those before it have
+//!    started. The light ones come first, of these the long ones: one that took the whole host between them would wait
+//!    for them on an idle core, and a long one at the end would leave the others idle.
+//! 2. Each job sends its news into a channel of its own, and the channels are read one after the other, so that the screen
+//!    shows the list in its own order: the first unfinished job live, later ones in one go.
 
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -14,28 +16,35 @@ struct Gate {
     next: usize,
 }
 
-/// Runs `work` for every job, at most `capacity` in weight at a time, and gives its events to `show` in the order of jobs.
+/// Runs `work` for every job, at most `capacity` in weight at a time, and gives its events to `show` in the order of `jobs`.
 ///
 /// The threads that do the work live as long as the slowest job, so a child process may be started from them.
 pub(super) fn run<J: Sync, E: Send>(
     jobs: &[J],
     capacity: usize,
     weight: impl Fn(&J) -> usize + Sync,
+    is_long: impl Fn(&J) -> bool,
     work: impl Fn(&J, &Sender<E>) + Sync,
     mut show: impl FnMut(&J, E),
 ) {
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|&index| (weight(&jobs[index]), !is_long(&jobs[index])));
+    let mut turns = vec![0; jobs.len()];
+    for (turn, index) in order.into_iter().enumerate() {
+        turns[index] = turn;
+    }
     let gate = Mutex::new(Gate { free: capacity.max(1), next: 0 });
     let changed = Condvar::new();
     thread::scope(|scope| {
         let mut channels = Vec::new();
-        for (index, job) in jobs.iter().enumerate() {
+        for (job, turn) in jobs.iter().zip(turns) {
             let (sender, receiver) = mpsc::channel();
             channels.push(receiver);
             let (gate, changed, weight, work) = (&gate, &changed, &weight, &work);
             scope.spawn(move || {
                 let need = weight(job).clamp(1, capacity.max(1));
                 let lock = || gate.lock().unwrap_or_else(PoisonError::into_inner);
-                let guard = changed.wait_while(lock(), |gate| gate.next != index || gate.free < need);
+                let guard = changed.wait_while(lock(), |gate| gate.next != turn || gate.free < need);
                 let mut guard = guard.unwrap_or_else(PoisonError::into_inner);
                 guard.free -= need;
                 guard.next += 1;
@@ -69,6 +78,7 @@ mod tests {
             &jobs,
             3,
             weight,
+            |_| false,
             |job, events| {
                 let now = load.fetch_add(weight(job), Ordering::SeqCst) + weight(job);
                 most.fetch_max(now, Ordering::SeqCst);
@@ -87,9 +97,24 @@ mod tests {
     }
 
     #[test]
+    fn light_jobs_start_first_and_long_ones_of_them_before_the_others() {
+        let started = Mutex::new(Vec::new());
+        let jobs = [(2, 'a'), (1, 'b'), (2, 'c'), (1, 'L'), (1, 'd')];
+        run(
+            &jobs,
+            1,
+            |job| job.0,
+            |job| job.1 == 'L',
+            |job, _: &Sender<()>| started.lock().unwrap().push(job.1),
+            |_, ()| (),
+        );
+        assert_eq!(started.into_inner().unwrap(), ['L', 'b', 'd', 'a', 'c']);
+    }
+
+    #[test]
     fn a_job_heavier_than_the_host_still_runs() {
         let mut seen = 0;
-        run(&[100_usize], 2, |job| *job, |_, events| events.send(()).unwrap(), |_, ()| seen += 1);
+        run(&[100_usize], 2, |job| *job, |_| false, |_, events| events.send(()).unwrap(), |_, ()| seen += 1);
         assert_eq!(seen, 1);
     }
 }

@@ -22,13 +22,14 @@ static LATCH_READER: fn(&Latch<[u64; 3]>) -> u64 = hot_latch_read;
 
 /// Keeps the functions in the image.
 #[used]
-static FUNCTIONS: [extern "C" fn(); 8] = [
+static FUNCTIONS: [extern "C" fn(); 9] = [
     hot_percpu_increment,
     hot_preempt_disable,
     hot_preempt_enable,
     hot_preempt_guard,
     hot_bh_guard,
     hot_irq_guard,
+    hot_rcu_section,
     hot_vector_section,
     hot_trace_point,
 ];
@@ -51,6 +52,11 @@ extern "C" fn hot_preempt_enable() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_preempt_guard() {
     drop(sync::preempt::disable());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hot_rcu_section() {
+    drop(crate::rcu::read());
 }
 
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::panic::Location;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ::rcu::tree::Due;
 use ::rcu::{Callback, Head};
@@ -13,7 +13,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use sync::context::SoftirqGuard;
 use sync::softirq::Vector;
 use sync::wait::WaitQueue;
-use sync::{Mutex, TaskCx};
+use sync::{IrqGuard, Mutex, TaskCx};
 
 use super::{act, tree};
 use crate::softirq::Handler;
@@ -55,7 +55,15 @@ pub fn set_flood_limit(callbacks: usize) -> usize {
     tree().set_flood(callbacks)
 }
 
+percpu! {
+    /// Callbacks were queued here, and no grace period has been asked for them.
+    static UNASKED: AtomicU32 = AtomicU32::new(0);
+}
+
 /// See [`Domain::call`](::rcu::Domain::call).
+///
+/// Nothing is asked for here and now: the tick does that for all that have come until then, or the CPU when it has nothing
+/// else to do.
 ///
 /// # Safety
 /// As there.
@@ -66,12 +74,38 @@ pub(super) unsafe fn call(head: NonNull<Head>, function: Callback) {
     // SAFETY: passed on.
     let due = unsafe { tree().call(here.cpu().as_u32(), head, function) };
     if due != Due::NOTHING {
-        act(Due { flooded: false, ..due });
+        note(due, &here);
     }
     drop(here);
     if due.flooded {
         hold_back();
     }
+}
+
+/// What came of a callback that was queued.
+#[cold]
+fn note(due: Due, here: &IrqGuard) {
+    if due.process {
+        UNASKED.write(1);
+        if tick::rests_here() && !sched::is_idle_here() {
+            tick::resume_for(here, here.cpu());
+        }
+    }
+    act(Due { flooded: false, process: false, ..due });
+}
+
+/// Has those callbacks of this CPU looked after that nobody has looked after yet. At the tick, and where the CPU would idle.
+#[inline]
+pub(crate) fn ask() {
+    if UNASKED.read() != 0 {
+        UNASKED.write(0);
+        Native::raise_softirq(Vector::Rcu.index());
+    }
+}
+
+/// Whether this CPU has callbacks for which it needs a tick: some have to be looked after, or wait.
+pub(crate) fn need_tick() -> bool {
+    UNASKED.read() != 0 || tree().has_waiting(percpu::current_cpu_number())
 }
 
 /// See [`Domain::call_lazy`](::rcu::Domain::call_lazy).
@@ -85,7 +119,9 @@ pub(super) unsafe fn call_lazy(head: NonNull<Head>, function: Callback) {
     let cpu = here.cpu().as_u32();
     // SAFETY: passed on.
     let due = unsafe { tree().call_lazy(cpu, head, function, Native::now_ns()) };
-    act(Due { flooded: false, ..due });
+    if due != Due::NOTHING {
+        note(due, &here);
+    }
     if tick::rests_here() {
         tick::note_deadline(&here, super::next_event(cpu));
     }

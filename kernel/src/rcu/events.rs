@@ -9,7 +9,7 @@ use hal::x86_64::reader;
 use hal::{CpuId, Native, Platform, percpu};
 use sync::IrqGuard;
 
-use super::{PREEMPTIBLE, act, readers, tree};
+use super::{PREEMPTIBLE, act, callbacks, readers, tree};
 use crate::calls::{self, CallData};
 use crate::task::Task;
 
@@ -68,6 +68,7 @@ fn interrupted() -> Interrupted {
 /// The timer's interrupt. Returns when this CPU's callbacks want it to come again, in any case.
 pub(crate) fn on_tick(_quiet: &impl IrqsOff, now: u64) -> u64 {
     let cpu = percpu::current_cpu_number();
+    callbacks::ask();
     act(tree().check_tick(cpu, now, interrupted()));
     next_event(cpu)
 }
@@ -75,11 +76,6 @@ pub(crate) fn on_tick(_quiet: &impl IrqsOff, now: u64) -> u64 {
 /// When something has to be done for lazy callbacks of `cpu`, in nanoseconds.
 pub(crate) fn next_event(cpu: u32) -> u64 {
     tree().next_event(cpu).filter(|at| *at != 0).unwrap_or(u64::MAX)
-}
-
-/// Whether callbacks of this CPU wait for a grace period, whose end it notices at its ticks.
-pub(crate) fn callbacks_wait_here() -> bool {
-    tree().has_waiting(percpu::current_cpu_number())
 }
 
 fn check() {

@@ -121,6 +121,13 @@ fn step(driver: &mut Driver<'static, 'static, Native>, later: &mut Later) -> Nex
         Action::Interrupt(cpu) => on(cpu, events::interrupt),
         Action::Process(cpu) if tree().is_offloaded(cpu) => super::callbacks::wake_offload(),
         Action::Process(cpu) => on(cpu, events::process),
+        // A busy CPU whose tick rests notices nothing. One whose tick goes to rest after this look has looked for
+        // callbacks that wait before it does.
+        Action::MayBeDue(cpu) => on(cpu, |cpu| {
+            if tick::is_resting(cpu) {
+                events::process(cpu);
+            }
+        }),
         Action::Ended(cookie) => ended(cookie),
         Action::Stalled(ns) => later.stalled = Some(ns),
         Action::Boost(task) => {
@@ -144,13 +151,6 @@ fn on(cpu: u32, what: impl FnOnce(CpuId)) {
 fn ended(cookie: Cookie) {
     trace::grace_period(ENDED_COUNT.fetch_add(1, Ordering::Relaxed) + 1);
     place_of(cookie).wake_all();
-    // A busy CPU whose tick rests notices nothing. One whose tick goes to rest after this look has looked for callbacks
-    // that wait before it does, and found the period over.
-    for cpu in cpus::online() {
-        if tick::is_resting(cpu) && tree().has_waiting(cpu.as_u32()) {
-            events::process(cpu);
-        }
-    }
 }
 
 fn place_of(cookie: Cookie) -> &'static WaitQueue {

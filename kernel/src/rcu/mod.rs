@@ -40,10 +40,11 @@ use sync::softirq::Vector;
 use timers::TICK_NS;
 
 pub use callbacks::{Overrun, offload, offloaded, overruns, set_flood_limit};
+pub(crate) use callbacks::{ask, need_tick};
 pub use domain::{Kernel, Rcu, RcuOption, read, read_in};
 pub(crate) use events::{
-    callbacks_wait_here, cpu_comes, cpu_goes, cpu_gone, idle_enter, idle_leave, next_event, nmi_enter,
-    nmi_exit, note_switch, on_tick,
+    cpu_comes, cpu_goes, cpu_gone, idle_enter, idle_leave, next_event, nmi_enter, nmi_exit, note_switch,
+    on_tick,
 };
 pub(crate) use grace::start;
 pub use grace::{Figures, figures};

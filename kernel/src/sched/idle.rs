@@ -26,6 +26,9 @@ pub(crate) fn idle() -> ! {
             }
             due
         });
+        if !due {
+            rcu::ask();
+        }
         if !due && !pull() {
             Native::irq_disable();
             // SAFETY: off just now, until the halt, which turns them on.

@@ -125,7 +125,7 @@ pub(crate) fn decide(_quiet: &impl IrqsOff, idle: bool, alone: bool) {
 /// Whether there is something else for which a tick is needed.
 fn needed(idle: bool) -> bool {
     // While the CPU idles somebody tells it when its callbacks need not wait any longer.
-    let callbacks = !idle && rcu::callbacks_wait_here();
+    let callbacks = !idle && rcu::need_tick();
     callbacks
         || KEPT.load(Ordering::Relaxed) != 0
         || WANTED.read() != 0

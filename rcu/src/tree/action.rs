@@ -72,6 +72,9 @@ pub enum Action {
     /// Have [`process`](super::Tree::process) called for this CPU, which is idle or off-loaded: its callbacks may have
     /// become due.
     Process(u32),
+    /// The callbacks of this CPU, which is neither idle nor off-loaded, may have become due. It notices by itself at its
+    /// next quiescent state or tick; only if it has no ticks this is as [`Process`](Action::Process).
+    MayBeDue(u32),
     /// A grace period waits long for this task, which was preempted inside of a reader: let it run. By the time that this
     /// is said the task may have ended: it is a name, to be looked up.
     Boost(TaskId),

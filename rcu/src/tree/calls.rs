@@ -237,8 +237,8 @@ impl<P: Platform> Tree<'_, P> {
     }
 
     /// Whether callbacks of `cpu` wait for a grace period. The CPU finds out that it has ended at a quiescent state, a
-    /// tick, or by [`Action::Process`](super::Action), which it gets only while it idles: a CPU that is busy and has no
-    /// ticks needs one as long as this is so. Any CPU; out of date at once. Cost: a load.
+    /// tick; one that idles by [`Action::Process`](super::Action). A CPU that is busy and has no ticks needs one as long
+    /// as this is so, or [`Action::MayBeDue`](super::Action). Any CPU; out of date at once. Cost: a load.
     #[inline]
     pub fn has_waiting(&self, cpu: u32) -> bool {
         self.percpu(cpu).has_waiting.load(Ordering::Relaxed)

@@ -254,10 +254,8 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
         drop(state);
         for bit in bits(callbacks) {
             let cpu = tree.shape.cpu_at(node, bit);
-            // Others notice by themselves, at their next quiescent state or tick.
-            if tree.percpu(cpu).is_offloaded.load(Ordering::Relaxed) || tree.observe(cpu).0 {
-                act(Action::Process(cpu));
-            }
+            let tells = tree.percpu(cpu).is_offloaded.load(Ordering::Relaxed) || tree.observe(cpu).0;
+            act(if tells { Action::Process(cpu) } else { Action::MayBeDue(cpu) });
         }
         if node + 1 < tree.nodes.len() {
             self.phase = Phase::End(node + 1);

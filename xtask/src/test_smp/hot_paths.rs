@@ -19,12 +19,14 @@ struct HotPath {
     promise: &'static [Mnemonic],
 }
 
-const HOT_PATHS: [HotPath; 8] = [
+const HOT_PATHS: [HotPath; 9] = [
     HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
     // Taking a guard and dropping it.
     HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
+    // A read-side section of RCU.
+    HotPath { function: "hot_rcu_section", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
     // Nine while no softirq is pending; the four that serve one stand in between.
     HotPath {
         function: "hot_bh_guard",

@@ -187,12 +187,13 @@ fn note(object: &Object) {
 }
 
 /// A way to be in a section, which ends when the value is dropped.
-#[expect(dead_code, reason = "what the guards do happens when they are dropped")]
-enum Way {
-    Reader(ReadGuard<'static, Kernel>),
-    NoPreemption(PreemptGuard),
-    NoBottomHalves(BhGuard),
-    NoInterrupts(IrqGuard),
+///
+/// The guards are there to be dropped.
+struct Way {
+    _reader: Option<ReadGuard<'static, Kernel>>,
+    _preemption: Option<PreemptGuard>,
+    _bottom_halves: Option<BhGuard>,
+    _interrupts: Option<IrqGuard>,
 }
 
 /// How many there are; readers nest, so that there are two of them.
@@ -201,11 +202,11 @@ const BOTTOM_HALVES: usize = 3;
 const INTERRUPTS: usize = 4;
 
 fn begin(way: usize) -> Way {
-    match way {
-        0 | 1 => Way::Reader(crate::rcu::read()),
-        2 => Way::NoPreemption(sync::preempt::disable()),
-        BOTTOM_HALVES => Way::NoBottomHalves(sync::bh::disable()),
-        _ => Way::NoInterrupts(sync::irq::disable()),
+    Way {
+        _reader: (way < 2).then(crate::rcu::read),
+        _preemption: (way == 2).then(sync::preempt::disable),
+        _bottom_halves: (way == BOTTOM_HALVES).then(sync::bh::disable),
+        _interrupts: (way == INTERRUPTS).then(sync::irq::disable),
     }
 }
 

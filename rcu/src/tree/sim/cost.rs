@@ -1,6 +1,6 @@
 //! What a grace period costs, by the number of CPUs: locks taken, and messages sent.
 //!
-//! `cargo test --release -p rcu --lib -- --nocapture what_a_grace_period_costs` prints the table.
+//! `cargo test --release -p rcu --lib -- --nocapture what_a_grace_period_costs` prints a table and a plot.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -59,7 +59,7 @@ fn measure(cpus: u32, others: Others) -> Cost {
         }
         let (cookie, _) = tree.start_poll(0);
         while !tree.poll(cookie) {
-            while driver.step(0, 0, |action| messages += u64::from(!matches!(action, Action::Ended(_))))
+            while driver.step(0, 0, |action| messages += u64::from(!matches!(action, Action::Ended(_) | Action::MayBeDue(_))))
                 == Next::Again
             {}
             if others != Others::Idle {
@@ -89,6 +89,7 @@ fn what_a_grace_period_costs() {
         "| CPUs | the others | node locks | .. for each CPU | .. of the busiest node | messages |\n\
          |---:|---|---:|---:|---:|---:|\n",
     );
+    let mut plot = String::from("node locks in a grace period; each # is a quarter of a doubling\n");
     for cpus in [4, 64, 512, 4096] {
         for others in [Others::Idle, Others::Switch, Others::Call] {
             let Cost { locks, most, messages } = measure(cpus, others);
@@ -98,6 +99,8 @@ fn what_a_grace_period_costs() {
                 locks / f64::from(cpus),
             )
             .unwrap();
+            let bar = "#".repeat((4.0 * locks.log2()).round() as usize);
+            writeln!(plot, "{cpus:5} {:6} |{bar} {locks:.0}", format!("{others:?}")).unwrap();
             // Nobody's lock is taken more often than it has children, give or take what the driver and requests do.
             assert!(most <= 6.0 * 16.0 + 64.0 && locks <= 4.0 * f64::from(cpus) + 1_200.0, "{table}");
             if others == Others::Idle {
@@ -105,7 +108,7 @@ fn what_a_grace_period_costs() {
             }
         }
     }
-    println!("{table}");
+    println!("{table}\n{plot}");
 }
 
 /// Nanoseconds for each operation, on one thread: `cargo test --release -p rcu --lib -- --ignored --nocapture nanoseconds`.

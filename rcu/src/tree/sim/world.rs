@@ -223,7 +223,7 @@ impl<'t, 's> World<'t, 's> {
                 self.cpus[cpu as usize].wants_process = true;
             }
             Action::Boost(_) => self.boosts += 1,
-            Action::Ended(_) | Action::Stalled(_) => (),
+            Action::Ended(_) | Action::Stalled(_) | Action::MayBeDue(_) => (),
             Action::WakeExpedited => self.expedited_ends(),
             Action::WakeBarrier => self.barrier_ends(),
             Action::WakeDriver => self.driver_woken = true,

@@ -5,7 +5,7 @@ rcu::hosted_domain! { struct Modules; }
 struct Module(u32, Link);
 sync::link_field! { struct Loaded = Module => 1: Link; }
 
-fn main() {
+pub(crate) fn main() {
     let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
     let mut writer = list.write();
     writer.push_back(RcuBox::new(Module(1, Link::new())));

@@ -55,6 +55,10 @@ impl BuildOptions {
         if self.debug { Profile::Debug } else { Profile::Release }
     }
 
+    pub(crate) fn toolchain(&self) -> Choice {
+        self.toolchain
+    }
+
     pub(crate) fn installing(&self) -> Installing {
         if self.no_install { Installing::Forbidden } else { Installing::Allowed }
     }

@@ -1,10 +1,11 @@
 //! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
 //!
-//! One module a subcommand ([`run`], [`test_smp`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct that clap fills
-//! and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel target,
-//! [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`]
-//! installs what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
+//! One module a subcommand ([`run`], [`test_smp`], [`bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
+//! that clap fills and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel
+//! target, [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`] installs
+//! what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
 
+mod bench;
 mod build;
 mod cmdline;
 mod doctor;
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     TestSmp(test_smp::TestSmp),
+    Bench(bench::Bench),
     Image(image::Image),
     Models(models::Models),
     Lint(lint::Lint),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     let result = process::install_signal_handler().and_then(|()| match cli.command {
         Command::Run(command) => command.run(),
         Command::TestSmp(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Image(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Lint(command) => command.run(),

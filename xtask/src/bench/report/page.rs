@@ -1,0 +1,87 @@
+//! One page: a heading, and sections with plots.
+
+use std::fmt::Write;
+
+/// The page in the making.
+pub(super) struct Page {
+    machine: String,
+    sections: Vec<Section>,
+}
+
+/// A part with a heading, a line of explanation, and plots.
+pub(super) struct Section {
+    title: String,
+    words: String,
+    plots: Vec<String>,
+    missing: Option<&'static str>,
+}
+
+impl Section {
+    pub(super) fn new(title: &str, words: &str) -> Self {
+        Self { title: title.to_owned(), words: words.to_owned(), plots: Vec::new(), missing: None }
+    }
+
+    /// With one more plot, an SVG.
+    pub(super) fn plot(mut self, svg: String) -> Self {
+        self.plots.push(svg);
+        self
+    }
+
+    /// Nothing was measured; this command does.
+    pub(super) fn missing(self, command: &'static str) -> Self {
+        Self { missing: Some(command), ..self }
+    }
+}
+
+/// Colours are variables, and the plots use them: ours, Linux's, lines and text.
+const STYLE: &str = "
+:root { --ink: #1b1f24; --paper: #ffffff; --faint: #d0d7de; --one: #0969da; --two: #bc4c00; --three: #1a7f37; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --paper: #0d1117; --faint: #30363d; --one: #58a6ff; --two: #f0883e; --three: #56d364; }
+}
+body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+.axis { stroke: var(--faint); stroke-width: 1; } .line { stroke: var(--ink); stroke-width: 1.5; }
+.bar { fill: var(--one); } .worse { fill: var(--two); }
+polyline { fill: none; stroke-width: 2; } .dashed { stroke-dasharray: 6 4; }
+.c0 { stroke: var(--one); } .c1 { stroke: var(--two); } .c2 { stroke: var(--three); }
+code { background: var(--faint); padding: 0 0.3em; border-radius: 0.2em; }
+";
+
+impl Page {
+    pub(super) fn new(machine: &str) -> Self {
+        Self { machine: machine.to_owned(), sections: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, section: Section) {
+        self.sections.push(section);
+    }
+
+    pub(super) fn html(&self) -> String {
+        let mut html = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>Quiesce: what operations cost</title>\n<style>{STYLE}</style>\n\
+             <h1>What operations cost</h1>\n<p>{}</p>\n",
+            escape(&self.machine)
+        );
+        for section in &self.sections {
+            let _ = writeln!(html, "<h2>{}</h2>\n<p>{}</p>", escape(&section.title), escape(&section.words));
+            if let Some(command) = section.missing {
+                let _ = writeln!(html, "<p>Not measured yet: <code>{command}</code></p>");
+            }
+            for plot in &section.plots {
+                html += plot;
+            }
+        }
+        html + "</html>\n"
+    }
+}
+
+/// `text` as HTML and SVG have it.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

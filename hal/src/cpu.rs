@@ -47,8 +47,22 @@ impl CpuId {
         if (number as usize) < MAX_CPUS { Some(CpuId(number)) } else { None }
     }
 
-    /// The number, for use as an array index.
+    /// The CPU with a number that was a `CpuId` before.
+    ///
+    /// # Safety
+    /// The number is below [`MAX_CPUS`].
+    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "host threads look"))]
+    #[inline(always)]
+    pub(crate) const unsafe fn new_unchecked(number: u32) -> CpuId {
+        // INVARIANT: by the contract.
+        CpuId(number)
+    }
+
+    /// The number, for use as an array index. The compiler knows that it is below [`MAX_CPUS`].
+    #[inline(always)]
     pub const fn index(self) -> usize {
+        // SAFETY: the type's invariant.
+        unsafe { core::hint::assert_unchecked((self.0 as usize) < MAX_CPUS) };
         self.0 as usize
     }
 

@@ -11,8 +11,10 @@
 //! | to leave an NMI handler, or a place that must not wake tasks | a static [`CallData`] and [`irq_work`], [`irq_work_lazy`] |
 //! | all CPUs to stand still | [`stop_machine`](crate::stop_machine) |
 
+use core::marker::PhantomData;
+
 use hal::cpumask::CpuMask;
-use hal::percpu::IrqsOff;
+use hal::percpu::{IrqsOff, Pinned};
 use hal::x86_64::{apic, vectors};
 use hal::{CpuId, Native, Platform};
 use sync::call::Calls;
@@ -22,12 +24,18 @@ use crate::tick;
 
 static CALLS: Calls = Calls::new(interrupt);
 
-/// Sends the interrupt. To oneself there is a form that needs fewer accesses to the APIC, each of which leaves a guest.
+/// Sends the interrupt to the executing CPU: a form that needs fewer accesses to the APIC, each of which leaves a guest.
+#[inline(always)]
+fn interrupt_here() {
+    apic::send_ipi_self(vectors::CALL);
+}
+
+/// Sends the interrupt.
 fn interrupt(cpu: CpuId) {
     // Off, so that "oneself" stays true until it is sent. Any context may do this.
     Native::irq_disable();
     if cpu == Native::cpu() {
-        apic::send_ipi_self(vectors::CALL);
+        interrupt_here();
     } else {
         apic::send_ipi_to_cpu(cpu, vectors::CALL);
     }
@@ -92,9 +100,10 @@ pub fn queue<F: Fn() + Sync + 'static>(cpu: CpuId, data: &'static CallData<F>) -
 /// pending already; either way a run follows that sees what the caller did before.
 ///
 /// Linux: `irq_work_queue`. Contexts: any, NMI included.
+#[inline]
 pub fn irq_work<F: Fn() + Sync + 'static>(data: &'static CallData<F>) -> bool {
     // Only a CPU that is on its way out refuses, and that runs nothing but its last steps.
-    CALLS.queue(Native::cpu(), data).is_ok()
+    CALLS.queue_here(data, interrupt_here).is_ok()
 }
 
 /// The same at this CPU's next tick, without an interrupt of its own while the tick does not rest.
@@ -106,7 +115,7 @@ pub fn irq_work_lazy<F: Fn() + Sync + 'static>(data: &'static CallData<F>) -> bo
     let queued = CALLS.queue_lazy(data).is_ok();
     // After the work is queued: see R3 in `tick::rest`.
     if tick::rests_here() {
-        interrupt(Native::cpu());
+        interrupt_here();
     }
     Native::irq_enable();
     queued
@@ -150,9 +159,22 @@ pub(crate) fn close_here(quiet: &impl IrqsOff) {
     CALLS.close(quiet);
 }
 
+/// In an interrupt's handler, which runs with interrupts off from its beginning to its end.
+///
+/// # Invariants
+/// That is where the value is.
+struct Handling(PhantomData<*mut ()>);
+
+// SAFETY: an interrupt's handler stays on its CPU. Neither `Send` nor `Sync`.
+unsafe impl Pinned for Handling {}
+// SAFETY: by the invariant; the entry has counted it.
+unsafe impl IrqsOff for Handling {}
+
 /// For the vector of calls.
+#[inline(always)]
 pub(crate) fn on_interrupt() {
-    let quiet = sync::irq::disable();
+    // INVARIANT: this is the handler.
+    let quiet = Handling(PhantomData);
     CALLS.serve(&quiet);
     if tick::rests_here() {
         CALLS.serve_lazy(&quiet);

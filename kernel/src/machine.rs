@@ -1,7 +1,6 @@
 //! What the kernel does when the machine calls up: the one table, filled.
 
 use core::fmt::{self, Write};
-use core::ptr::NonNull;
 
 use hal::platform::{Priority, Report, Severity, TaskId};
 use hal::x86_64::traps::TrapFrame;
@@ -18,9 +17,10 @@ use crate::{boot, cpus, memory, panic, rcu, sched, serial, snapshot, softirq, ti
 pub(crate) static UPCALLS: Upcalls = Upcalls {
     exception: panic::on_exception,
     timer: |frame| traced(vectors::TIMER, || tick::on_timer(frame)),
-    kick: || traced(vectors::KICK, tick::on_kick),
-    call: || traced(vectors::CALL, crate::calls::on_interrupt),
-    tlb: || traced(vectors::TLB, memory::shootdown::handle_shootdown_ipi),
+    kick,
+    call,
+    tlb,
+    softirq_raised,
     device,
     nmi,
     interrupt_exit: || {
@@ -31,7 +31,6 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     is_cancelled,
     priority_of,
     set_inherited_priority,
-    inheritance,
     block: hung::block,
     block_idle: hung::block_idle,
     lock_contended: trace::lock_contended,
@@ -48,9 +47,28 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
 fn traced(vector: u8, serve: impl FnOnce()) {
     // Before anything here reads.
     rcu::idle_leave();
+    if !trace::is_told() {
+        return serve();
+    }
     trace::irq_enter(vector);
     serve();
     trace::irq_exit(vector);
+}
+
+extern "C" fn kick() {
+    traced(vectors::KICK, tick::on_kick);
+}
+
+extern "C" fn call() {
+    traced(vectors::CALL, crate::calls::on_interrupt);
+}
+
+extern "C" fn tlb() {
+    traced(vectors::TLB, memory::shootdown::handle_shootdown_ipi);
+}
+
+extern "C" fn softirq_raised() {
+    traced(vectors::SOFTIRQ, || ());
 }
 
 fn device(vector: u8, _frame: &TrapFrame) {
@@ -85,14 +103,6 @@ unsafe fn priority_of(task: TaskId) -> Priority {
 unsafe fn set_inherited_priority(task: TaskId, priority: Priority) {
     // SAFETY: as in `wake`.
     sched::inherit(unsafe { Task::from_id(task) }, priority);
-}
-
-unsafe fn inheritance(task: TaskId) -> Option<NonNull<()>> {
-    if !sched::is_started() {
-        return None;
-    }
-    // SAFETY: as in `wake`.
-    Some(NonNull::from(&unsafe { Task::from_id(task) }.inheritance).cast())
 }
 
 fn is_cancelled() -> bool {

@@ -72,7 +72,7 @@ fn raise_in_task(bit: u32) {
 fn kick_self() {
     // Before there is an APIC: the end of the first interrupt serves.
     if let Some(apic) = apic::try_local() {
-        apic.interrupt_self(vectors::KICK);
+        apic.interrupt_self(vectors::SOFTIRQ);
     }
 }
 

@@ -3,25 +3,28 @@
 //! The machine layer knows no scheduler, no console and no TLB protocol. The kernel installs one table of functions at
 //! boot; only slow paths go through it.
 
-use core::ptr::{self, NonNull};
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::traps::{Cause, TrapFrame};
 use crate::CpuId;
 use crate::platform::{Priority, Report, ReschedPoint, TaskId, Wakeup};
 
-/// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off.
+/// What the kernel does for the machine. Functions marked *irq* are called in hardirq context with interrupts off; those
+/// of C's calling convention by the entries themselves.
 pub struct Upcalls {
     /// An exception that no probe expected. If it returns, the interrupted code goes on with the frame as it then is.
     pub exception: fn(&mut TrapFrame, Cause),
     /// *irq*: the local APIC timer.
     pub timer: fn(&TrapFrame),
     /// *irq*: another CPU (or this one) called [`Platform::kick`](crate::Platform::kick).
-    pub kick: fn(),
+    pub kick: extern "C" fn(),
     /// *irq*: the vector for function calls.
-    pub call: fn(),
+    pub call: extern "C" fn(),
     /// *irq*: the vector for changed translations.
-    pub tlb: fn(),
+    pub tlb: extern "C" fn(),
+    /// *irq*: this CPU interrupted itself so that the end of the interrupt serves softirqs.
+    pub softirq_raised: extern "C" fn(),
     /// *irq*: any other vector.
     pub device: fn(u8, &TrapFrame),
     /// NMI context.
@@ -38,8 +41,6 @@ pub struct Upcalls {
     pub priority_of: unsafe fn(TaskId) -> Priority,
     /// [`Platform::set_inherited_priority`](crate::Platform::set_inherited_priority), likewise.
     pub set_inherited_priority: unsafe fn(TaskId, Priority),
-    /// [`Platform::inheritance`](crate::Platform::inheritance), likewise.
-    pub inheritance: unsafe fn(TaskId) -> Option<NonNull<()>>,
     /// [`Platform::block`](crate::Platform::block).
     pub block: fn(Option<u64>) -> Wakeup,
     /// [`Platform::block_idle`](crate::Platform::block_idle).
@@ -66,15 +67,16 @@ pub struct Upcalls {
 ///
 /// # Invariants
 /// It was made from a `&'static Upcalls`.
-static TABLE: AtomicPtr<Upcalls> = AtomicPtr::new(ptr::from_ref(&NONE).cast_mut());
+pub(super) static TABLE: AtomicPtr<Upcalls> = AtomicPtr::new(ptr::from_ref(&NONE).cast_mut());
 
 /// What is called before there is a kernel to call.
 static NONE: Upcalls = Upcalls {
     exception: |_, _| none(),
     timer: |_| none(),
-    kick: || none(),
-    call: || none(),
-    tlb: || none(),
+    kick: none_yet,
+    call: none_yet,
+    tlb: none_yet,
+    softirq_raised: none_yet,
     device: |_, _| none(),
     nmi: |_| none(),
     interrupt_exit: || none(),
@@ -82,7 +84,6 @@ static NONE: Upcalls = Upcalls {
     is_cancelled: || none(),
     priority_of: |_| none(),
     set_inherited_priority: |_, _| none(),
-    inheritance: |_| none(),
     block: |_| none(),
     block_idle: || none(),
     // A lock that is waited for so early is nobody's news.
@@ -94,6 +95,10 @@ static NONE: Upcalls = Upcalls {
     is_online: |_| none(),
     fence_all: || none(),
 };
+
+extern "C" fn none_yet() {
+    none()
+}
 
 #[cold]
 fn none() -> ! {

@@ -16,6 +16,8 @@ pub const KICK: u8 = 0xf0;
 pub const CALL: u8 = 0xf1;
 /// Address translations changed.
 pub const TLB: u8 = 0xf2;
+/// From a CPU to itself: the end of this interrupt serves the softirqs that were raised where nobody was about to.
+pub const SOFTIRQ: u8 = 0xf3;
 /// The local APIC found an error.
 pub const APIC_ERROR: u8 = 0xfe;
 /// The local APIC withdrew an interrupt in the last moment; needs no end-of-interrupt.

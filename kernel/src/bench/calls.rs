@@ -3,11 +3,21 @@
 //! Each operation is timed by itself, some thousands of times; the median is what usually happens, the best what happens
 //! when the host disturbs nothing. The bare round trip is an interrupt whose handler sets a flag that the sender looks
 //! at: nothing that waits for another CPU can take less.
+//!
+//! | name | from | to | Linux |
+//! |---|---|---|---|
+//! | `interrupt_and_flag` | before the interrupt is sent | the flag is seen | none |
+//! | `irq_work_self_ipi` | before the work is queued | the work is seen to be idle | `irq_work_queue` |
+//! | `smp_call_single` | before the call | its return | `smp_call_function_single` with `wait` |
+//! | `smp_call_function_all` | before the call | its return | `smp_call_function` with `wait` |
+//!
+//! The target is *itself*, *idle*, which halts or is about to, or *busy*, which computes in a task.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alloc::vec::Vec;
 use hal::{CpuId, Native, Platform};
+use sync::TaskCx;
 
 use crate::calls::{self, CallData};
 use crate::cpus;
@@ -82,9 +92,10 @@ fn keep_busy(me: CpuId) -> Vec<JoinHandle<()>> {
     cpus::online().filter(|cpu| *cpu != me).filter_map(spawn).collect()
 }
 
-/// Measures everything. Contexts: task, pinned to its CPU. Takes about a second.
-pub fn measure() -> Vec<Figure> {
+/// Measures everything, in the calling task, which stays where it is meanwhile. Takes about a second.
+pub fn measure(cx: &mut TaskCx) -> Vec<Figure> {
     static WORK: CallData = CallData::new(|| ());
+    let _stay = sync::migrate::disable();
     let me = Native::cpu();
     let mut figures = Vec::new();
     set_hook(Source::Call, Some(&SET_FLAG));
@@ -101,8 +112,6 @@ pub fn measure() -> Vec<Figure> {
     let busy = keep_busy(me);
     between(other, "busy", &mut figures);
     OVER.store(true, Ordering::Relaxed);
-    while busy.iter().any(|task| !task.is_finished()) {
-        Native::block(Some(Native::now_ns() + 1_000_000));
-    }
+    busy.into_iter().for_each(|task| task.join(cx));
     figures
 }

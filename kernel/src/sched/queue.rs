@@ -8,6 +8,8 @@
 //! replaces the task. So the count is the same on both sides of every switch, and needs no saving.
 
 use core::marker::PhantomData;
+use core::mem::offset_of;
+use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hal::percpu::{IrqsOff, Pinned};
@@ -117,6 +119,8 @@ pub(crate) fn start_on_this_cpu(idle: &'static Task) {
     quiet.lock().idle = Some(idle);
     IDLE.set(idle.cpu());
     STARTED.write(1);
+    // SAFETY: the task that runs is one just now. Tasks are named by their addresses.
+    unsafe { native::set_inheritance(const { NonZeroUsize::new(offset_of!(Task, inheritance)).unwrap() }) };
 }
 
 /// Whether this CPU has tasks.

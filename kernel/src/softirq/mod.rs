@@ -1,11 +1,11 @@
 //! Softirqs: which function serves a vector, for how long, and who goes on when that was too long.
 //!
 //! 1. The machine keeps the pending bits and says when they are served ([`hal::x86_64::softirq`]); the rounds and their
-//!    budget are [`sync::softirq`]'s. Here each vector has one function, the same on all CPUs.
+//!    budget are [`sync::softirq`]'s. Here each vector but two has one function, the same on all CPUs.
 //! 2. What a budget leaves goes to `softirq/N`, a task of CPU N ([`daemon`]). From then on *these vectors* are the task's,
 //!    until it has found none of them raised: neither the ends of interrupts nor enabling bottom halves serve them. All
 //!    other vectors are served at once as ever, so that a flood of tasklets does not hold up timers.
-//! 3. Two of the vectors run tasklets, from a queue on each CPU ([`tasklets`]).
+//! 3. Those two run tasklets, from a queue on each CPU ([`tasklets`]).
 
 pub mod daemon;
 pub mod tasklets;
@@ -29,12 +29,8 @@ use crate::trace;
 pub type Handler = fn(&SoftirqGuard);
 
 /// The vectors' functions, or null.
-static HANDLERS: [AtomicPtr<Handler>; Vector::COUNT] = {
-    let mut handlers = [const { AtomicPtr::new(ptr::null_mut()) }; Vector::COUNT];
-    handlers[Vector::High as usize] = AtomicPtr::new(ptr::from_ref(&tasklets::RUN_HIGH).cast_mut());
-    handlers[Vector::Tasklet as usize] = AtomicPtr::new(ptr::from_ref(&tasklets::RUN).cast_mut());
-    handlers
-};
+static HANDLERS: [AtomicPtr<Handler>; Vector::COUNT] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; Vector::COUNT];
 
 percpu! {
     /// How often this CPU served each vector.
@@ -43,11 +39,14 @@ percpu! {
     static LEFT: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 }
 
-/// From now on `vector` is served by `handler`. `None` takes the function away; one that is running goes on. The vectors of
-/// tasklets have theirs.
+/// From now on `vector` is served by `handler`. `None` takes the function away; one that is running goes on.
 ///
 /// Linux: `open_softirq`. Contexts: any.
+///
+/// # Panics
+/// For [`Vector::High`] and [`Vector::Tasklet`], which run tasklets.
 pub fn set_handler(vector: Vector, handler: Option<&'static Handler>) {
+    assert!(!matches!(vector, Vector::High | Vector::Tasklet), "softirq {} runs tasklets", vector.name());
     let pointer = handler.map_or(ptr::null_mut(), |handler| ptr::from_ref(handler).cast_mut());
     // Release: pairs with the Acquire in `call`; the function sees what was prepared for it.
     HANDLERS[vector as usize].store(pointer, Ordering::Release);
@@ -94,16 +93,42 @@ fn call(vector: Vector, serving: &SoftirqGuard) {
     let served = &SERVED.get(serving)[vector as usize];
     // This CPU counts, and no other softirq comes in between; others only read.
     served.store(served.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    if trace::is_told() {
+        return call_traced(vector, serving);
+    }
+    if vector == Vector::Tasklet {
+        // In line: these are what most vectors were raised for.
+        tasklets::run(serving);
+    } else {
+        call_handler(vector, serving);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn call_traced(vector: Vector, serving: &SoftirqGuard) {
+    trace::softirq_enter(vector.index());
+    call_handler(vector, serving);
+    trace::softirq_exit(vector.index());
+}
+
+/// Calls a vector's function, and finds out if it leaves the context other than it was. The vectors of tasklets have none:
+/// with those each tasklet is looked at by itself.
+#[inline(never)]
+fn call_handler(vector: Vector, serving: &SoftirqGuard) {
+    match vector {
+        Vector::High => return tasklets::run_high(serving),
+        Vector::Tasklet => return tasklets::run(serving),
+        _ => {}
+    }
     // SAFETY: null, or a `'static` function. Acquire: pairs with the Release in `set_handler`.
     match unsafe { HANDLERS[vector as usize].load(Ordering::Acquire).as_ref() } {
         Some(handler) => {
-            trace::softirq_enter(vector.index());
             let balance = Balance::<Native>::now();
             handler(serving);
             if !balance.is_kept() {
                 report_leak(balance, vector);
             }
-            trace::softirq_exit(vector.index());
         }
         None => warn_of_nobody(vector),
     }

@@ -5,29 +5,33 @@
 
 use hal::percpu::Pinned;
 use hal::{CpuId, percpu};
+use sync::context::SoftirqGuard;
 use sync::list::Owner;
 use sync::preempt;
 use sync::softirq::{Disabled, Running, Tasklet, TaskletQueue, Vector};
-
-use super::Handler;
 
 percpu! {
     static HIGH: TaskletQueue = TaskletQueue::new(Vector::High);
     static NORMAL: TaskletQueue = TaskletQueue::new(Vector::Tasklet);
 }
 
-pub(super) static RUN_HIGH: Handler = |serving| {
+/// For [`Vector::High`].
+pub(super) fn run_high(serving: &SoftirqGuard) {
     HIGH.get(serving).run(serving);
-};
-pub(super) static RUN: Handler = |serving| {
+}
+
+/// For [`Vector::Tasklet`].
+#[inline(always)]
+pub(super) fn run(serving: &SoftirqGuard) {
     NORMAL.get(serving).run(serving);
-};
+}
 
 /// Has the tasklet's function called soon on this CPU. Returns `false` if it was to run already, or is killed; see
 /// [`TaskletQueue::schedule`].
 ///
 /// Linux: `tasklet_schedule`. Contexts: any but NMI. In a task with nothing switched off the function has been called when
 /// this returns, unless another CPU calls it.
+#[inline]
 pub fn schedule<F, O>(tasklet: O) -> bool
 where
     O: Owner<Object = Tasklet<F>> + 'static,
@@ -37,6 +41,7 @@ where
 }
 
 /// The same, before other softirqs. Linux: `tasklet_hi_schedule`.
+#[inline]
 pub fn schedule_high<F, O>(tasklet: O) -> bool
 where
     O: Owner<Object = Tasklet<F>> + 'static,

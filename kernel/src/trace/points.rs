@@ -48,6 +48,12 @@ pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed) & TRACE != 0
 }
 
+/// Whether anybody wants to know of points. One load, for code with two of them that are next to each other.
+#[inline(always)]
+pub(crate) fn is_told() -> bool {
+    ON.load(Ordering::Relaxed) != 0
+}
+
 /// Has [`holds`] told of the points at which handlers begin and end, or no longer.
 pub(crate) fn tell_holds(on: bool) {
     // Relaxed, both: a handler whose beginning or end is missed is not measured.

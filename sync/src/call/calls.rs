@@ -514,7 +514,39 @@ impl<P: Platform> Calls<P> {
         data: &'static CallData<F, P>,
     ) -> Result<(), CallError> {
         // SAFETY: what is borrowed for ever does not move or end.
-        unsafe { self.queue_in_place(cpu, data, &self.line(cpu).now, true) }
+        unsafe { self.queue_in_place(cpu, data, &self.line(cpu).now, |cpu| (self.interrupt)(cpu)) }
+    }
+
+    /// As [`queue`](Calls::queue) to the executing CPU, for a kernel that has a shorter way to interrupt that: by `interrupt`,
+    /// which is called on it, if it has to be, and may be called in every context.
+    ///
+    /// Linux: `irq_work_queue`. Contexts: any, NMI included. Cost: two atomic operations and the interrupt.
+    ///
+    /// # Errors
+    /// As for [`queue`](Calls::queue).
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use sync::call::{CallData, CallError, Calls};
+    /// # fn interrupt_this_cpu() {}
+    /// static CALLS: Calls = Calls::new(|_| unreachable!("no other CPU is interrupted"));
+    /// static NOTE: CallData = CallData::new(|| ());
+    /// CALLS.open(Native::cpu());
+    /// assert_eq!(CALLS.queue_here(&NOTE, || interrupt_this_cpu()), Ok(()));
+    /// assert_eq!(CALLS.queue_here(&NOTE, || interrupt_this_cpu()), Err(CallError::Pending));
+    /// hal::hosted::send_interrupt(Native::cpu(), || CALLS.serve(&sync::irq::disable())).unwrap();
+    /// assert!(!NOTE.is_busy());
+    /// ```
+    #[inline]
+    pub fn queue_here<F: Fn() + Sync + 'static>(
+        &self,
+        data: &'static CallData<F, P>,
+        interrupt: impl FnOnce(),
+    ) -> Result<(), CallError> {
+        let _here = Cpu::<P>::disable_preemption();
+        let cpu = P::cpu();
+        // SAFETY: as in `queue`.
+        unsafe { self.queue_in_place(cpu, data, &self.line(cpu).now, |_| interrupt()) }
     }
 
     /// The same for a descriptor that is pinned: in a `Pin<Arc<_>>`, or a part of something pinned. See
@@ -541,7 +573,7 @@ impl<P: Platform> Calls<P> {
         data: Pin<&CallData<F, P>>,
     ) -> Result<(), CallError> {
         // SAFETY: what is pinned stays in place until it is dropped.
-        unsafe { self.queue_in_place(cpu, data.get_ref(), &self.line(cpu).now, true) }
+        unsafe { self.queue_in_place(cpu, data.get_ref(), &self.line(cpu).now, |cpu| (self.interrupt)(cpu)) }
     }
 
     /// Has the executing CPU call the descriptor's function at its next tick: for what is not urgent and not worth an
@@ -571,23 +603,26 @@ impl<P: Platform> Calls<P> {
     ) -> Result<(), CallError> {
         let cpu = P::cpu();
         // SAFETY: as in `queue`.
-        unsafe { self.queue_in_place(cpu, data, &self.line(cpu).lazy, false) }
+        unsafe { self.queue_in_place(cpu, data, &self.line(cpu).lazy, |_| ()) }
     }
 
+    /// `interrupt`s the CPU if the entry is the first.
+    ///
     /// # Safety
     /// The descriptor stays in place until it is dropped.
+    #[inline]
     unsafe fn queue_in_place<F>(
         &self,
         cpu: CpuId,
         data: &CallData<F, P>,
         queue: &CallQueue,
-        interrupts: bool,
+        interrupt: impl FnOnce(CpuId),
     ) -> Result<(), CallError> {
         // SAFETY: by the contract.
         match unsafe { data.push(queue) } {
             Ok(first) => {
-                if first && interrupts {
-                    (self.interrupt)(cpu);
+                if first {
+                    interrupt(cpu);
                 }
                 Ok(())
             }

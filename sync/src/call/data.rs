@@ -178,9 +178,15 @@ pub(super) fn called<P: Platform, R>(
     let balance = Balance::<P>::now();
     let result = function();
     if !balance.is_kept() {
-        balance.check(format_args!("call: {name}"), at);
+        report_leak(balance, name, at);
     }
     result
+}
+
+#[cold]
+#[inline(never)]
+fn report_leak<P: Platform>(balance: Balance<P>, name: &'static str, at: &'static Location<'static>) {
+    balance.check(format_args!("call: {name}"), at);
 }
 
 impl<F, P: Platform> Drop for CallData<F, P> {

@@ -150,6 +150,12 @@ impl<R: Rules> CallQueue<R> {
             // Acquire pairs with the release in `push`: the entries are as their pushers left them. The queue cannot have
             // been closed in between, because only the consumer does that.
             let chain = self.head.swap(ptr::null_mut(), R::TAKE);
+            let only = NonNull::new(chain)?;
+            // SAFETY: taken just now, hence valid (Q1), and the consumer's.
+            if unsafe { only.as_ref() }.next.load(Ordering::Relaxed).is_null() {
+                // One call at a time is what happens nearly always: nothing to turn round, and nothing is left.
+                return Some(only);
+            }
             // SAFETY: a chain that was taken just now.
             first = unsafe { reversed(chain) };
         }

@@ -83,7 +83,20 @@ impl Node {
     ///
     /// # Safety
     /// As for `detach`.
+    #[inline]
     pub(super) unsafe fn reverse(first: NonNull<Node>) -> NonNull<Node> {
+        // SAFETY: in the chain, hence valid. Relaxed: nobody else looks.
+        if unsafe { first.as_ref() }.next.load(Ordering::Relaxed).is_null() {
+            // What consumers that are told at once find nearly always.
+            return first;
+        }
+        // SAFETY: passed on.
+        unsafe { Node::reverse_some(first) }
+    }
+
+    /// # Safety
+    /// As for `detach`.
+    unsafe fn reverse_some(first: NonNull<Node>) -> NonNull<Node> {
         let (mut done, mut at) = (ptr::null_mut(), first);
         loop {
             // SAFETY: in the chain, hence valid. Relaxed: nobody else looks.

@@ -452,6 +452,7 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> Taken<O, F> {
     /// ```
     #[doc(alias = "llist_reverse_order")]
     #[must_use = "the order changes in what is returned"]
+    #[inline]
     pub fn into_fifo(mut self) -> Taken<O, F> {
         // SAFETY: a chain that nobody else has.
         let rest = self.rest.take().map(|first| unsafe { Node::reverse(first) });

@@ -130,12 +130,14 @@ impl<P: Platform> Inheritance<P> {
     }
 
     /// The task, which executes this, holds one mutex more.
+    #[inline(always)]
     pub(super) fn add_hold(&self) {
         // The task's own, so that a load and a store are enough.
         self.holds.store(self.holds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// The task, which executes this, holds one mutex less.
+    #[inline(always)]
     pub(super) fn remove_hold(&self) {
         self.holds.store(self.holds.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }

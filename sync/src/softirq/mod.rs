@@ -172,11 +172,15 @@ impl Vector {
     /// ```
     #[inline]
     pub fn in_mask(mask: u32) -> impl Iterator<Item = Vector> {
-        let mut left = mask;
+        let mut left = mask & ((1 << Vector::COUNT) - 1);
         core::iter::from_fn(move || {
-            let vector = Vector::from_index(left.trailing_zeros());
-            left &= left.wrapping_sub(1);
-            vector
+            if left == 0 {
+                return None;
+            }
+            // SAFETY: the number of a bit that is set, of which there are those of vectors only.
+            let vector = unsafe { core::mem::transmute::<u8, Vector>(left.trailing_zeros() as u8) };
+            left &= left - 1;
+            Some(vector)
         })
     }
 }

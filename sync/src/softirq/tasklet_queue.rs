@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use hal::{Native, Platform};
 
 use super::Vector;
-use super::tasklet::{Core, Running, Tasklet};
+use super::tasklet::{Core, Release, Running, Tasklet};
 use super::tasklet_state::{Begin, Scheduled};
 use crate::context::SoftirqGuard;
 use crate::list::Owner;
@@ -98,6 +98,7 @@ impl<P: Platform> TaskletQueue<P> {
     /// # let serving = unsafe { sync::context::enter_softirq() };
     /// # QUEUE.run(&serving);
     /// ```
+    #[inline(always)]
     pub fn schedule<F, O>(&self, tasklet: O) -> bool
     where
         O: Owner<Object = Tasklet<F, P>> + 'static,
@@ -121,7 +122,7 @@ impl<P: Platform> TaskletQueue<P> {
     }
 
     /// Puts a tasklet into the queue. The reference of T1 is the caller's, and becomes the queue's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, core: NonNull<Core<P>>) {
         P::chaos_point();
         if self.waiting.push(Queued(core)) {
@@ -144,7 +145,7 @@ impl<P: Platform> TaskletQueue<P> {
     /// let serving = unsafe { sync::context::enter_softirq() };
     /// assert_eq!((QUEUE.run(&serving), QUEUE.run(&serving)), (1, 0));
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn run(&self, serving: &SoftirqGuard<P>) -> usize {
         let mut called = 0;
         for queued in self.waiting.take_fifo() {
@@ -203,7 +204,22 @@ impl<P: Platform> TaskletQueue<P> {
         P::chaos_point();
         // Before the run ends, after which another one may begin that has another reference.
         let release = tasklet.reference.release();
-        let finish = tasklet.state.finish();
+        if !tasklet.state.finish() {
+            self.finish_unusually(core, release);
+        } else if let Some(release) = release {
+            // SAFETY: the reference is ours, as it is in no queue any more.
+            unsafe { release(core) };
+        }
+        true
+    }
+
+    /// Ends a run that somebody waits for, or during which the tasklet was scheduled or disabled.
+    #[cold]
+    #[inline(never)]
+    fn finish_unusually(&self, core: NonNull<Core<P>>, release: Option<Release<P>>) {
+        // SAFETY: the reference of T1 is ours since it was taken out of the queue.
+        let tasklet = unsafe { core.as_ref() };
+        let finish = tasklet.state.finish_unusually();
         if finish.wake {
             tasklet.changed.wake_all();
         }
@@ -214,11 +230,11 @@ impl<P: Platform> TaskletQueue<P> {
             // SAFETY: the reference is ours, as it is in no queue any more.
             unsafe { release(core) };
         }
-        true
     }
 
     /// Does with a tasklet that is not to run what [`State::begin`](super::tasklet_state::State::begin) says.
     #[cold]
+    #[inline(never)]
     fn pass_over(&self, core: NonNull<Core<P>>, begin: Begin) {
         // The reference is kept for whoever clears `PARKED`, who may have let go of it by now.
         let Begin::LetGo { wake } = begin else { return };

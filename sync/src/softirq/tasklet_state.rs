@@ -137,13 +137,14 @@ impl State {
         })
     }
 
-    /// For the runner, when the function has returned.
+    /// For the runner, when the function has returned. `false`: [`finish_unusually`](State::finish_unusually) is called for.
     #[inline(always)]
-    pub(super) fn finish(&self) -> Finish {
-        if self.usual(RUNNING, 0) { Finish { again: false, wake: false } } else { self.finish_unusually() }
+    pub(super) fn finish(&self) -> bool {
+        self.usual(RUNNING, 0)
     }
 
-    fn finish_unusually(&self) -> Finish {
+    /// The same whatever happened during the run.
+    pub(super) fn finish_unusually(&self) -> Finish {
         self.step(|word| {
             let again = word & QUEUED != 0 && word & KILLED == 0 && !is_planted(Fault::ForgetReschedule);
             let gone = if again { RUNNING | WAITED } else { RUNNING | WAITED | QUEUED };

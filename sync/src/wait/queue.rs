@@ -182,6 +182,7 @@ impl<P: Platform> WaitQueue<P> {
     /// ```
     /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake_one(), 0, "nobody waits");
     /// ```
+    #[inline]
     pub fn wake_one(&self) -> usize {
         self.waiters.lock().wake(1)
     }

@@ -214,8 +214,10 @@ impl<P: Platform> Timers<P> {
 
     /// All CPUs that have timers.
     fn all(&self) -> impl Iterator<Item = &'static CpuTimers<P>> {
+        // Not the places of CPUs that this machine cannot have: whoever stops to tick looks at all.
+        let cpus = self.cpus.iter().take(P::cpu_count() as usize);
         // SAFETY: as in `of`.
-        self.cpus.iter().filter_map(|cpu| unsafe { cpu.load(Ordering::Acquire).as_ref() })
+        cpus.filter_map(|cpu| unsafe { cpu.load(Ordering::Acquire).as_ref() })
     }
 
     /// What tick it is. Linux: `jiffies_64`. Contexts: any. Cost: one load.

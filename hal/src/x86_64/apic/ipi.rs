@@ -105,9 +105,15 @@ impl LocalApic {
         self.access.write(Register::COMMAND_HIGH, found);
     }
 
-    fn wait_until_handed_on(&self) {
+    /// Whether an xAPIC has handed the last command on.
+    #[inline(always)]
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.access.read(Register::COMMAND_LOW) & PENDING == 0
+    }
+
+    pub(super) fn wait_until_handed_on(&self) {
         for _ in 0..PATIENCE {
-            if self.access.read(Register::COMMAND_LOW) & PENDING == 0 {
+            if self.is_handed_on() {
                 return;
             }
             relax();

@@ -217,6 +217,17 @@ impl LocalApic {
         self.command(Kind::Fixed(vector), To::Myself);
     }
 
+    /// The same in xAPIC mode. A shorthand has no destination, so that the other half of the command stays as it is, in
+    /// the middle of another one too.
+    #[inline(always)]
+    fn interrupt_self_in_memory(&self, vector: u8) {
+        counters::SENT.inc();
+        if !self.is_handed_on() {
+            self.wait_until_handed_on();
+        }
+        self.access.write(Register::COMMAND_LOW, ipi::low(Kind::Fixed(vector), To::Myself));
+    }
+
     /// Whether the pin LINT1 delivers NMIs, as [`enable`](LocalApic::enable) set it.
     pub fn lint1_is_nmi(&self) -> bool {
         let entry = self.access.read(Register::LVT_LINT1);
@@ -238,9 +249,13 @@ impl LocalApic {
 const MOST_IN_SERVICE: u32 = 240;
 
 /// The installed APIC, in one word: null before there is one, [`MSRS`], or where its registers are.
-static LOCAL: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
+pub(super) static LOCAL: AtomicPtr<Page> = AtomicPtr::new(ptr::null_mut());
 /// The APIC is reached by MSRs. No page begins at this address.
-const MSRS: *mut Page = ptr::without_provenance_mut(1);
+const MSRS: *mut Page = ptr::without_provenance_mut(BY_MSR);
+/// The greatest value of [`LOCAL`] that is not the address of the registers.
+pub(super) const BY_MSR: usize = 1;
+/// Where in the page a write of 0 says that the interrupt being served is over.
+pub(super) const END_OF_INTERRUPT_OFFSET: usize = Register::END_OF_INTERRUPT.offset();
 
 /// APIC ids by CPU number. Written at boot and when a CPU is added, before anything is sent to it.
 static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(NO_ID) }; MAX_CPUS];
@@ -323,8 +338,23 @@ pub fn send_ipi_all_but_self(vector: u8) {
     local().command(Kind::Fixed(vector), To::AllButMyself);
 }
 
-/// Interrupts the executing CPU, as soon as it takes interrupts.
+/// Interrupts the executing CPU, as soon as it takes interrupts. Any context.
+///
+/// Cost: one MSR write, or in xAPIC mode one register read and one write.
+#[inline(always)]
 pub fn send_ipi_self(vector: u8) {
+    let page = LOCAL.load(Ordering::Relaxed);
+    match NonNull::new(page) {
+        Some(page) if page.addr().get() > BY_MSR => {
+            // INVARIANT: what `init` was given.
+            LocalApic { access: Access::Memory(page) }.interrupt_self_in_memory(vector);
+        }
+        _ => send_ipi_self_by_msr(vector),
+    }
+}
+
+#[cold]
+fn send_ipi_self_by_msr(vector: u8) {
     local().interrupt_self(vector);
 }
 

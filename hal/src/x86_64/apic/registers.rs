@@ -33,6 +33,11 @@ impl Register {
     pub(super) const TIMER_CURRENT: Register = Register(0x39);
     pub(super) const TIMER_DIVIDE: Register = Register(0x3e);
 
+    /// Where it is in the page.
+    pub(super) const fn offset(self) -> usize {
+        size_of::<Slot>() * self.0 as usize
+    }
+
     /// The `n`-th of a group of eight that hold one bit per vector.
     pub(super) const fn nth(self, n: u8) -> Register {
         assert!(n < 8);
@@ -48,7 +53,7 @@ struct Slot {
 
 /// The part of the APIC's page that has registers.
 #[repr(C)]
-pub(super) struct Page {
+pub(in crate::x86_64) struct Page {
     slots: [Slot; 64],
 }
 

@@ -1,12 +1,16 @@
 //! Entry stubs: from the hardware's frame to a Rust call and back.
 //!
 //! Every vector has a stub of 16 bytes that makes the frame complete (error code, vector) and jumps to one of three
-//! tails:
+//! tails, but for four, which have an entry of their own:
 //!
 //! * **exceptions** run on the stack they hit (or the one that the interrupt table gives them);
 //! * **interrupts** move to the CPU's interrupt stack when they are the first, so that task stacks need no room for
 //!   them, and come back to the task's stack before they leave, where the task may be replaced;
-//! * **NMI** is below.
+//! * **NMI** is below;
+//! * the four that **CPUs send each other**, and themselves, come most often, and nobody looks at what they interrupt. Their
+//!   entries know the vector, leave alone what functions give back as it was (RBX and RBP excepted, which are needed), call
+//!   the kernel's function without another in between, and tell the APIC that it is over. The frame has its usual shape,
+//!   for whoever walks through it; R12 to R15 are not in it.
 //!
 //! The tails set RBP to the frame's address plus one before they call Rust. No real frame pointer is odd, so a backtrace
 //! recognises the mark and continues with the interrupted code.
@@ -27,6 +31,9 @@
 use crate::context::{HARDIRQ_MASK, HARDIRQ_UNIT, IRQ_DEPTH, NMI_MASK, PREEMPT_WORD};
 use crate::percpu;
 use crate::x86_64::softirq::PENDING;
+use crate::x86_64::upcalls::{TABLE, Upcalls};
+use crate::x86_64::{apic, vectors};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 percpu! {
@@ -130,17 +137,79 @@ core::arch::global_asm!(
         call {interrupt}
         mov rsp, rbx
         sub dword ptr gs:[rip + {word}], {hardirq}
-        // Most interrupts leave no softirq, and nobody for whom to reschedule.
+        // Most interrupts leave nobody for whom to reschedule, and no softirq.
+        jz 4f
         cmp dword ptr gs:[rip + {pending}], 0
         jne 4f
-        cmp dword ptr gs:[rip + {word}], 0
-        je 4f
     3:  TRAP_RESTORE
         iretq
     4:  mov rdi, rbx
         call {leave}
         mov rsp, rbx
         jmp 3b
+
+    .macro BETWEEN_CPUS name, vector, function
+    \name:
+        push 0
+        push \vector
+        push rax
+        push rbx
+        push rcx
+        push rdx
+        push rsi
+        push rdi
+        push rbp
+        push r8
+        push r9
+        push r10
+        push r11
+        sub rsp, 32                     // room for R12 to R15, which functions give back as they were
+        cld
+        inc dword ptr gs:[rip + {irq_depth}]
+        inc qword ptr gs:[rip + {counts} + 8 * \vector]
+        mov rbx, rsp
+        lea rbp, [rsp + 1]
+        test dword ptr gs:[rip + {word}], {in_hardirq}
+        jnz 2f
+        mov rsp, gs:[rip + {irq_stack_top}]
+    2:  add dword ptr gs:[rip + {word}], {hardirq}
+        mov rax, [rip + {table}]
+        call [rax + \function]
+        mov rax, [rip + {apic}]
+        cmp rax, {apic_by_msr}
+        jbe 5f
+        mov dword ptr [rax + {end_of_interrupt}], 0
+    3:  sub dword ptr gs:[rip + {word}], {hardirq}
+        jz 6f
+        cmp dword ptr gs:[rip + {pending}], 0
+        jne 6f
+    4:  dec dword ptr gs:[rip + {irq_depth}]
+        lea rsp, [rbx + 32]
+        pop r11
+        pop r10
+        pop r9
+        pop r8
+        pop rbp
+        pop rdi
+        pop rsi
+        pop rdx
+        pop rcx
+        pop rbx
+        pop rax
+        add rsp, 16
+        iretq
+    5:  call {end_by_msr}
+        jmp 3b
+    6:  mov rsp, rbx
+        mov rdi, rbx
+        call {leave}
+        jmp 4b
+    .endm
+
+    BETWEEN_CPUS __trap_kick, {kick_vector}, {kick}
+    BETWEEN_CPUS __trap_call, {call_vector}, {call}
+    BETWEEN_CPUS __trap_tlb, {tlb_vector}, {tlb}
+    BETWEEN_CPUS __trap_softirq, {softirq_vector}, {softirq_raised}
 
     __trap_nmi:
         cmp dword ptr gs:[rip + {nmi_state}], 0
@@ -208,6 +277,20 @@ core::arch::global_asm!(
     nmi_stack_top = sym NMI_STACK_TOP,
     nmi_state = sym NMI_STATE,
     exception = sym super::exception,
+    counts = sym super::COUNTS,
+    table = sym TABLE,
+    kick = const offset_of!(Upcalls, kick),
+    call = const offset_of!(Upcalls, call),
+    tlb = const offset_of!(Upcalls, tlb),
+    softirq_raised = const offset_of!(Upcalls, softirq_raised),
+    kick_vector = const vectors::KICK,
+    call_vector = const vectors::CALL,
+    tlb_vector = const vectors::TLB,
+    softirq_vector = const vectors::SOFTIRQ,
+    apic = sym apic::LOCAL,
+    apic_by_msr = const apic::BY_MSR,
+    end_of_interrupt = const apic::END_OF_INTERRUPT_OFFSET,
+    end_by_msr = sym super::end_by_msr,
     interrupt = sym super::interrupt,
     leave = sym super::leave,
     nmi = sym super::nmi,
@@ -217,7 +300,17 @@ core::arch::global_asm!(
 pub(crate) fn stub_address(vector: usize) -> u64 {
     unsafe extern "C" {
         static __trap_stubs: u8;
+        static __trap_kick: u8;
+        static __trap_call: u8;
+        static __trap_tlb: u8;
+        static __trap_softirq: u8;
     }
     assert!(vector < 256);
-    (&raw const __trap_stubs) as u64 + 16 * vector as u64
+    match vector as u8 {
+        vectors::KICK => (&raw const __trap_kick) as u64,
+        vectors::CALL => (&raw const __trap_call) as u64,
+        vectors::TLB => (&raw const __trap_tlb) as u64,
+        vectors::SOFTIRQ => (&raw const __trap_softirq) as u64,
+        _ => (&raw const __trap_stubs) as u64 + 16 * vector as u64,
+    }
 }

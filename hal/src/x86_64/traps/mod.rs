@@ -149,6 +149,7 @@ pub fn vector_name(vector: u8) -> &'static str {
         vectors::KICK => "kick",
         vectors::CALL => "call",
         vectors::TLB => "TLB shoot-down",
+        vectors::SOFTIRQ => "softirq",
         vectors::APIC_ERROR => "APIC error",
         vectors::SPURIOUS => "spurious",
         vectors::ISA..=0x3f => "ISA device",
@@ -165,16 +166,14 @@ extern "C" fn exception(frame: &mut TrapFrame) {
     (upcalls().exception)(frame, Cause::of(frame));
 }
 
-/// Called by the stubs for vectors from 32 on, on the interrupt stack, counted as a hardirq.
+/// Called by the stubs for vectors from 32 on that have no entry of their own, on the interrupt stack, counted as a
+/// hardirq.
 extern "C" fn interrupt(frame: &mut TrapFrame) {
     tally(frame);
     let table = upcalls();
     let vector = frame.vector as u8;
     match vector {
         vectors::TIMER => (table.timer)(frame),
-        vectors::KICK => (table.kick)(),
-        vectors::CALL => (table.call)(),
-        vectors::TLB => (table.tlb)(),
         vectors::APIC_ERROR => {
             apic::on_error();
         }
@@ -184,6 +183,11 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
     if vector != vectors::SPURIOUS {
         apic::end_of_interrupt();
     }
+}
+
+/// Called by the entries of what CPUs send each other, where the APIC is not reached through memory.
+extern "C" fn end_by_msr() {
+    apic::end_of_interrupt();
 }
 
 /// Called by the stubs when an interrupt is over and something is left to do, back on the interrupted stack, interrupts

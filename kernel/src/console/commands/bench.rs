@@ -103,7 +103,7 @@ impl fmt::Display for Tenths {
 #[cfg(target_os = "none")]
 fn bench_tasks(cx: &mut Context<'_>) -> CommandResult {
     let figures =
-        crate::bench::tasks::measure().map_err(|error| Failure::Failed(alloc::format!("{error}")))?;
+        crate::bench::tasks::measure(cx.task).map_err(|error| Failure::Failed(alloc::format!("{error}")))?;
     write_figures(cx, figures)
 }
 
@@ -135,7 +135,7 @@ fn bench_tasks(_: &mut Context<'_>) -> CommandResult {
 #[cfg(target_os = "none")]
 fn bench_calls(cx: &mut Context<'_>) -> CommandResult {
     writeln!(cx.out, "  {:<24} {:<8} {:>9}  {:>9}", "OPERATION", "TARGET", "MEDIAN NS", "BEST NS")?;
-    for figure in crate::bench::calls::measure() {
+    for figure in crate::bench::calls::measure(cx.task) {
         let crate::bench::calls::Figure { name, target, median_ns, best_ns } = figure;
         writeln!(cx.out, "  {name:<24} {target:<8} {median_ns:>9}  {best_ns:>9}")?;
     }

@@ -205,10 +205,11 @@ impl RunQueue {
     pub fn pick(&mut self, now: u64) -> Option<NonNull<Entity>> {
         self.account(now);
         if let Next::Take(next) = self.choose() {
+            // First out, then in: with few tasks there is nobody in the tree to be compared with in between.
+            self.take(next);
             if let Some(current) = self.current {
                 self.put_back(current);
             }
-            self.take(next);
             next.place.set(Place::Running);
             self.current = Some(next);
         }

@@ -217,7 +217,7 @@ impl<R: Rules> Word<R> {
     }
 }
 
-/// The line, as one value: the number at its front in the low byte, how many are in line in the high byte. Tickets are
+/// The line, as one value: how many are in line in the low byte, the number at its front in the high byte. Tickets are
 /// numbered modulo 256.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Line(u16);
@@ -227,12 +227,12 @@ impl Line {
 
     /// The number at the front, if there is a line.
     const fn front(self) -> u8 {
-        self.0 as u8
+        (self.0 >> 8) as u8
     }
 
     /// How many are in line.
     const fn len(self) -> u8 {
-        (self.0 >> 8) as u8
+        self.0 as u8
     }
 
     /// The number that the next to join draws.
@@ -241,13 +241,13 @@ impl Line {
     }
 
     const fn of(front: u8, len: u8) -> Line {
-        Line(front as u16 | (len as u16) << 8)
+        Line((front as u16) << 8 | len as u16)
     }
 
-    /// One comparison, because everybody who wants the lock looks here first.
+    /// One test of a byte, because everybody who wants the lock looks here first.
     #[inline]
     const fn is_empty(self) -> bool {
-        self.0 < 1 << 8
+        self.len() == 0
     }
 
     /// Whether `ticket` is in line.

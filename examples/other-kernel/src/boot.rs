@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hal::{CpuId, percpu};
 
 use crate::platform::CPUS;
-use crate::{exercises, interrupts, machine, timing};
+use crate::{exercises, grace, interrupts, machine, timing};
 
 /// Where the other CPUs start. Free memory on every PC, and a start-up interrupt can name it.
 const TRAMPOLINE: usize = 0x8000;
@@ -168,11 +168,14 @@ extern "C" fn main(number: u32) -> ! {
     if cpu == CpuId::BOOT {
         interrupts::calibrate();
         interrupts::fill_table();
+        grace::prepare();
+        grace::start_on_this_cpu();
         timing::start_on_this_cpu();
         interrupts::start_on_this_cpu();
         start_others();
         exercises::run_all()
     } else {
+        grace::start_on_this_cpu();
         timing::start_on_this_cpu();
         interrupts::start_on_this_cpu();
         exercises::take_part(cpu)

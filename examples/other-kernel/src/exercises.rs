@@ -15,7 +15,7 @@ use sync::{Irq, SpinLock, Task};
 
 use crate::interrupts::TICKS;
 use crate::platform::{CPUS, Own, REPORTS, go_online};
-use crate::{machine, timing};
+use crate::{grace, machine, timing};
 
 /// Something that both CPUs do at once.
 pub(crate) struct Exercise {
@@ -28,8 +28,14 @@ pub(crate) struct Exercise {
     pub(crate) judge: fn() -> Result<u32, &'static str>,
 }
 
-const EXERCISES: [Exercise; 5] =
-    [tasks::EXERCISE, interrupts::EXERCISE, lists::EXERCISE, messages::EXERCISE, timing::EXERCISE];
+const EXERCISES: [Exercise; 6] = [
+    tasks::EXERCISE,
+    interrupts::EXERCISE,
+    lists::EXERCISE,
+    messages::EXERCISE,
+    timing::EXERCISE,
+    grace::EXERCISE,
+];
 
 /// The exercise whose `on_timer` runs; an index past the end is none.
 static CURRENT: AtomicUsize = AtomicUsize::new(usize::MAX);

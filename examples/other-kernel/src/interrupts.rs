@@ -8,7 +8,7 @@ use hal::{CpuId, Platform, percpu};
 use sync::Cpu;
 
 use crate::platform::{self, Own};
-use crate::{exercises, machine, timing};
+use crate::{exercises, grace, machine, timing};
 
 const TIMER: usize = 0x40;
 const KICK: usize = 0x41;
@@ -178,6 +178,7 @@ extern "C" fn interrupt(vector: usize) {
         TIMER => {
             TICKS.inc();
             timing::on_tick(&serving);
+            grace::on_tick(&serving);
             exercises::on_timer(&serving);
         }
         _ => platform::accept_resched_request(),

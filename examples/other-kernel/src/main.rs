@@ -10,6 +10,8 @@ mod boot;
 #[cfg(target_os = "none")]
 mod exercises;
 #[cfg(target_os = "none")]
+mod grace;
+#[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(target_os = "none")]
 mod machine;

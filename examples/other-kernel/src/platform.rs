@@ -12,7 +12,7 @@ use hal::platform::{CpuRecord, Report, Severity, TaskId, Wakeup};
 use hal::{CpuId, Platform, percpu};
 use sync::Cpu;
 
-use crate::{interrupts, machine, timing};
+use crate::{grace, interrupts, machine, timing};
 
 /// How many CPUs this kernel runs.
 pub(crate) const CPUS: usize = 2;
@@ -143,6 +143,7 @@ unsafe impl Platform for Own {
         if PREEMPT_WORD.read() == 0 && Own::irq_depth() == 0 {
             // There is no other task to switch to, so this is all.
             Own::clear_need_resched();
+            grace::quiescent();
             RESCHEDULES.inc();
         }
     }
@@ -184,7 +185,9 @@ unsafe impl Platform for Own {
         while SOFTIRQS.read() != 0 && !Own::context().in_interrupt() && Own::irq_depth() == 0 {
             // SAFETY: nothing forbids softirqs here; the guard is dropped before the code goes on.
             let serving = unsafe { Cpu::<Own>::enter_softirq() };
-            timing::serve(SOFTIRQS.exchange(0), &serving);
+            let pending = SOFTIRQS.exchange(0);
+            timing::serve(pending, &serving);
+            grace::serve(pending, &serving);
         }
     }
     fn report(report: &Report<'_>) {

@@ -91,7 +91,7 @@ percpu! {
 
 /// The loop that all others are net of; itself it is net of the clock.
 fn empty_loop(place: Place, _: &mut TaskCx) -> Figures {
-    let net = || time(|_| ()).saturating_sub(place.clock_ns) * 1_000 / u64::from(TURNS);
+    let net = || time(|_| ()).0.saturating_sub(place.clock_ns) * 1_000 / u64::from(TURNS);
     Figures::new(Unit::Ns, samples(BATCHES, net))
 }
 

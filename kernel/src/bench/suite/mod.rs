@@ -112,14 +112,17 @@ const WARM: usize = 3;
 const SINGLES: usize = 301;
 
 /// How long a loop around `once` takes. The compiler must not know how many turns it has, nor merge two.
+///
+/// `once` comes by value and is given back, so that what it refers to is in registers: by reference, every turn would read
+/// from memory where the lock is.
 #[inline(always)]
-fn time(mut once: impl FnMut(u32)) -> u64 {
+fn time<F: FnMut(u32)>(mut once: F) -> (u64, F) {
     let begun = Native::now_ns();
     for turn in 0..black_box(TURNS) {
         once(turn);
         black_box(());
     }
-    Native::now_ns() - begun
+    (Native::now_ns() - begun, once)
 }
 
 /// `count` samples of `take`, after those that do not count.
@@ -138,14 +141,21 @@ impl Place {
     /// Here, with the overhead measured now.
     fn find(here: CpuId, there: Option<CpuId>) -> Place {
         let clock_ns = median(samples(SINGLES, clock_pair));
-        Place { here, there, empty_loop_ns: median(samples(SINGLES, || time(|_| ()))), clock_ns }
+        Place { here, there, empty_loop_ns: median(samples(SINGLES, || time(|_| ()).0)), clock_ns }
     }
 
     /// A short operation: a thousand turns at a time, net of the loop. The operation is told the turn.
     #[inline(always)]
     fn batches(self, mut once: impl FnMut(u32)) -> Figures {
-        let net = || time(&mut once).saturating_sub(self.empty_loop_ns) * 1_000 / u64::from(TURNS);
-        Figures::new(Unit::Ns, samples(BATCHES, net))
+        let mut net = Vec::with_capacity(BATCHES);
+        for batch in 0..WARM + BATCHES {
+            let ns;
+            (ns, once) = time(once);
+            if batch >= WARM {
+                net.push(ns.saturating_sub(self.empty_loop_ns) * 1_000 / u64::from(TURNS));
+            }
+        }
+        Figures::new(Unit::Ns, net)
     }
 
     /// A long operation: each time by itself, net of reading the clock.

@@ -108,7 +108,7 @@ impl Measured {
     fn instructions(&self) -> Section {
         let section = Section::new(
             "Instructions, against Linux",
-            "One CPU, counted: the same in every run. Left of the line is less than Linux.",
+            "One CPU, counted: the same in every run. Left of the line is less than Linux; bars end at an eighth and at eight times.",
         );
         let Some(counted) = &self.counted else {
             return section.missing("cargo xtask bench compare --icount");
@@ -119,7 +119,7 @@ impl Measured {
     fn times(&self) -> Section {
         let section = Section::new(
             "Time, against Linux",
-            "With the most CPUs that were measured. Left of the line is better than Linux.",
+            "With the most CPUs that were measured. Left of the line is better than Linux; bars end at an eighth and at eight times.",
         );
         let Some(timed) = &self.timed else { return section.missing("cargo xtask bench compare") };
         let operations = operations(timed);

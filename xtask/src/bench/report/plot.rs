@@ -14,6 +14,9 @@ pub(super) struct Bar {
     pub(super) value: f64,
 }
 
+/// Bars that go both ways from a line end at so many times its value, and at its value divided by that.
+const FARTHEST: f64 = 8.0;
+
 /// How values become lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scale {
@@ -100,6 +103,10 @@ impl Scale {
     }
 
     fn range(self, bars: &[Bar], base: f64) -> (f64, f64) {
+        if let Scale::Log { line: Some(line) } = self {
+            // One that is a thousand times better must not make all others look alike.
+            return (self.apply(line / FARTHEST), self.apply(line * FARTHEST));
+        }
         let values = bars.iter().map(|bar| bar.value).chain([base]).map(|value| self.apply(value));
         values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)))
     }

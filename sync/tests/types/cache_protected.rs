@@ -9,6 +9,6 @@ hal::percpu! {
 pub(crate) fn main() {
     let mut cache = LocalLock::lock(&CACHE);
     while let Some(page) = cache.pop() {
-        drop(page);
+        println!("{page}");
     }
 }

@@ -8,7 +8,7 @@ sync::link_field! { struct InList<T> = Node<T> => link: Link; }
 
 pub(crate) fn main() {
     let node = Node { content: 1u32, link: Link::new() };
-    drop(node.content);
+    assert_eq!(node.content, 1);
     drop(node.link);
     println!("{}", <InList<u32> as Field>::OFFSET);
 }

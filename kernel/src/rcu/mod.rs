@@ -13,6 +13,8 @@
 //!    `rcu_offload` (`callbacks`).
 //! 5. A grace period that lasts too long names who holds it up (`stall`).
 //!
+//! Readers that may sleep have domains of their own (`sleepable`).
+//!
 //! The flavour of readers is a choice of the build: with the feature `rcu-nonpreemptible` a section is a region without
 //! preemption, and needs no word of its own.
 //!
@@ -30,6 +32,7 @@ mod domain;
 mod events;
 mod grace;
 mod readers;
+mod sleepable;
 mod stall;
 
 use ::rcu::tree::{Due, Geometry, Node, PerCpu, Readers, Timing, Tree};
@@ -49,6 +52,7 @@ pub(crate) use events::{
 pub(crate) use grace::start;
 pub use grace::{Figures, figures};
 pub(crate) use readers::{check_before_block, end_of_task};
+pub use sleepable::{Attendant, Sleepable, sleepable};
 pub use stall::{set_stall_ns, stalls};
 
 /// Whether tasks may be preempted in their sections.

@@ -1,5 +1,6 @@
 //! Grace periods on this machine: what they wait for, what they do not wait for, and what is said when they wait long.
 
+mod sleepable;
 mod torture;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -1,5 +1,6 @@
 //! The running machine, as the console sees it.
 
+mod rcu;
 mod tasks;
 mod timers;
 mod toys;

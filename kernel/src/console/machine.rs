@@ -9,13 +9,14 @@ use core::fmt;
 
 use sync::TaskCx;
 
+use super::rcu::GracePeriods;
 use super::tasks::Tasks;
 use super::timers::Timers;
 use crate::memory::check::Findings;
 use crate::trace::merge::Story;
 
 /// The machine, as commands see it.
-pub trait Machine: Tasks + Timers + Sync {
+pub trait Machine: Tasks + Timers + GracePeriods + Sync {
     /// What is running, for the greeting.
     fn summary(&self) -> Summary;
     /// Every possible CPU, in order.

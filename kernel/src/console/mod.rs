@@ -9,6 +9,7 @@ pub mod commands;
 pub mod editor;
 mod keys;
 pub mod machine;
+pub mod rcu;
 pub mod registry;
 pub mod tasks;
 pub mod timers;

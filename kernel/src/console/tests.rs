@@ -1,5 +1,6 @@
 //! The console as a whole, on a machine of threads.
 
+mod rcu;
 mod tasks;
 mod timers;
 
@@ -15,6 +16,7 @@ struct Made {
     done: Mutex<Vec<String>>,
     world: Mutex<tasks::World>,
     timers: Mutex<timers::World>,
+    rcu: Mutex<rcu::World>,
 }
 
 impl Made {

@@ -53,6 +53,12 @@ pub fn figures() -> Figures {
     }
 }
 
+/// When the grace period that runs was begun, in nanoseconds since boot. `None` if none runs, or somebody takes a step at
+/// this moment.
+pub fn running_since() -> Option<u64> {
+    DRIVER.try_lock()?.as_ref()?.running_since()
+}
+
 /// Starts `rcu_gp`. When tasks can be made.
 pub(crate) fn start() {
     *DRIVER.lock() = Some(Driver::new(tree()));

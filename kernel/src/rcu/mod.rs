@@ -50,7 +50,7 @@ pub(crate) use events::{
     on_tick,
 };
 pub(crate) use grace::start;
-pub use grace::{Figures, figures};
+pub use grace::{Figures, figures, running_since};
 pub(crate) use readers::{check_before_block, end_of_task};
 pub use sleepable::{Attendant, Sleepable, sleepable};
 pub use stall::{set_stall_ns, stalls};

@@ -7,8 +7,9 @@ use sync::TaskCx;
 
 use crate::console::commands::ALL;
 use crate::console::registry::Context;
+use crate::testing::expect_report;
 use crate::this_machine::ThisMachine;
-use crate::{check, check_eq, kernel_test, serial};
+use crate::{check, check_eq, cpus, kernel_test, rcu, sched, serial, skip};
 
 /// A terminal whose person presses a key when it has shown a number of tables.
 struct Watched {
@@ -60,6 +61,61 @@ kernel_test! {
     fn work_says_where_items_of_each_queue_run(cx) {
         let (out, good) = run("work", false, cx);
         check!(good && out.text.contains(" system (each CPU)") && out.text.contains(" unbound (any CPU)"), "{}", out.text);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn rcu_waits_and_shows_how_things_stand(cx) {
+        for (command, answer) in [
+            ("rcu sync", "a grace period: "),
+            ("rcu sync 3", "a grace period, 3 times: median "),
+            ("rcu expedite 2", "an expedited grace period, 2 times: median "),
+            ("rcu barrier", "a barrier: "),
+            ("rcu offload 0 on", "callbacks of CPU 0 are called by a task\n"),
+            ("rcu offload 0 off", "callbacks of CPU 0 are called by the CPU\n"),
+        ] {
+            let (out, good) = run(command, false, cx);
+            check!(good && out.text.starts_with(answer), "{command}: {}", out.text);
+        }
+        let (out, good) = run("rcu", false, cx);
+        check!(good && out.text.contains("readers ") && out.text.contains("\nNODE LEVEL"), "{}", out.text);
+        // A row for each node and each CPU, and a headline each.
+        let shape = *rcu::tree().geometry();
+        let rows = out.text.lines().skip_while(|line| !line.starts_with("NODE")).count();
+        check_eq!(rows, 2 + shape.nodes() + shape.cpus() as usize);
+        let (out, good) = run("rcu offload 4096 on", false, cx);
+        check!(!good && out.text.contains("`4096` is no CPU"), "{}", out.text);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn rcu_stall_has_a_reader_reported_and_leaves_nothing(cx) {
+        let alone = cpus::online_count() == 1 && sched::preemption() != sched::Preemption::Full;
+        if alone || !rcu::PREEMPTIBLE {
+            skip!("the reader may keep those from running who would report it");
+        }
+        expect_report("WARNING: rcu:");
+        let (limit, reports) = (rcu::tree().stall_ns(), rcu::stalls());
+        let (out, good) = run("rcu stall", false, cx);
+        check!(good && out.text.contains("and the grace period has ended"), "{}", out.text);
+        check!(rcu::stalls() > reports);
+        check_eq!(rcu::tree().stall_ns(), limit);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn demos_of_rcu_find_what_they_show(cx) {
+        let (out, good) = run("demo rcu", false, cx);
+        check!(good, "{}", out.text);
+        check!(out.text.contains("freed after a grace period: 0 of 8 were read after that, 8 freed\n"), "{}", out.text);
+        let (out, good) = run("demo lists", false, cx);
+        check!(good && out.text.contains("freed objects that were met: 0;"), "{}", out.text);
         Ok(())
     }
 }

@@ -128,6 +128,11 @@ impl<'t, 's, P: Platform> Driver<'t, 's, P> {
         self.ended
     }
 
+    /// The `now` at which the grace period that runs was begun; `None` if none runs.
+    pub fn running_since(&self) -> Option<u64> {
+        (!matches!(self.phase, Phase::Idle)).then_some(self.begun)
+    }
+
     fn look_for_work(&mut self, now: u64) -> Next {
         let tree = self.tree;
         // Before the look: a request that comes after it sets the mark again, and wakes us.

@@ -1,6 +1,8 @@
 //! `demo`: what the kernel is about, shown by running it.
 
+mod lists;
 mod percpu;
+mod rcu;
 mod timers;
 
 use alloc::string::String;
@@ -22,6 +24,16 @@ const DEMOS: &[Demo] = &[
         name: "timers",
         about: "timers that free themselves, with the lock in three places",
         run: timers::run,
+    },
+    Demo {
+        name: "rcu",
+        about: "freeing what somebody reads: too early, and after a grace period",
+        run: rcu::run,
+    },
+    Demo {
+        name: "lists",
+        about: "a list that is walked without a lock while things move in it",
+        run: lists::run,
     },
 ];
 

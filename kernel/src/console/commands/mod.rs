@@ -10,6 +10,7 @@ mod machine;
 mod messages;
 mod power;
 mod processors;
+mod rcu;
 mod scheduler;
 mod spans;
 mod tasks;
@@ -49,6 +50,7 @@ pub const ALL: Registry = Registry(&[
     &timer::TIMER,
     &deferred::SOFTIRQ,
     &deferred::WORK,
+    &rcu::RCU,
     &locks::LOCKS,
     &lockdep::LOCKDEP,
     &watchdogs::HOLDS,

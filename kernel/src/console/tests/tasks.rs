@@ -56,6 +56,11 @@ impl Made {
     fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {
         f(&mut self.world.lock().unwrap())
     }
+
+    /// Lets time pass.
+    pub(super) fn pass(&self, ns: u64) {
+        self.with(|world| world.now_ns += ns);
+    }
 }
 
 impl Tasks for Made {

@@ -37,14 +37,14 @@
 //! callback waits.
 //!
 //! Read in this order: `domain.rs`, `guard.rs`, `cell.rs`, `always.rs`, `retired.rs`, then the domains: `hosted/`.
-#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(any(test, loom, shuttle)), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(not(target_os = "none"))]
 extern crate std;
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "../tests/support/modelled.rs"]
 mod modelled;
 

@@ -1,6 +1,6 @@
-//! Atomics: the machine's, or those of the model checker, whose constructors are not `const`.
+//! Atomics: the machine's, or those of a model checker. The constructors of loom's are not `const`.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 #[allow(unused_imports, reason = "not every build has a user for each")]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -9,6 +9,12 @@ pub(crate) use core::sync::atomic::{
 #[cfg(loom)]
 #[allow(unused_imports, reason = "not every build has a user for each")]
 pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+#[cfg(shuttle)]
+#[allow(unused_imports, reason = "not every build has a user for each")]
+pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 

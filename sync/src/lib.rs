@@ -27,7 +27,7 @@
 //! What is to be done later, by a softirq or by a task: [`softirq`] and [`work`].
 //!
 //! Read in this order: `preempt.rs`, `irq.rs`, `flavor.rs`, `spin/mod.rs`, `spin/raw/mod.rs`.
-#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(any(test, loom, shuttle)), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -6,14 +6,17 @@
 //! the wrong CPU, or its count gone. The report names the line that made the guard, and the count is then not touched,
 //! because it is not the guard's.
 
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
 pub(crate) use remembered::{Made, check_serving};
-#[cfg(not(all(debug_assertions, not(loom))))]
+#[cfg(not(all(debug_assertions, not(any(loom, shuttle)))))]
 pub(crate) use unremembered::{Made, check_serving};
 
 /// Which count a guard stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(not(all(debug_assertions, not(loom))), expect(dead_code, reason = "only debug builds look"))]
+#[cfg_attr(
+    not(all(debug_assertions, not(any(loom, shuttle)))),
+    expect(dead_code, reason = "only debug builds look")
+)]
 pub(crate) enum Count {
     /// The preempt depth.
     Preempt,
@@ -27,7 +30,7 @@ pub(crate) enum Count {
     Flavor,
 }
 
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
 mod remembered {
     use core::marker::PhantomData;
     use core::panic::Location;
@@ -166,7 +169,7 @@ mod remembered {
     }
 }
 
-#[cfg(not(all(debug_assertions, not(loom))))]
+#[cfg(not(all(debug_assertions, not(any(loom, shuttle)))))]
 mod unremembered {
     use core::marker::PhantomData;
     use core::panic::Location;

@@ -42,5 +42,8 @@ pub use threads::{
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, shuttle))]
+#[path = "schedules.rs"]
+mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -1,6 +1,10 @@
 //! The platform inside of a model: waiting lets other threads run, fences are fences, and there is nothing else.
 
 use hal::platform::{TaskId, Wakeup};
+#[cfg(loom)]
+use loom::thread;
+#[cfg(shuttle)]
+use shuttle::thread;
 use test_support::model::{self, Model};
 
 /// The platform. Its CPUs are not told apart, so it is only good for what needs no CPU number.
@@ -14,7 +18,7 @@ pub(crate) enum Patient {}
 // was to be woken for.
 unsafe impl Model for Patient {
     fn block(_: Option<u64>) -> Wakeup {
-        loom::thread::yield_now();
+        thread::yield_now();
         Wakeup::TimedOut
     }
 

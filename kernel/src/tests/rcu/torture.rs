@@ -452,7 +452,7 @@ kernel_test! {
         let others: Vec<CpuId> = cpus::online().filter(|cpu| *cpu != CpuId::BOOT).collect();
         let (mut turn, mut changes) = (0, 0);
         let ended = crate::rcu::figures();
-        torture::<Sound>(if cfg!(feature = "chaos") { 400 } else { 1_500 }, cx, |cx| {
+        torture::<Sound>(if cfg!(feature = "chaos") { 100 } else { 1_500 }, cx, |cx| {
             if !others.is_empty() {
                 let cpu = others[turn / 2 % others.len()];
                 let change = if turn % 2 == 0 { hotplug::take_offline } else { hotplug::bring_online };

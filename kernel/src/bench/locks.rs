@@ -5,7 +5,6 @@
 //!    does not prolong the measurement.
 //! 3. The sum over the time is the throughput. The least count over the greatest is the fairness.
 
-use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
@@ -14,6 +13,7 @@ use hal::{MAX_CPUS, Native, Platform};
 use sync::Mutex;
 use sync::{IrqSpinLock, Queued, RwLock, SeqLock, SpinLock, Task, Ticketed};
 
+use super::consume;
 use crate::console::machine::Machine;
 
 /// A way to acquire and release.
@@ -71,7 +71,7 @@ pub const KINDS: &[Kind] = &[
         name: "RwLock, read",
         run: |round| {
             round.count(|| {
-                black_box(*CONTESTED.rw.0.read());
+                consume(*CONTESTED.rw.0.read());
             })
         },
     },
@@ -79,7 +79,7 @@ pub const KINDS: &[Kind] = &[
         name: "SeqLock, read",
         run: |round| {
             round.count(|| {
-                black_box(CONTESTED.seq.0.read());
+                consume(CONTESTED.seq.0.read());
             })
         },
     },
@@ -89,7 +89,7 @@ pub const KINDS: &[Kind] = &[
         run: |round| {
             round.count(|| {
                 let section = crate::rcu::read();
-                black_box(CONTESTED.count.0.load(Ordering::Relaxed));
+                consume(CONTESTED.count.0.load(Ordering::Relaxed));
                 drop(section);
             })
         },
@@ -107,7 +107,7 @@ pub const KINDS: &[Kind] = &[
         name: "atomic addition",
         run: |round| {
             round.count(|| {
-                black_box(CONTESTED.count.0.fetch_add(1, Ordering::Relaxed));
+                consume(CONTESTED.count.0.fetch_add(1, Ordering::Relaxed));
             })
         },
     },

@@ -14,3 +14,10 @@ pub mod suite;
 pub mod tasks;
 #[cfg(target_os = "none")]
 pub mod timers;
+
+/// Needs the value and does nothing with it, in no instruction: storing it, as `black_box` does, would count.
+#[inline(always)]
+pub(crate) fn consume(value: u64) {
+    // SAFETY: no instruction.
+    unsafe { core::arch::asm!("/* {} */", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}

@@ -12,7 +12,8 @@ use sync::{
     bh, irq, preempt,
 };
 
-use super::{BATCHES, Benchmark, Figures, Place, TURNS, Unit, consume, samples, time};
+use super::{BATCHES, Benchmark, Figures, Place, TURNS, Unit, samples, time};
+use crate::bench::consume;
 
 pub(super) const ALL: &[Benchmark] = &[
     Benchmark::task("empty_loop", empty_loop),

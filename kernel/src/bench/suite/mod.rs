@@ -9,6 +9,8 @@
 //!
 //! `docs/benchmarks.md` defines each operation, and says what the other side does for it.
 
+#![cfg_attr(not(target_os = "none"), expect(dead_code, reason = "what is measured is the machine's"))]
+
 #[cfg(target_os = "none")]
 mod alone;
 #[cfg(target_os = "none")]
@@ -173,14 +175,6 @@ impl Place {
     fn each(self, times: usize, mut take: impl FnMut() -> u64) -> Figures {
         Figures::new(Unit::Ns, samples(times, || take().saturating_sub(self.clock_ns) * 1_000))
     }
-}
-
-/// Needs the value and does nothing with it, in no instruction: storing it, as `black_box` does, would count.
-#[cfg(target_os = "none")]
-#[inline(always)]
-fn consume(value: u64) {
-    // SAFETY: no instruction.
-    unsafe { core::arch::asm!("/* {} */", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
 
 fn clock_pair() -> u64 {

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use hal::{Native, Platform};
 use sync::TaskCx;
 
-use super::{Benchmark, Figures, Place, Unit, consume};
+use super::{Benchmark, Figures, Place, Unit};
+use crate::bench::consume;
 use crate::rcu::{self, Kernel, Rcu};
 
 pub(super) const ALL: &[Benchmark] = &[

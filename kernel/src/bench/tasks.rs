@@ -45,9 +45,6 @@ const TIMES: u32 = 500;
 const TRIES: usize = 15;
 
 /// Tenths of nanoseconds that one of `TIMES` turns of `once` takes, the shortest of several tries.
-///
-/// In line, so that what `once` refers to is in registers, as it would be in code that is not measured.
-#[inline(always)]
 fn shortest(mut once: impl FnMut()) -> u64 {
     let mut time = || {
         let begun = Native::now_ns();

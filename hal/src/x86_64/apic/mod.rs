@@ -255,6 +255,7 @@ const MSRS: *mut Page = ptr::without_provenance_mut(BY_MSR);
 /// The greatest value of [`LOCAL`] that is not the address of the registers.
 pub(super) const BY_MSR: usize = 1;
 /// Where in the page a write of 0 says that the interrupt being served is over.
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "for the entries of interrupts"))]
 pub(super) const END_OF_INTERRUPT_OFFSET: usize = Register::END_OF_INTERRUPT.offset();
 
 /// APIC ids by CPU number. Written at boot and when a CPU is added, before anything is sent to it.

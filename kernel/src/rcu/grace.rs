@@ -26,7 +26,7 @@ pub(super) static EXPEDITED: WaitQueue = WaitQueue::new();
 /// Those who wait for a barrier.
 pub(super) static BARRIER: WaitQueue = WaitQueue::new();
 
-/// Up to this many nodes one who waits takes the steps himself, with preemption off: 64 CPUs.
+/// Up to this many nodes one who waits takes the steps himself, with preemption off: 112 CPUs.
 const HELPED_NODES: usize = 8;
 
 static ENDED_COUNT: AtomicU64 = AtomicU64::new(0);

@@ -19,6 +19,12 @@ pub(crate) enum Fault {
     ReleaseRunning,
     /// A base is run by whoever finds something due.
     RunTwice,
+    /// What waits in a slot is claimed by a load and a store.
+    ClaimPlainly,
+    /// The end of a call is noted before the call.
+    EndEarly,
+    /// A base that closes gives away what is in its queue while somebody runs it.
+    CloseBusy,
     /// Who stops its tick does not order what it published before its looks.
     StopWithoutFence,
     /// Who pulls notes what is left before it has looked at the bases.

@@ -8,7 +8,7 @@ use hal::CpuId;
 use loom::cell::UnsafeCell;
 use test_support::model::{self, Model};
 
-use crate::primitives::{AtomicU32, AtomicU64, Ordering};
+use crate::primitives::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::queue::{Entry, Queue, Unit};
 
 /// The platform. A thread says which CPU it is with [`become_cpu`].
@@ -45,6 +45,7 @@ pub(crate) struct MiniQueue(UnsafeCell<Vec<NonNull<MiniEntry>>>);
 pub(crate) struct MiniEntry {
     expires: AtomicU64,
     linked: AtomicU32,
+    slot: AtomicUsize,
     memory: UnsafeCell<bool>,
 }
 
@@ -71,7 +72,12 @@ impl MiniQueue {
 
 impl MiniEntry {
     pub(crate) fn new() -> MiniEntry {
-        MiniEntry { expires: AtomicU64::new(0), linked: AtomicU32::new(0), memory: UnsafeCell::new(true) }
+        MiniEntry {
+            expires: AtomicU64::new(0),
+            linked: AtomicU32::new(0),
+            slot: AtomicUsize::new(0),
+            memory: UnsafeCell::new(true),
+        }
     }
 
     /// What giving its memory back is to the model.
@@ -97,6 +103,8 @@ unsafe impl Queue for MiniQueue {
         timer.look();
         assert_eq!(timer.linked.load(Ordering::Relaxed), 0, "it is in a queue already");
         timer.linked.store(1, Ordering::Relaxed);
+        // As real ones do, which need the place for something else.
+        timer.slot.store(7, Ordering::Relaxed);
         self.with(|entries| entries.push(entry));
         timer.expires() < before
     }
@@ -152,6 +160,16 @@ impl Entry for MiniEntry {
     fn is_linked(&self) -> bool {
         self.look();
         self.linked.load(Ordering::Relaxed) != 0
+    }
+
+    fn set_slot(&self, slot: usize) {
+        self.look();
+        self.slot.store(slot, Ordering::Relaxed);
+    }
+
+    fn slot(&self) -> usize {
+        self.look();
+        self.slot.load(Ordering::Relaxed)
     }
 
     fn expires_word(&self) -> Option<&AtomicU64> {

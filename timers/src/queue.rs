@@ -20,7 +20,7 @@ use crate::wheel::Wheel;
 /// # Safety
 /// An implementer keeps an entry's address from [`insert`](Queue::insert) until [`remove`](Queue::remove),
 /// [`pop_due`](Queue::pop_due) or [`pop_any`](Queue::pop_any) has given it up, and no longer. After that it does not touch
-/// the entry. `pop_due` returns no entry before its time.
+/// the entry. `pop_due` returns no entry before its time. [`pop_batch`](Queue::pop_batch) numbers its entries as it says.
 pub unsafe trait Queue: Send + Sized + 'static {
     /// The links of one timer.
     type Entry: Entry;
@@ -64,6 +64,30 @@ pub unsafe trait Queue: Send + Sized + 'static {
     /// Takes an entry out that is due at `now`, if there is one. The caller asks again until there is none.
     fn pop_due(&mut self, now: u64) -> Option<NonNull<Self::Entry>>;
 
+    /// Takes out up to `room` entries that are due at `now`, as [`pop_due`](Queue::pop_due) would, and hands each to `take`,
+    /// which says whether the time that it reads then is still due: one whose time was changed without the lock meanwhile
+    /// goes where it belongs. The bound holds for both together, so that the lock is held for a bounded time.
+    ///
+    /// With each comes a number, which is noted in it ([`Entry::set_slot`]): how much room is left behind it, from
+    /// `room - 1` down to 0.
+    fn pop_batch(
+        &mut self,
+        now: u64,
+        room: usize,
+        mut take: impl FnMut(NonNull<Self::Entry>, usize) -> bool,
+    ) -> Popped {
+        for slot in (0..room).rev() {
+            let Some(entry) = self.pop_due(now) else { return Popped::All };
+            // SAFETY: it was in this queue until now.
+            unsafe { entry.as_ref() }.set_slot(slot);
+            if !take(entry, slot) {
+                // SAFETY: as above.
+                unsafe { self.insert(entry, now) };
+            }
+        }
+        Popped::Some
+    }
+
     /// Takes any entry out, with its time unchanged: to move all of them elsewhere.
     fn pop_any(&mut self) -> Option<NonNull<Self::Entry>>;
 
@@ -76,6 +100,15 @@ pub unsafe trait Queue: Send + Sized + 'static {
     fn may_stay(_entry: &Self::Entry, from: u64, to: u64) -> bool {
         from == to
     }
+}
+
+/// How far [`Queue::pop_batch`] got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Popped {
+    /// Nothing that is due is left.
+    All,
+    /// There may be more.
+    Some,
 }
 
 /// What a queue's times are to those who write them down.
@@ -118,6 +151,12 @@ pub trait Entry: Sized {
 
     /// Whether it is in a queue.
     fn is_linked(&self) -> bool;
+
+    /// Notes a number, of a few bits, in an entry that is in no queue. The next queue that it comes to may overwrite it.
+    fn set_slot(&self, slot: usize);
+
+    /// The number that was noted last, if the entry has been in no queue since; otherwise any number.
+    fn slot(&self) -> usize;
 
     /// The word in which it keeps `expires`, for changes without the lock; `None` if there are none. While the entry is
     /// linked, whoever changes it without the lock does so by an exchange that [`Queue::may_stay`] allows; whoever holds

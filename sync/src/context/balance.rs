@@ -8,6 +8,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::panic::Location;
 
+use hal::context::Context;
 use hal::platform::{Report, Severity};
 use hal::{Native, Platform};
 
@@ -26,7 +27,7 @@ use crate::cpu::CpuBound;
 /// ```
 #[must_use = "nothing is compared until `check` is called"]
 pub struct Balance<P: Platform = Native> {
-    preempt_count: u32,
+    context: Context,
     irq_depth: u32,
     platform: PhantomData<fn() -> P>,
     _bound: CpuBound,
@@ -46,14 +47,15 @@ impl<P: Platform> Balance<P> {
     #[inline]
     pub fn now() -> Balance<P> {
         Balance {
-            preempt_count: P::context().count(),
+            context: P::context(),
             irq_depth: P::irq_depth(),
             platform: PhantomData,
             _bound: CpuBound::NEW,
         }
     }
 
-    /// Whether the counts are what they were. Changes nothing. Cost: two loads.
+    /// Whether the counts are what they were. Changes nothing. Cost: two comparisons with memory, three if it became due
+    /// meanwhile to reschedule.
     ///
     /// ```
     /// use sync::{context::Balance, preempt};
@@ -65,7 +67,9 @@ impl<P: Platform> Balance<P> {
     /// ```
     #[inline(always)]
     pub fn is_kept(&self) -> bool {
-        P::context().count() == self.preempt_count && P::irq_depth() == self.irq_depth
+        // The words as a whole first: mostly they are the same.
+        (P::context() == self.context || P::context().count() == self.context.count())
+            && P::irq_depth() == self.irq_depth
     }
 
     /// Returns whether the counts are what they were. If not, reports `NAME preempt leak A -> B` (the preempt count,
@@ -98,7 +102,7 @@ impl<P: Platform> Balance<P> {
 
     #[cold]
     fn restore(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) {
-        let (before, after) = (self.preempt_count, P::context().count());
+        let (before, after) = (self.context.count(), P::context().count());
         let depth_after = P::irq_depth();
         // The counts first: the report may have to take locks.
         if after > before {
@@ -127,7 +131,7 @@ impl<P: Platform> Balance<P> {
 impl<P: Platform> fmt::Debug for Balance<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balance")
-            .field("preempt_count", &format_args!("{:#x}", self.preempt_count))
+            .field("preempt_count", &format_args!("{:#x}", self.context.count()))
             .field("irq_depth", &self.irq_depth)
             .finish()
     }

@@ -7,8 +7,9 @@ use hal::Platform;
 use hal::percpu::IrqsOff;
 use hal::platform::{Report, Severity};
 
+use super::batch::Place;
 use super::parts::{Word, exposed};
-use super::{Again, Base, Core, Flags, Inner, Locked, Reference};
+use super::{Base, Core, Flags, Locked, Ops, Reference, nothing};
 use crate::faults::{Fault, is_planted};
 use crate::queue::{Entry, Queue};
 
@@ -36,8 +37,9 @@ pub(crate) enum Armed {
 
 /// Arms the timer that `reference` points to, in `target`, or changes when it is due.
 ///
-/// A timer that is running stays with its base (B4); one that is armed and tied to a CPU stays there; all others come to
-/// `target`.
+/// A timer that is running stays with its base (B4), and is not due before the next time that comes: so that a function that
+/// arms its timer for what has passed does not keep the CPU for ever. One that is armed and tied to a CPU stays there; all
+/// others come to `target`.
 #[inline]
 pub(crate) fn arm<Q: Queue, P: Platform>(
     quiet: &impl IrqsOff,
@@ -61,14 +63,15 @@ pub(crate) fn arm<Q: Queue, P: Platform>(
             }
             if core.exchange_word(word, word.with(Flags::MOVING)) {
                 core.entry.set_expires(expires);
-                take(core, reference, at);
-                settle(quiet, reference, word.with(added(reference)).flags(), target);
+                let flags = word.with(added(reference)).flags();
+                take(core, reference, flags, at);
+                settle(quiet, reference, flags, target);
                 return Armed::Now;
             }
             continue;
         };
         P::chaos_point();
-        let mut locked = base.lock(quiet);
+        let locked = base.lock(quiet);
         if core.word() != word {
             // It left, or was shut down, while we waited (B1).
             drop(locked);
@@ -82,45 +85,109 @@ pub(crate) fn arm<Q: Queue, P: Platform>(
             core.set_word(word.with(Flags::EMBEDDED));
             continue;
         }
-        if Core::is(core, locked.running) && !is_planted(Fault::MoveRunning) {
-            return arm_again(core, &mut locked, reference, expires, how, at);
+        let wish = Wish { reference, target, expires, how, at };
+        let armed = if locked.busy {
+            arm_in_busy_base(quiet, base, locked, word, &wish)
+        } else {
+            arm_in(quiet, base, locked, word, Place::Nowhere, &wish)
+        };
+        if let Some(armed) = armed {
+            return armed;
         }
-        let was_armed = core.entry.is_linked();
-        if was_armed {
-            match how {
-                How::Add => {
-                    drop(locked);
-                    report_armed::<Q, P>(core, at);
-                    return Armed::Before;
-                }
-                How::Reduce if expires >= core.entry.expires() => return Armed::Before,
-                How::Reduce | How::Modify => {}
+    }
+}
+
+/// What is to be armed, where and when.
+struct Wish<'a, Q: Queue, P: Platform> {
+    reference: &'a Reference<Q, P>,
+    target: &'static Base<Q, P>,
+    expires: u64,
+    how: How,
+    at: &'static Location<'static>,
+}
+
+/// Somebody calls timers of this base: perhaps this one.
+#[cold]
+#[inline(never)]
+fn arm_in_busy_base<'a, Q: Queue, P: Platform>(
+    quiet: &'a impl IrqsOff,
+    base: &'static Base<Q, P>,
+    locked: Locked<'a, Q, P>,
+    word: Word<Q, P>,
+    wish: &Wish<'_, Q, P>,
+) -> Option<Armed> {
+    // SAFETY: the reference keeps it alive.
+    let place = base.place(&locked, unsafe { wish.reference.core.as_ref() });
+    arm_in(quiet, base, locked, word, place, wish)
+}
+
+/// Arms a timer of `base`, whose lock is held, that is at `place` if it is in no queue. `None` if its turn has come while
+/// it was looked at.
+#[inline(always)]
+fn arm_in<'a, Q: Queue, P: Platform>(
+    quiet: &'a impl IrqsOff,
+    base: &'static Base<Q, P>,
+    mut locked: Locked<'a, Q, P>,
+    word: Word<Q, P>,
+    place: Place,
+    wish: &Wish<'_, Q, P>,
+) -> Option<Armed> {
+    let Wish { reference, target, expires, how, at } = *wish;
+    // SAFETY: the reference keeps it alive.
+    let core = unsafe { reference.core.as_ref() };
+    let is_running = place == Place::Running && !is_planted(Fault::MoveRunning);
+    let is_linked = core.entry.is_linked();
+    let was_armed = is_linked || place == Place::Waiting;
+    let mut stays = ptr::eq(base, target);
+    let mut expires = expires;
+    if is_running {
+        stays = true;
+        expires = expires.max(locked.now.saturating_add(1));
+    }
+    if was_armed {
+        match how {
+            How::Add => {
+                drop(locked);
+                report_armed::<Q, P>(core, at);
+                return Some(Armed::Before);
             }
-            if ptr::eq(base, target) || word.has(Flags::PINNED.and(Flags::DEFERRABLE)) {
-                let now = base.now(&mut locked);
-                // SAFETY: linked in the queue of its base (B2), whose lock is held.
-                let earlier = unsafe { locked.queue.modify(reference.core.cast(), expires, now) };
-                unlock(base, locked, earlier);
-                return Armed::Before;
-            }
+            How::Reduce if expires >= core.entry.expires() => return Some(Armed::Before),
+            How::Reduce | How::Modify => {}
+        }
+        stays |= word.has(Flags::PINNED.and(Flags::DEFERRABLE));
+        if !is_linked && !base.take(&locked, core) {
+            return None;
+        }
+        if is_linked && stays {
+            let now = base.now(&mut locked);
+            // SAFETY: linked in the queue of its base (B2), whose lock is held.
+            let earlier = unsafe { locked.queue.modify(reference.core.cast(), expires, now) };
+            unlock(base, locked, earlier);
+            return Some(Armed::Before);
+        }
+        if is_linked {
             // SAFETY: as above.
             unsafe { locked.queue.remove(reference.core.cast()) };
-            core.entry.set_expires(expires);
-        } else {
-            core.entry.set_expires(expires);
-            take(core, reference, at);
-            if ptr::eq(base, target) && locked.heir.is_none() {
-                insert(reference, base, locked);
-                return Armed::Now;
-            }
         }
-        // It is ours until it is in the other base (B1).
-        core.set_word(word.with(Flags::MOVING));
-        drop(locked);
-        P::chaos_point();
-        settle(quiet, reference, word.flags(), target);
-        return if was_armed { Armed::Before } else { Armed::Now };
+        core.entry.set_expires(expires);
+    } else {
+        core.entry.set_expires(expires);
+        take(core, reference, word.flags(), at);
+        if is_running {
+            base.note_requeued(&mut locked, core);
+        }
     }
+    let armed = if was_armed { Armed::Before } else { Armed::Now };
+    if stays && (is_running || locked.heir.is_none()) {
+        insert(reference, base, locked);
+        return Some(armed);
+    }
+    // It is ours until it is in the other base (B1).
+    core.set_word(word.with(Flags::MOVING));
+    drop(locked);
+    P::chaos_point();
+    settle(quiet, reference, word.flags(), target);
+    Some(armed)
 }
 
 /// The flags that arming by this pointer adds.
@@ -133,9 +200,10 @@ fn added<Q: Queue, P: Platform>(reference: &Reference<Q, P>) -> Flags {
 fn take<Q: Queue, P: Platform>(
     core: &Core<Q, P>,
     reference: &Reference<Q, P>,
+    flags: Flags,
     at: &'static Location<'static>,
 ) {
-    core.set_ops(reference.ops);
+    core.set_ops(reference.ops, flags);
     core.set_armed_at(at);
     // Whoever detaches it makes the pointer anew, with all that this one may reach.
     let _ = reference.core.as_ptr().expose_provenance();
@@ -218,32 +286,6 @@ pub(super) fn unlock<Q: Queue, P: Platform>(
     }
 }
 
-/// Arms a timer that is running (B4).
-fn arm_again<Q: Queue, P: Platform>(
-    core: &Core<Q, P>,
-    inner: &mut Inner<Q, P>,
-    reference: &Reference<Q, P>,
-    expires: u64,
-    how: How,
-    at: &'static Location<'static>,
-) -> Armed {
-    match &mut inner.again {
-        Some(again) => {
-            match how {
-                How::Add => report_armed::<Q, P>(core, at),
-                How::Modify => again.expires = expires,
-                How::Reduce => again.expires = again.expires.min(expires),
-            }
-            Armed::Before
-        }
-        None => {
-            inner.again = Some(Again { expires, reference: Some(reference.ops) });
-            core.set_armed_at(at);
-            Armed::Now
-        }
-    }
-}
-
 #[cold]
 fn report_armed<Q: Queue, P: Platform>(core: &Core<Q, P>, at: &'static Location<'static>) {
     let severity = Severity::Bug;
@@ -268,35 +310,65 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     /// Changes when the timer is due if it is armed. Returns whether it is.
     pub(crate) fn modify_armed(&self, quiet: &impl IrqsOff, expires: u64) -> bool {
         let Some((mut locked, base)) = self.lock_base(quiet) else { return false };
-        if Core::is(self, locked.running) {
-            let Some(again) = &mut locked.again else { return false };
-            again.expires = expires;
-            return true;
-        }
-        if !self.entry.is_linked() {
-            return false;
-        }
+        let place = base.place(&locked, self);
+        let expires =
+            if place == Place::Running { expires.max(locked.now.saturating_add(1)) } else { expires };
+        let entry = ptr::NonNull::from(&self.entry);
         let now = base.now(&mut locked);
-        // SAFETY: linked in the queue of its base (B2), whose lock is held. The pointer is good for the entry alone, and the
-        // queue has its own to give back.
-        let earlier = unsafe { locked.queue.modify(ptr::NonNull::from(&self.entry), expires, now) };
+        // This pointer is good for the entry alone; who takes it out of the queue makes the one that it was armed by anew.
+        let earlier = if self.entry.is_linked() {
+            // SAFETY: linked in the queue of its base (B2), whose lock is held.
+            unsafe { locked.queue.modify(entry, expires, now) }
+        } else if base.take(&locked, self) {
+            self.entry.set_expires(expires);
+            // SAFETY: it is armed and in no queue, and the armed state has its reference.
+            unsafe { locked.queue.insert(entry, now) }
+        } else {
+            return false;
+        };
         unlock(base, locked, earlier);
         true
     }
 
-    /// Arms the timer, which is running, with its call's reference. For its own function. Returns whether it is armed now.
-    pub(crate) fn arm_running(&self, expires: u64, at: &'static Location<'static>) -> bool {
+    /// Arms the timer, which is running, with its call's reference, of which `ops` are the ways; `None` if it needs none. For
+    /// its own function. Returns whether it is armed now.
+    pub(crate) fn arm_running(
+        this: ptr::NonNull<Core<Q, P>>,
+        ops: Option<&'static Ops<Q, P>>,
+        expires: u64,
+        at: &'static Location<'static>,
+    ) -> bool {
+        // SAFETY: its function is being called, with a reference to it that is let go of afterwards.
+        let core = unsafe { this.as_ref() };
         let quiet = sync::Cpu::<P>::disable_interrupts();
-        let Some((mut locked, _)) = self.lock_base(&quiet) else { return false };
-        debug_assert!(Core::is(self, locked.running), "its function is being called");
-        if self.word().has(Flags::SHUT) {
+        let Some((mut locked, base)) = core.lock_base(&quiet) else { return false };
+        debug_assert!(base.place(&locked, core) == Place::Running, "its function is being called");
+        let word = core.word();
+        if word.has(Flags::SHUT) {
             return false;
         }
-        match &mut locked.again {
-            Some(again) => again.expires = expires,
-            None => locked.again = Some(Again { expires, reference: None }),
-        }
-        self.set_armed_at(at);
+        core.set_armed_at(at);
+        let expires = expires.max(locked.now.saturating_add(1));
+        let now = base.now(&mut locked);
+        let earlier = if core.entry.is_linked() {
+            // SAFETY: linked in the queue of its base (B2), whose lock is held.
+            unsafe { locked.queue.modify(this.cast(), expires, now) }
+        } else {
+            match ops {
+                Some(ops) => {
+                    core.set_ops(ops, word.flags());
+                    locked.handed = ops.release.is_some();
+                }
+                // Others may have armed it by a pointer that is let go of, and taken it back.
+                None if core.ops().release.is_some() => core.set_ops(nothing(), word.flags()),
+                None => {}
+            }
+            core.entry.set_expires(expires);
+            base.note_requeued(&mut locked, core);
+            // SAFETY: in no queue, and the armed state has the call's reference.
+            unsafe { locked.queue.insert(this.cast(), now) }
+        };
+        unlock(base, locked, earlier);
         true
     }
 }

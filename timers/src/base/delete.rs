@@ -1,14 +1,16 @@
 //! Deleting, waiting for the end of a call, and shutting down.
 
 use core::panic::Location;
+use core::ptr::NonNull;
 
 use hal::Platform;
 use hal::platform::{Report, Severity};
 use sync::Cpu;
 use sync::lockdep::Acquire;
 
-use super::parts::exposed;
-use super::{Core, Flags, Inner, Reference};
+use super::batch::Place;
+use super::parts::{exposed, nothing};
+use super::{Base, Core, Flags, Inner, Reference};
 use crate::faults::{Fault, is_planted};
 use crate::queue::{Entry, Queue};
 
@@ -32,47 +34,35 @@ pub(crate) enum Waiting {
     IrqsOff,
 }
 
-/// What one look for a call under way has found.
-enum Look {
-    Over,
-    /// The call is under way on another CPU.
-    Running,
-    /// The call is what this CPU is executing, or what it has interrupted.
-    Own,
-}
-
 /// How many turns a waiter looks before it lets the host run others: tens of microseconds.
 const TURNS_BEFORE_YIELD: u32 = 1 << 10;
 
 impl<Q: Queue, P: Platform> Core<Q, P> {
-    /// Takes the timer out of the armed state. The caller holds the base's lock, and lets go of the reference after it.
+    /// Takes the timer out of the armed state. The caller holds its base's lock, and lets go of the reference after it.
     #[inline(always)]
-    fn disarm(&self, inner: &mut Inner<Q, P>) -> Option<Reference<Q, P>> {
-        let core = core::ptr::NonNull::from(self);
-        if Core::is(self, inner.running) {
-            // The call's own reference stays the call's (B4).
-            let reference = inner.again.take()?.reference;
-            return Some(match reference {
-                Some(ops) => Reference { core: exposed(core), ops },
-                None if is_planted(Fault::ReleaseRunning) => {
-                    Reference { core: exposed(core), ops: self.ops() }
+    fn disarm(&self, base: &Base<Q, P>, inner: &mut Inner<Q, P>) -> Option<Reference<Q, P>> {
+        let core = NonNull::from(self);
+        if self.entry.is_linked() {
+            // SAFETY: linked in its base's queue (B2), whose lock is held.
+            unsafe { inner.queue.remove(core.cast()) };
+            if inner.handed && base.place(inner, self) == Place::Running {
+                // What the armed state had is the call's reference, and stays the call's (B4).
+                inner.handed = false;
+                if !is_planted(Fault::ReleaseRunning) {
+                    return Some(Reference { core, ops: nothing() });
                 }
-                None => Reference { core, ops: nothing() },
-            });
-        }
-        if !self.entry.is_linked() {
+            }
+        } else if !base.take(inner, self) {
             return None;
         }
-        // SAFETY: linked in its base's queue (B2), whose lock is held.
-        unsafe { inner.queue.remove(core.cast()) };
         Some(Reference { core: exposed(core), ops: self.ops() })
     }
 
     /// Disarms the timer. Returns whether it was armed. Its function may be running.
     pub(crate) fn delete(&self) -> bool {
         let quiet = Cpu::<P>::disable_interrupts();
-        let Some((mut locked, _)) = self.lock_base(&quiet) else { return false };
-        let disarmed = self.disarm(&mut locked);
+        let Some((mut locked, base)) = self.lock_base(&quiet) else { return false };
+        let disarmed = self.disarm(base, &mut locked);
         drop(locked);
         drop(quiet);
         let was_armed = disarmed.is_some();
@@ -84,14 +74,17 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
 
     pub(crate) fn try_delete_sync(&self) -> Deletion {
         let quiet = Cpu::<P>::disable_interrupts();
-        let Some((mut locked, _)) = self.lock_base(&quiet) else { return Deletion::Idle };
-        if Core::is(self, locked.running) {
+        let Some((mut locked, base)) = self.lock_base(&quiet) else { return Deletion::Idle };
+        if base.place(&locked, self) == Place::Running {
             return Deletion::Running;
         }
-        let disarmed = self.disarm(&mut locked);
+        let disarmed = self.disarm(base, &mut locked);
+        // Its turn may have come between the two looks.
+        let is_running = base.place(&locked, self) == Place::Running;
         drop(locked);
         drop(quiet);
         match disarmed {
+            None if is_running => Deletion::Running,
             None => Deletion::Idle,
             Some(reference) => {
                 reference.let_go();
@@ -107,15 +100,29 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
         }
         let quiet = Cpu::<P>::disable_interrupts();
         // Under the lock it is not between two places.
-        self.lock_base(&quiet).is_some_and(|(locked, _)| {
-            self.entry.is_linked() || Core::is(self, locked.running) && locked.again.is_some()
-        })
+        self.lock_base(&quiet).is_some_and(|(locked, base)| self.is_armed_in(base, &locked))
+    }
+
+    /// The same, under the lock of its base.
+    fn is_armed_in(&self, base: &Base<Q, P>, inner: &Inner<Q, P>) -> bool {
+        self.entry.is_linked() || base.place(inner, self) == Place::Waiting
+    }
+
+    /// Sets when it is due, unless it is armed. Returns whether it did.
+    pub(crate) fn set_expires(&self, expires: u64) -> bool {
+        let quiet = Cpu::<P>::disable_interrupts();
+        let locked = self.lock_base(&quiet);
+        if locked.as_ref().is_some_and(|(locked, base)| self.is_armed_in(base, locked)) {
+            return false;
+        }
+        self.entry.set_expires(expires);
+        true
     }
 
     /// Whether its function is being called.
     pub(crate) fn is_running(&self) -> bool {
         let quiet = Cpu::<P>::disable_interrupts();
-        self.lock_base(&quiet).is_some_and(|(locked, _)| Core::is(self, locked.running))
+        self.lock_base(&quiet).is_some_and(|(locked, base)| base.place(&locked, self) == Place::Running)
     }
 
     /// From here on it is not armed any more. Returns whether it was.
@@ -129,9 +136,9 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
                 continue;
             }
             let quiet = Cpu::<P>::disable_interrupts();
-            let Some((mut locked, _)) = self.lock_base(&quiet) else { continue };
+            let Some((mut locked, base)) = self.lock_base(&quiet) else { continue };
             self.set_word(self.word().with(Flags::SHUT));
-            let disarmed = self.disarm(&mut locked);
+            let disarmed = self.disarm(base, &mut locked);
             drop(locked);
             drop(quiet);
             let was_armed = disarmed.is_some();
@@ -162,16 +169,12 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
         let mut turns = 0_u32;
         loop {
             let quiet = Cpu::<P>::disable_interrupts();
-            let Some((mut locked, _)) = self.lock_base(&quiet) else { return was_armed };
-            let look = match Core::is(self, locked.running) {
-                false => Look::Over,
-                true if locked.runner == P::cpu() => Look::Own,
-                true => Look::Running,
-            };
-            if matches!(look, Look::Own) || matches!(look, Look::Running) && !may_wait {
+            let Some((mut locked, base)) = self.lock_base(&quiet) else { return was_armed };
+            let own = locked.runner == P::cpu();
+            if (own || !may_wait) && base.place(&locked, self) == Place::Running {
                 drop(locked);
                 drop(quiet);
-                if matches!(look, Look::Own) {
+                if own {
                     self.refuse(
                         "from its own function, or from what interrupted it: it would wait for itself",
                         at,
@@ -179,14 +182,16 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
                 }
                 return false;
             }
-            let disarmed = self.disarm(&mut locked);
+            let disarmed = self.disarm(base, &mut locked);
+            // After it was disarmed: until then its turn might come.
+            let is_running = base.place(&locked, self) == Place::Running;
             drop(locked);
             drop(quiet);
             if let Some(reference) = disarmed {
                 was_armed = true;
                 reference.let_go();
             }
-            if matches!(look, Look::Over) || is_planted(Fault::DeleteAndGo) {
+            if !is_running || is_planted(Fault::DeleteAndGo) {
                 return was_armed;
             }
             turns += 1;
@@ -213,10 +218,10 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
             return;
         }
         let quiet = Cpu::<P>::disable_interrupts();
-        let Some((locked, _)) = self.lock_base(&quiet) else { return };
-        let what = if self.entry.is_linked() {
+        let Some((locked, base)) = self.lock_base(&quiet) else { return };
+        let what = if self.is_armed_in(base, &locked) {
             "armed"
-        } else if Core::is(self, locked.running) {
+        } else if base.place(&locked, self) == Place::Running {
             "running"
         } else {
             return;
@@ -229,19 +234,4 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
             location: self.armed_at().unwrap_or(self.made()),
         });
     }
-}
-
-/// Of a wish that brought no reference.
-fn nothing<Q: Queue, P: Platform>() -> &'static super::Ops<Q, P> {
-    struct Nothing<Q, P>(core::marker::PhantomData<(Q, P)>);
-    impl<Q: Queue, P: Platform> Nothing<Q, P> {
-        const OPS: super::Ops<Q, P> = super::Ops {
-            call: |_, _| unreachable!("it has no function"),
-            release: None,
-            type_name: || "",
-            embedded: false,
-            nameless: false,
-        };
-    }
-    &Nothing::<Q, P>::OPS
 }

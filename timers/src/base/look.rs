@@ -13,7 +13,7 @@ use crate::wheel::{LEVELS, Wheel};
 pub struct WheelLook {
     /// How many timers are in the buckets of each level.
     pub levels: [usize; LEVELS],
-    /// How many armed timers are in none: their bucket has come, or their function is running and has armed them again.
+    /// How many armed timers are in none: their bucket has come.
     pub due: usize,
     /// When the wheel has something to do next, in ticks; `u64::MAX` if it has not.
     pub next: u64,
@@ -52,8 +52,7 @@ impl<P: Platform> Base<Wheel, P> {
     pub fn look(&self) -> WheelLook {
         let quiet = sync::Cpu::<P>::disable_interrupts();
         let mut locked = self.lock(&quiet);
-        let mut look =
-            WheelLook { levels: [0; LEVELS], due: locked.again.is_some().into(), next: locked.next() };
+        let mut look = WheelLook { levels: [0; LEVELS], due: self.slots.waiting(), next: locked.next() };
         locked.queue.for_each(|_, level| match level {
             Some(level) => look.levels[level] += 1,
             None => look.due += 1,
@@ -88,8 +87,7 @@ impl<P: Platform> Base<HrQueue, P> {
     pub fn look(&self) -> HrLook {
         let quiet = sync::Cpu::<P>::disable_interrupts();
         let mut locked = self.lock(&quiet);
-        let again = usize::from(locked.again.is_some());
-        HrLook { armed: locked.queue.len() + again, next: locked.next() }
+        HrLook { armed: locked.queue.len() + self.slots.waiting(), next: locked.next() }
     }
 }
 

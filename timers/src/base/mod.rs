@@ -5,11 +5,11 @@
 //! delete from inside waits for itself; released before the call, it is what another CPU's delete is about to take when
 //! the function frees it. The lock is therefore in something else, a **base**, which is never freed:
 //!
-//! 1. A base **detaches** a timer that is due under its lock: takes it out of the queue, notes it as *running*, copies out
-//!    what is to be called.
-//! 2. It lets go of the lock and calls. Of the timer's memory it reads nothing from here on. (The function does, and may,
-//!    as long as it has not freed it.)
-//! 3. It takes the lock again, clears the note, and detaches the next one.
+//! 1. A base takes a few timers that are due out of the queue under its lock, and keeps their addresses in **slots** of its
+//!    own (`batch.rs`). Then it lets go of the lock.
+//! 2. It **detaches** one after the other from its slot, by one atomic step, copies out what is to be called, and calls it.
+//!    Of the timer's memory it reads nothing from the call on. (The function does, and may, as long as it has not freed it.)
+//! 3. It marks the slot as *over*. When all are, it takes the lock again and looks for more.
 //!
 //! A lock in the base does not keep alive what a deleter points to. References do: while a timer is armed, its base
 //! has one of its own (`Reference`), which the detach hands to the call, and which is let go when the call is over.
@@ -19,21 +19,24 @@
 //!   as moving, the entry, `ops` and the word are written under that base's lock only. While it is marked, they belong to
 //!   the one who set the mark; who finds it waits. A timer that was never armed is marked by an exchange. So whoever waited
 //!   for a base's lock reads the word again: the timer may have left meanwhile.
-//! * **B2** (*armed*): exactly while it is linked in its base's queue, moving while it was, or running with
-//!   [`again`](Inner::again) set. The armed state has one reference, whose release is `ops` (or in `again`).
-//! * **B3** (*running*): [`running`](Inner::running) is set under the lock by the detach, and cleared under the lock by the
-//!   same execution after the call. A base runs one timer at a time: who finds it set leaves, because the one at work looks
-//!   for due timers, with a fresh look at the time, until there are none.
-//! * **B4**: a running timer is in no queue. Who arms it notes that in the base (`again`), and its runner puts it in
-//!   when the call is over. So it keeps its base, is called by one CPU at a time, and its memory stays until the call is
-//!   over even if it is armed, deleted and let go of meanwhile: that takes `again`'s reference, not the call's.
-//! * **B5** (*deleted synchronously*): a timer that, under its base's lock, is neither linked nor running has no call under
-//!   way, and what its calls did happened before. `delete_sync` looks until it finds that, taking it out whenever its
-//!   function has armed it again.
+//! * **B2** (*armed*): exactly while it is linked in its base's queue, waiting in one of its slots, or moving while it was.
+//!   The armed state has one reference, whose release is `ops`.
+//! * **B3** (*running*): a timer is running while it is claimed in a slot of its base, from the detach to the end of the call.
+//!   A base is run by one at a time, who has set [`busy`](Inner::busy) and calls one timer at a time. Who finds it set
+//!   leaves, because the one at work looks for due timers, with a fresh look at the time, until there are none.
+//! * **B4**: a running timer keeps its base. It may be armed meanwhile, in that base's queue only: then it is both, and its
+//!   next call comes after the present one, because the same runner makes it. The call has a reference of its own, so that
+//!   the memory stays until it is over even if the timer is armed, deleted and let go of meanwhile. If the function itself
+//!   arms it, the armed state has the call's reference, and [`handed`](Inner::handed) says so: a delete then lets go of
+//!   nothing, and the end of the call of nothing if it is still set.
+//! * **B5** (*deleted synchronously*): a timer that, under its base's lock, is neither armed nor running has no call under
+//!   way, and what its calls did happened before. `delete_sync` looks until it finds that, taking it out whenever it was
+//!   armed again.
 //! * **B6** (*shut down*): the flag is set under the lock (B1) and never cleared; who arms looks at it under the same lock.
-//!   So no call begins that was not detached before.
+//!   So no call begins that was not detached before the flag was set and the timer taken out.
 
 mod arm;
+mod batch;
 mod delete;
 mod look;
 mod parts;
@@ -50,8 +53,7 @@ pub(crate) use self::arm::{Armed, How, arm};
 pub use self::delete::Deletion;
 pub(crate) use self::delete::Waiting;
 pub use self::look::{HrLook, WheelLook};
-pub(crate) use self::parts::{Core, Flags, Ops, Reference};
-pub(crate) use self::run::Context;
+pub(crate) use self::parts::{Call, Core, Flags, Kinds, Ops, Reference};
 pub use self::stats::{FunctionName, SLOWEST, Slow, Stats};
 
 use core::fmt;
@@ -66,7 +68,9 @@ use crate::cpus::Idle;
 use crate::faults::{Fault, is_planted};
 use crate::primitives::{AtomicPtr, AtomicU32, AtomicU64, Ordering, const_fn, fence};
 use crate::queue::{Entry, Queue};
-use stats::Recorder;
+use batch::Slots;
+use parts::nothing;
+use stats::{Recorder, Slowest};
 
 /// Armed timers of one kind, of one CPU: a queue under a lock, and what is being called.
 ///
@@ -89,37 +93,32 @@ pub struct Base<Q: Queue, P: Platform = Native> {
     tell: fn(&'static Base<Q, P>, u64),
     /// Calls that take longer are counted as slow.
     slow_ns: AtomicU64,
+    /// What has been called.
+    stats: Recorder,
+    /// Timers that were taken out of the queue to be called.
+    slots: Slots,
     inner: SpinLock<Inner<Q, P>, Irq<P>>,
 }
 
 /// What the lock protects.
 pub(crate) struct Inner<Q: Queue, P: Platform> {
     pub(crate) queue: Q,
-    /// The timer whose function is being called; its memory may be gone.
-    running: *mut Core<Q, P>,
-    /// Who calls it.
+    /// Somebody runs this base: takes out what is due, and calls it.
+    busy: bool,
+    /// Who does, or did last.
     runner: CpuId,
-    /// The running timer is to be armed when its call is over.
-    again: Option<Again<Q, P>>,
+    /// The slot of the running timer, if that was put into the queue since its call began.
+    requeued: usize,
+    /// The running timer is armed, and the armed state has the call's reference.
+    handed: bool,
     /// Somebody sleeps until this time and wants to know of entries that are due before it; 0 if nobody does.
     pub(crate) alarm: u64,
     /// The CPU is off-line: where its timers are now.
     pub(crate) heir: Option<&'static Base<Q, P>>,
     /// The latest time that anybody gave.
     now: u64,
-    stats: Recorder,
+    slowest: Slowest,
 }
-
-/// How a running timer is to be armed again.
-struct Again<Q: Queue, P: Platform> {
-    expires: u64,
-    /// Whose reference the armed state gets: its `ops`, or the call's own.
-    reference: Option<&'static Ops<Q, P>>,
-}
-
-// SAFETY: entries are timers, which may be on any CPU; `running` is compared, and what it points to is used by whoever
-// detached it.
-unsafe impl<Q: Queue, P: Platform> Send for Inner<Q, P> {}
 
 /// The lock is held.
 pub(crate) type Locked<'a, Q, P> = SpinLockWithGuard<'a, Inner<Q, P>, Irq<P>>;
@@ -142,15 +141,18 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
                 cpu: AtomicU32::new(0),
                 tell,
                 slow_ns: AtomicU64::new(NO_LIMIT),
+                stats: Recorder::new(),
+                slots: Slots::new(),
                 inner: SpinLock::new(Inner {
                     queue,
-                    running: ptr::null_mut(),
+                    busy: false,
                     runner: CpuId::BOOT,
-                    again: None,
+                    requeued: 0,
+                    handed: false,
                     alarm: 0,
                     heir: None,
                     now: 0,
-                    stats: Recorder::new(),
+                    slowest: Slowest::new(),
                 }),
             }
         }
@@ -260,15 +262,27 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         self.lock(quiet).next()
     }
 
-    /// From here on what comes here goes to `heir`; what is here goes there now. Returns how many timers that were.
+    /// From here on what comes here goes to `heir`; what is here goes there now, or, if another CPU is calling what is due
+    /// here, when that is done. Returns how many timers have gone.
     pub(crate) fn close(&'static self, heir: &'static Base<Q, P>) -> usize {
+        let quiet = sync::Cpu::<P>::disable_interrupts();
+        let mut locked = self.lock(&quiet);
+        locked.heir = Some(heir);
+        locked.alarm = 0;
+        drop(locked);
+        drop(quiet);
+        self.hand_over()
+    }
+
+    /// Moves what is here to the heir, if there is one, and unless somebody runs this base: a running timer may be in the
+    /// queue, and stays (B4). Returns how many timers have gone.
+    fn hand_over(&'static self) -> usize {
         let mut moved = 0;
         loop {
             let quiet = sync::Cpu::<P>::disable_interrupts();
-            let mut locked = self.lock(&quiet);
-            locked.heir = Some(heir);
-            locked.alarm = 0;
-            if !move_one(&quiet, self, locked, heir) {
+            let locked = self.lock(&quiet);
+            let Some(heir) = locked.heir else { return moved };
+            if locked.busy && !is_planted(Fault::CloseBusy) || !move_one(&quiet, self, locked, heir) {
                 return moved;
             }
             moved += 1;
@@ -285,7 +299,8 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     /// Contexts: any but NMI. Cost: one lock.
     pub fn stats(&self) -> Stats {
         let quiet = sync::Cpu::<P>::disable_interrupts();
-        self.lock(&quiet).stats.read()
+        let slowest = self.lock(&quiet).slowest;
+        self.stats.read(slowest)
     }
 
     /// Calls that take longer than `ns` nanoseconds are counted as slow from here on, and the slowest ones are remembered;
@@ -298,13 +313,7 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
 impl<Q: Queue, P: Platform> Inner<Q, P> {
     /// When there is something to do, `u64::MAX` if never.
     pub(crate) fn next(&mut self) -> u64 {
-        let next = self.queue.next();
-        self.again.as_ref().map_or(next, |again| again.expires.min(next))
-    }
-
-    /// Whether a call is under way.
-    pub(crate) fn is_running(&self) -> bool {
-        !self.running.is_null()
+        self.queue.next()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all timers have, whatever they call.
 
+use core::mem;
 use core::panic::Location;
 use core::ptr::{self, NonNull};
 
@@ -7,12 +8,13 @@ use hal::Platform;
 use hal::percpu::IrqsOff;
 use sync::lockdep::{Level, Map, WaitType};
 
-use super::{Base, FunctionName, Locked, run::Context};
+use super::{Base, FunctionName, Locked};
 use crate::faults::{Fault, is_planted};
 use crate::primitives::{AtomicPtr, Ordering, const_fn};
 use crate::queue::{Entry, Queue};
+use crate::timer::Firing;
 
-/// The part of a timer that its base knows: 48 bytes with entries of 32.
+/// The part of a timer that its base knows: 48 bytes with entries of 32, and what to call.
 ///
 /// # Invariants
 /// B1 and B2 of the [module](super).
@@ -21,40 +23,89 @@ pub(crate) struct Core<Q: Queue, P: Platform> {
     pub(super) entry: Q::Entry,
     /// Which base it belongs to, and [`Flags`] in the bits that are 0 in a base's address.
     word: AtomicPtr<Base<Q, P>>,
-    /// How the armed state's reference is used: what to call, and how to let go.
+    /// How the armed state's reference is used, and [`Kinds`] in the bits that are 0 in its address.
     ops: AtomicPtr<Ops<Q, P>>,
+    /// A [`Call`]: what is called for it.
+    function: AtomicPtr<()>,
     pub(crate) map: Map,
     places: Places,
 }
 
-type Call<Q, P> = unsafe fn(NonNull<Core<Q, P>>, &Context<Q, P>) -> *const ();
+/// What is called for a timer, of which it gets the core.
+///
+/// # Safety
+/// The function of this timer, by who has detached it and has its reference.
+pub(crate) type Call<Q, P> = unsafe fn(NonNull<Core<Q, P>>, &Firing<'_, Q, P>);
 type Release<Q, P> = unsafe fn(NonNull<Core<Q, P>>);
 
 /// A base that is locked, and which one it is.
 type LockedBase<'a, Q, P> = (Locked<'a, Q, P>, &'static Base<Q, P>);
 
 /// How a pointer to a timer is used by a base that knows neither the type of the timer nor of the pointer.
+#[repr(align(8))]
 pub(crate) struct Ops<Q: Queue, P: Platform> {
-    /// Calls the timer's function. Returns its address.
-    ///
-    /// # Safety
-    /// The caller has detached the timer and has its reference.
-    pub(crate) call: Call<Q, P>,
     /// Lets go of the reference; `None` if there is nothing to do.
     pub(crate) release: Option<Release<Q, P>>,
     /// What the timer's state is called.
     pub(crate) type_name: fn() -> &'static str,
     /// The pointer keeps nothing alive: the timer must see to it itself.
     pub(crate) embedded: bool,
-    /// Its memory is gone when its function is called, and its address may be that of another timer: nobody else knows of
-    /// it, so that it need not be known to be running.
-    pub(crate) nameless: bool,
+    /// [`RELEASED`](Kinds::RELEASED) if `release` is something, and whether it is [`NAMELESS`](Kinds::NAMELESS).
+    pub(crate) kinds: Kinds,
 }
 
 impl<Q: Queue, P: Platform> Ops<Q, P> {
-    pub(super) fn name(&self, function: *const ()) -> FunctionName {
-        FunctionName::new(function, (self.type_name)())
+    pub(super) fn name(&self, function: Call<Q, P>) -> FunctionName {
+        FunctionName::new(function as *const (), (self.type_name)())
     }
+
+    /// What must be seen to when a timer is called that was armed with these.
+    #[inline(always)]
+    fn kinds(&self, flags: Flags) -> Kinds {
+        self.kinds.and(Kinds((flags.0 & Flags::IRQSAFE.0) / (Flags::IRQSAFE.0 / Kinds::IRQSAFE.0)))
+    }
+}
+
+/// What calling a timer takes beside the call. Most take nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kinds(usize);
+
+impl Kinds {
+    pub(crate) const PLAIN: Kinds = Kinds(0);
+    /// Its reference is let go of.
+    pub(crate) const RELEASED: Kinds = Kinds(1);
+    /// It must not be known to run: its memory is gone when its function is called, and its address may be that of another
+    /// timer. Nobody else knows of it.
+    pub(crate) const NAMELESS: Kinds = Kinds(2);
+    /// Interrupts are off.
+    pub(super) const IRQSAFE: Kinds = Kinds(4);
+
+    const ALL: usize = 7;
+
+    #[inline(always)]
+    pub(super) fn and(self, other: Kinds) -> Kinds {
+        Kinds(self.0 | other.0)
+    }
+
+    #[inline(always)]
+    pub(super) fn has(self, other: Kinds) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub(super) fn is_plain(self) -> bool {
+        self.0 & Kinds::ALL == 0
+    }
+}
+
+/// Of a reference that there is not.
+pub(super) fn nothing<Q: Queue, P: Platform>() -> &'static Ops<Q, P> {
+    struct Nothing<Q, P>(core::marker::PhantomData<(Q, P)>);
+    impl<Q: Queue, P: Platform> Nothing<Q, P> {
+        const OPS: Ops<Q, P> = Ops { release: None, type_name: || "", embedded: false, kinds: Kinds::PLAIN };
+    }
+    &Nothing::<Q, P>::OPS
 }
 
 /// A pointer to a timer that was taken apart: it keeps it alive, and is let go by what it remembers.
@@ -159,11 +210,12 @@ impl<Q: Queue, P: Platform> Word<Q, P> {
 impl<Q: Queue, P: Platform> Core<Q, P> {
     const_fn! {
         #[track_caller]
-        pub(crate) fn new(entry: Q::Entry, flags: Flags, level: Level) -> Core<Q, P> {
+        pub(crate) fn new(entry: Q::Entry, flags: Flags, level: Level, function: *mut ()) -> Core<Q, P> {
             Core {
                 entry,
                 word: AtomicPtr::new(ptr::without_provenance_mut(flags.0)),
                 ops: AtomicPtr::new(ptr::null_mut()),
+                function: AtomicPtr::new(function),
                 map: Map::new(WaitType::Spin, level),
                 places: Places::new(),
             }
@@ -193,13 +245,37 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     /// How the armed state's reference is used. Under the base's lock, or by whoever moves it.
     #[inline(always)]
     pub(super) fn ops(&self) -> &'static Ops<Q, P> {
+        let ops = self.ops.load(Ordering::Relaxed).map_addr(|address| address & !Kinds::ALL);
         // SAFETY: set when the timer was armed, for which there is no other way than `set_ops`.
-        unsafe { &*self.ops.load(Ordering::Relaxed) }
+        unsafe { &*ops }
     }
 
     #[inline(always)]
-    pub(super) fn set_ops(&self, ops: &'static Ops<Q, P>) {
-        self.ops.store(ptr::from_ref(ops).cast_mut(), Ordering::Relaxed);
+    pub(super) fn set_ops(&self, ops: &'static Ops<Q, P>, flags: Flags) {
+        const { assert!(align_of::<Ops<Q, P>>() > Kinds::ALL, "the kinds lie below the address") };
+        let kinds = ops.kinds(flags).0;
+        self.ops.store(ptr::from_ref(ops).cast_mut().map_addr(|address| address | kinds), Ordering::Relaxed);
+    }
+
+    /// What calling it takes beside the call, as armed; under the base's lock. Bits that are no kind's may be set.
+    #[inline(always)]
+    pub(super) fn kinds(&self) -> Kinds {
+        Kinds(self.ops.load(Ordering::Relaxed).addr())
+    }
+
+    /// What is called for it.
+    #[inline(always)]
+    pub(crate) fn function(&self) -> Call<Q, P> {
+        // Acquire: pairs with the Release in `set_function`.
+        let function = self.function.load(Ordering::Acquire);
+        // SAFETY: `new` and `set_function` are given such functions. What they are in truth differs in the types that their
+        // two arguments point to, for which they can be called all the same.
+        unsafe { mem::transmute::<*mut (), Call<Q, P>>(function) }
+    }
+
+    pub(crate) fn set_function(&self, function: *mut ()) {
+        // Release: pairs with the Acquire in `function`, so that it sees what was prepared for it.
+        self.function.store(function, Ordering::Release);
     }
 
     /// Takes the lock of the timer's base. `None` if it has none, because it was never armed.
@@ -247,11 +323,6 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
 
     pub(crate) fn entry(&self) -> &Q::Entry {
         &self.entry
-    }
-
-    #[inline(always)]
-    pub(super) fn is(this: &Core<Q, P>, other: *mut Core<Q, P>) -> bool {
-        ptr::eq(this, other)
     }
 
     /// Where it was made, as far as that is remembered.

@@ -1,35 +1,18 @@
 //! Calling what is due.
 
 use core::panic::Location;
-use core::ptr::{self, NonNull};
 
 use hal::Platform;
 use sync::Cpu;
 use sync::context::Balance;
+use sync::lockdep::Acquire;
 
-use super::arm::{settle, unlock};
-use super::parts::exposed;
-use super::{
-    Again, Base, Core, Flags, FunctionName, Inner, Locked, NO_LIMIT, Ops, Reference, settled_expires,
-};
+use super::batch::{Batch, Slot};
+use super::parts::{Call, Kinds};
+use super::{Base, Flags, FunctionName, Inner, NO_LIMIT, Ops, Reference};
 use crate::faults::{Fault, is_planted};
-use crate::queue::{Entry, Queue};
-
-/// What a callback is told.
-pub(crate) struct Context<Q: Queue, P: Platform> {
-    /// What time it was when the timer was detached.
-    pub(crate) now: u64,
-    /// When it was due.
-    pub(crate) expired: u64,
-    pub(crate) core: NonNull<Core<Q, P>>,
-}
-
-/// A timer that was taken out of the queue, to be called.
-struct Detached<Q: Queue, P: Platform> {
-    context: Context<Q, P>,
-    ops: &'static Ops<Q, P>,
-    flags: Flags,
-}
+use crate::queue::{Popped, Queue};
+use crate::timer::Firing;
 
 /// How many calls in a row are timed, if any are, and how many of those that follow go untimed for each that is timed: to
 /// look at the clock twice costs as much as to call a timer.
@@ -38,175 +21,196 @@ const UNTIMED: u32 = 8;
 
 impl<Q: Queue, P: Platform> Base<Q, P> {
     /// Calls all timers that are due, one after the other, until none is; returns how many. `now` says what time it is, and is
-    /// asked before each call. If somebody else is at it already, that one does it, and this returns 0.
+    /// asked before each batch. If somebody else is at it already, that one does it, and this returns 0.
     ///
     /// Contexts: softirq, or hardirq if this base's functions are called there.
     pub(crate) fn run(&'static self, mut now: impl FnMut() -> u64) -> u32 {
         let limit = self.slow_ns.load(core::sync::atomic::Ordering::Relaxed);
         let mut count = 0;
+        let mut batch = Batch::new();
         let mut quiet = Cpu::<P>::disable_interrupts();
         let mut locked = self.lock(&quiet);
-        if locked.is_running() && !is_planted(Fault::RunTwice) {
+        if locked.busy && !is_planted(Fault::RunTwice) {
             return 0;
         }
-        while let Some(timer) = self.detach(&mut locked, now()) {
+        (locked.busy, locked.runner) = (true, P::cpu());
+        let stuck = Unwinding { base: self };
+        loop {
+            let at = now();
+            let popped = self.fill(&mut locked, at, &mut batch);
+            if batch.is_empty() && popped == Popped::All {
+                break;
+            }
             drop(locked);
-            // With interrupts off if that is what it was made for.
-            let kept = timer.flags.has(Flags::IRQSAFE).then_some(quiet);
+            drop(quiet);
             P::chaos_point();
-            let stuck = Unwinding { base: self };
-            let timed = limit != NO_LIMIT && (count < TIMED || count % UNTIMED == 0);
-            let slow = if timed { timer.call_timed() } else { timer.call() };
-            core::mem::forget(stuck);
-            count += 1;
+            let mut firing = Firing::new(at);
+            count += if batch.kinds.is_plain() && !batch.mixed && limit == NO_LIMIT && !sync::lockdep::ENABLED
+            {
+                self.call_plain(&batch, &mut firing)
+            } else {
+                self.call_each(&batch, &mut firing, limit, count)
+            };
             P::chaos_point();
             quiet = Cpu::<P>::disable_interrupts();
-            drop(kept);
             locked = self.lock(&quiet);
-            if let Some((name, ns)) = slow {
-                locked.stats.note_slow(name, ns, ns > limit);
-            }
-            let left;
-            (locked, left) = self.finish(&quiet, locked, timer);
-            if let Some(left) = left {
-                // Without the lock, and before anything else is detached: what is dropped here may shut other timers down,
-                // and then none of them is called any more.
-                drop(locked);
-                drop(quiet);
-                left.let_go();
-                quiet = Cpu::<P>::disable_interrupts();
-                locked = self.lock(&quiet);
-                if locked.is_running() {
-                    return count;
-                }
-            }
         }
-        let next = locked.next();
-        self.set_due(next);
+        core::mem::forget(stuck);
+        if self.stop(&mut locked) {
+            drop(locked);
+            drop(quiet);
+            self.hand_over();
+        }
         count
     }
-}
 
-impl<Q: Queue, P: Platform> Base<Q, P> {
-    /// Takes a timer that is due at `now` out of the queue and notes it as running.
-    #[inline(always)]
-    fn detach(&'static self, inner: &mut Inner<Q, P>, now: u64) -> Option<Detached<Q, P>> {
-        inner.now = now.max(inner.now);
-        loop {
-            let entry = inner.queue.pop_due(now)?;
-            // The pointer that it was armed by, which may reach the whole timer and, of an `Arc`, the counts beside it.
-            let core = exposed::<Q, P>(entry.cast());
-            // SAFETY: it was in the queue, so it is armed, and its reference, which is ours now, keeps it alive (B2). A core
-            // begins with its entry.
-            let timer = unsafe { core.as_ref() };
-            let expired = settled_expires(&timer.entry);
-            if expired > now {
-                // It was moved to a later time while the queue gave it up.
-                // SAFETY: just taken out, and still armed.
-                unsafe { inner.queue.insert(entry, now) };
-                continue;
-            }
-            let ops = timer.ops();
-            inner.running = if ops.nameless { ptr::dangling_mut() } else { core.as_ptr() };
-            inner.runner = P::cpu();
-            inner.stats.note_call(now - expired);
-            let context = Context { now, expired, core };
-            return Some(Detached { context, ops, flags: timer.word().flags() });
-        }
+    /// The runner has nothing more to do here. Returns whether the CPU has gone off-line: then what is left here was left to
+    /// the runner.
+    fn stop(&self, inner: &mut Inner<Q, P>) -> bool {
+        inner.busy = false;
+        let next = inner.next();
+        self.set_due(next);
+        inner.heir.is_some()
     }
 
-    /// The call is over: the timer runs no more, and is put in again if that is wanted. Returns the reference that is not
-    /// needed any more.
-    #[inline(always)]
-    fn finish<'a>(
-        &'static self,
-        quiet: &'a sync::IrqGuard<P>,
-        mut locked: Locked<'a, Q, P>,
-        timer: Detached<Q, P>,
-    ) -> (Locked<'a, Q, P>, Option<Reference<Q, P>>) {
-        locked.running = ptr::null_mut();
-        let own = Reference { core: timer.context.core, ops: timer.ops };
-        match locked.again.take() {
-            // Of the timer nothing is read: it may be gone.
-            None if is_planted(Fault::TouchAfterCall) => {
-                // SAFETY: none; it may be gone.
-                unsafe { own.core.as_ref() }.expires();
-                (locked, Some(own))
-            }
-            None => (locked, own.ops.release.is_some().then_some(own)),
-            Some(again) => self.put_in_again(quiet, locked, own, again),
+    /// Calls what is in the slots: timers of no special kind, all of which were due at one time. Returns how many.
+    fn call_plain(&'static self, batch: &Batch, firing: &mut Firing<'_, Q, P>) -> u32 {
+        firing.begin(batch.due);
+        let called = batch.len() - call_in_a_row(self.slots.filled(batch), firing);
+        // If none was due after all, or all were taken back, nothing was late.
+        if called != 0 {
+            self.stats.note_calls(firing.now_word() - batch.due, called);
         }
+        called
+    }
+
+    /// The same, for timers of all kinds. `limit` is what is slow, `count` how many were called before.
+    #[inline(never)]
+    fn call_each(&'static self, batch: &Batch, firing: &mut Firing<'_, Q, P>, limit: u64, count: u32) -> u32 {
+        let mut called = 0;
+        for (slot, expired) in self.slots.filled_when(batch) {
+            // From the claim on, if that is what it was made for: until its call is over nothing else happens on this CPU.
+            let quiet = batch.kinds.has(Kinds::IRQSAFE).then(Cpu::<P>::disable_interrupts);
+            let Some(core) = slot.claim::<Q, P>() else { continue };
+            // SAFETY: claimed, so that it is armed no more and its reference is ours.
+            let timer = unsafe { core.as_ref() };
+            let (function, ops) = (timer.function(), timer.ops());
+            let nameless = ops.kinds.has(Kinds::NAMELESS);
+            let kept = quiet.filter(|_| timer.word().has(Flags::IRQSAFE));
+            self.stats.note_calls(firing.now_word() - expired, 1);
+            firing.begin(expired);
+            firing.set_timer(core);
+            firing.set_ops(ops);
+            if nameless || is_planted(Fault::EndEarly) {
+                // Its memory is about to be another timer's, which does not run.
+                slot.end();
+            } else {
+                timer.map.acquire::<P>(Acquire::TRY_WRITE, timer.made());
+            }
+            P::chaos_point();
+            let before = count + called;
+            let timed = limit != NO_LIMIT && (before < TIMED || before.is_multiple_of(UNTIMED));
+            let begun = if timed { P::now_ns() } else { 0 };
+            let balance = Balance::<P>::now();
+            // SAFETY: its function, and it is ours to call.
+            unsafe { function(core, firing) };
+            if !balance.is_kept() {
+                leaked::<Q, P>(balance, ops, function);
+            }
+            let slow = timed.then(|| (ops.name(function), P::now_ns().saturating_sub(begun)));
+            called += 1;
+            P::chaos_point();
+            if !nameless {
+                // The call's reference keeps it alive.
+                timer.map.release::<P>(timer.made());
+            }
+            let left = self.finish(slot, firing, Reference { core, ops });
+            drop(kept);
+            if let Some(reference) = left {
+                // With interrupts as they were. What is dropped here may shut down timers that wait in other slots, and then
+                // they are not called any more.
+                reference.let_go();
+            }
+            if let Some((name, ns)) = slow {
+                self.note_slow(name, ns, ns > limit);
+            }
+        }
+        called
+    }
+
+    /// The call is over. Returns its reference, unless the armed state has it now.
+    #[inline(always)]
+    fn finish(
+        &'static self,
+        slot: &Slot,
+        firing: &Firing<'_, Q, P>,
+        own: Reference<Q, P>,
+    ) -> Option<Reference<Q, P>> {
+        if is_planted(Fault::TouchAfterCall) {
+            // SAFETY: none; it may be gone.
+            unsafe { own.core.as_ref() }.expires();
+        }
+        if own.ops.kinds.has(Kinds::NAMELESS) {
+            return None;
+        }
+        if !firing.was_rearmed() {
+            slot.end();
+            return own.ops.release.is_some().then_some(own);
+        }
+        let quiet = Cpu::<P>::disable_interrupts();
+        let mut locked = self.lock(&quiet);
+        // In one step: from here on the armed state's reference is like any other (B4).
+        slot.end();
+        let handed = core::mem::take(&mut locked.handed);
+        drop(locked);
+        (!handed && own.ops.release.is_some()).then_some(own)
     }
 
     #[cold]
-    fn put_in_again<'a>(
-        &'static self,
-        quiet: &'a sync::IrqGuard<P>,
-        mut locked: Locked<'a, Q, P>,
-        own: Reference<Q, P>,
-        again: Again<Q, P>,
-    ) -> (Locked<'a, Q, P>, Option<Reference<Q, P>>) {
-        // SAFETY: the call's reference, or the one that came with the wish, keeps it alive.
-        let core = unsafe { own.core.as_ref() };
-        let (armed, left) = match again.reference {
-            None => (own, None),
-            Some(ops) => (Reference { core: own.core, ops }, Some(own)),
+    fn note_slow(&self, name: FunctionName, ns: u64, beyond_limit: bool) {
+        let quiet = Cpu::<P>::disable_interrupts();
+        self.lock(&quiet).slowest.note(name, ns, beyond_limit);
+    }
+}
+
+/// The part of [`call_plain`](Base::call_plain) that is done for each timer that becomes due. A function of its own, which
+/// keeps what it needs in registers.
+#[inline(never)]
+fn call_in_a_row<'a, Q: Queue, P: Platform>(
+    slots: impl Iterator<Item = &'a Slot>,
+    firing: &mut Firing<'_, Q, P>,
+) -> u32 {
+    let mut balance = Balance::<P>::now();
+    for slot in slots {
+        let Some(core) = slot.claim::<Q, P>() else {
+            firing.skip();
+            continue;
         };
-        // Not at once once more: a function that arms its timer for what has passed would keep this CPU for ever.
-        core.entry.set_expires(again.expires.max(locked.now.saturating_add(1)));
-        core.set_ops(armed.ops);
-        if locked.heir.is_some() {
-            // The CPU has gone off-line meanwhile. The timer runs no more, so it may leave.
-            let word = core.word();
-            core.set_word(word.with(Flags::MOVING));
-            drop(locked);
-            settle(quiet, &armed, word.flags(), self);
-            return (self.lock(quiet), left);
+        firing.set_timer(core);
+        // SAFETY: claimed, so that it is armed no more and its reference is ours; of this kind it stays until `end`.
+        let function = unsafe { core.as_ref() }.function();
+        // SAFETY: its function, and it is ours to call.
+        unsafe { function(core, firing) };
+        if !balance.is_kept() {
+            // SAFETY: as above.
+            let timer = unsafe { firing.timer().as_ref() };
+            leaked::<Q, P>(balance, timer.ops(), timer.function());
+            balance = Balance::now();
         }
-        let now = self.now(&mut locked);
-        // SAFETY: in no queue (B4); the armed state has its reference.
-        let earlier = unsafe { locked.queue.insert(armed.core.cast(), now) };
-        if earlier {
-            unlock(self, locked, true);
-            return (self.lock(quiet), left);
-        }
-        (locked, left)
+        slot.end();
     }
+    firing.skipped()
 }
 
-impl<Q: Queue, P: Platform> Detached<Q, P> {
-    /// Calls the function; reports and mends what it leaves switched off.
-    #[inline(always)]
-    fn call(&self) -> Option<(FunctionName, u64)> {
-        let balance = Balance::<P>::now();
-        // SAFETY: detached, with its reference.
-        let function = unsafe { (self.ops.call)(self.context.core, &self.context) };
-        if !balance.is_kept() {
-            leaked(balance, self.ops.name(function));
-        }
-        None
-    }
-
-    /// The same, and how long it took.
-    #[inline(never)]
-    fn call_timed(&self) -> Option<(FunctionName, u64)> {
-        let begun = P::now_ns();
-        let balance = Balance::<P>::now();
-        // SAFETY: as above.
-        let function = unsafe { (self.ops.call)(self.context.core, &self.context) };
-        if !balance.is_kept() {
-            leaked(balance, self.ops.name(function));
-        }
-        Some((self.ops.name(function), P::now_ns().saturating_sub(begun)))
-    }
-}
-
+/// A function has left something switched off: that is reported under its name, and mended.
 #[cold]
-fn leaked<P: Platform>(balance: Balance<P>, name: FunctionName) {
-    balance.check(format_args!("timer: {name}"), Location::caller());
+#[inline(never)]
+fn leaked<Q: Queue, P: Platform>(balance: Balance<P>, ops: &'static Ops<Q, P>, function: Call<Q, P>) {
+    balance.check(format_args!("timer: {}", ops.name(function)), Location::caller());
 }
 
-/// A function that unwinds leaves its timer not running. Its reference is lost with it.
+/// A function that unwinds leaves its timer not running. Its reference is lost with it. Those whose turn has not come go
+/// back to the queue.
 struct Unwinding<Q: Queue, P: Platform> {
     base: &'static Base<Q, P>,
 }
@@ -214,9 +218,19 @@ struct Unwinding<Q: Queue, P: Platform> {
 impl<Q: Queue, P: Platform> Drop for Unwinding<Q, P> {
     #[cold]
     fn drop(&mut self) {
+        let base = self.base;
         let quiet = Cpu::<P>::disable_interrupts();
-        let mut locked = self.base.lock(&quiet);
-        locked.running = ptr::null_mut();
-        locked.again = None;
+        let mut locked = base.lock(&quiet);
+        let now = base.now(&mut locked);
+        base.slots.clear::<Q, P>(|core| {
+            // SAFETY: it is armed and in no queue, and the armed state has its reference.
+            _ = unsafe { locked.queue.insert(core.cast(), now) };
+        });
+        locked.handed = false;
+        if base.stop(&mut locked) {
+            drop(locked);
+            drop(quiet);
+            base.hand_over();
+        }
     }
 }

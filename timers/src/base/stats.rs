@@ -1,6 +1,8 @@
 //! What a base counts.
 
 use core::fmt;
+// Counts order nothing: models need not see them.
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How many of the slowest functions are remembered.
 pub const SLOWEST: usize = 4;
@@ -67,46 +69,60 @@ pub struct Stats {
     pub slowest: [Option<Slow>; SLOWEST],
 }
 
-/// The same, as it is kept.
+/// What was called, as it is kept. Written by who runs the base, read by anybody.
 pub(super) struct Recorder {
-    late: [u64; LATE],
-    latest: u64,
-    slow: u64,
-    slowest: [Option<Slow>; SLOWEST],
+    late: [AtomicU64; LATE],
+    latest: AtomicU64,
 }
 
 impl Recorder {
     pub(super) const fn new() -> Recorder {
-        Recorder { late: [0; LATE], latest: 0, slow: 0, slowest: [None; SLOWEST] }
+        Recorder { late: [const { AtomicU64::new(0) }; LATE], latest: AtomicU64::new(0) }
     }
 
+    /// So many timers that were late by so much.
     #[inline(always)]
-    pub(super) fn note_call(&mut self, late: u64) {
+    pub(super) fn note_calls(&self, late: u64, count: u32) {
         let class = (u64::BITS - late.leading_zeros()) as usize;
-        self.late[class.min(LATE - 1)] += 1;
-        if late > self.latest {
-            self.latest = late;
+        let class = &self.late[class.min(LATE - 1)];
+        class.store(class.load(Relaxed) + u64::from(count), Relaxed);
+        if late > self.latest.load(Relaxed) {
+            self.latest.store(late, Relaxed);
         }
     }
 
+    pub(super) fn read(&self, slowest: Slowest) -> Stats {
+        let late = self.late.each_ref().map(|class| class.load(Relaxed));
+        Stats {
+            called: late.iter().sum(),
+            late,
+            latest: self.latest.load(Relaxed),
+            slow: slowest.slow,
+            slowest: slowest.slowest,
+        }
+    }
+}
+
+/// The functions that took long, as they are kept: under the base's lock.
+#[derive(Clone, Copy)]
+pub(super) struct Slowest {
+    slow: u64,
+    slowest: [Option<Slow>; SLOWEST],
+}
+
+impl Slowest {
+    pub(super) const fn new() -> Slowest {
+        Slowest { slow: 0, slowest: [None; SLOWEST] }
+    }
+
     /// A call of `function` took `ns`.
-    pub(super) fn note_slow(&mut self, function: FunctionName, ns: u64, beyond_limit: bool) {
+    pub(super) fn note(&mut self, function: FunctionName, ns: u64, beyond_limit: bool) {
         self.slow += u64::from(beyond_limit);
         let same = self.slowest.iter().position(|slow| slow.is_some_and(|slow| slow.function == function));
         let at = same.unwrap_or(SLOWEST - 1);
         if self.slowest[at].is_none_or(|slow| slow.ns < ns) {
             self.slowest[at] = Some(Slow { function, ns });
             self.slowest.sort_unstable_by_key(|slow| core::cmp::Reverse(slow.map(|slow| slow.ns)));
-        }
-    }
-
-    pub(super) fn read(&self) -> Stats {
-        Stats {
-            called: self.late.iter().sum(),
-            late: self.late,
-            latest: self.latest,
-            slow: self.slow,
-            slowest: self.slowest,
         }
     }
 }

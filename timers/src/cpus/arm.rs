@@ -9,8 +9,6 @@ use sync::lockdep::Level;
 
 use super::Timers;
 use crate::Ticks;
-#[cfg(feature = "alloc")]
-use crate::base::Core;
 use crate::base::{Armed, Base, Flags, How, Reference, arm};
 use crate::timer::Handle;
 #[cfg(feature = "alloc")]
@@ -100,8 +98,8 @@ impl<P: Platform> Timers<P> {
     where
         F: FnOnce(&Fired<'_, Wheel, P>) + Send + 'static,
     {
-        let core = Core::new(WheelEntry::new(), flags.flags(), Level::Softirq);
-        self.arm_here(one_shot(core, function), at.0, How::Add, Location::caller());
+        let reference = one_shot(WheelEntry::new(), flags.flags(), Level::Softirq, function);
+        self.arm_here(reference, at.0, How::Add, Location::caller());
     }
 
     #[inline]

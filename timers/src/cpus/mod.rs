@@ -251,7 +251,7 @@ impl<P: Platform> Timers<P> {
 
     /// For the timer softirq: calls this CPU's timers that are due, and those of idle CPUs that others call. Returns how many.
     ///
-    /// Contexts: softirq. Cost: what the functions take, and some 40 instructions for each.
+    /// Contexts: softirq. Cost: what the functions take, and some 40 instructions for each; one lock for 64 of them.
     pub fn run(&'static self, _serving: &SoftirqGuard<P>) -> u32 {
         let timers = self.on(P::cpu());
         let mut count = 0;

@@ -15,8 +15,6 @@ use sync::lockdep::Level;
 use super::HrEntry;
 use super::{CpuHr, Due, HrQueue};
 #[cfg(feature = "alloc")]
-use crate::base::Core;
-#[cfg(feature = "alloc")]
 use crate::base::Flags;
 use crate::base::{Armed, How, Reference, arm};
 use crate::primitives::{AtomicPtr, Ordering, const_fn};
@@ -226,8 +224,8 @@ impl<P: Platform> HrTimers<P> {
     where
         F: FnOnce(&Fired<'_, HrQueue, P>) + Send + 'static,
     {
-        let core = Core::new(HrEntry::new(at), Flags::NONE, Level::Softirq);
-        self.arm(one_shot(core, function), at, How::Add, Location::caller(), P::cpu);
+        let reference = one_shot(HrEntry::new(at), Flags::NONE, Level::Softirq, function);
+        self.arm(reference, at, How::Add, Location::caller(), P::cpu);
     }
 
     /// The same, in the timer's interrupt.
@@ -237,8 +235,8 @@ impl<P: Platform> HrTimers<P> {
     where
         F: FnOnce(&Fired<'_, HrQueue, P>) + Send + 'static,
     {
-        let core = Core::new(HrEntry::new(at), Flags::IRQSAFE, Level::Hardirq);
-        self.arm(one_shot(core, function), at, How::Add, Location::caller(), P::cpu);
+        let reference = one_shot(HrEntry::new(at), Flags::IRQSAFE, Level::Hardirq, function);
+        self.arm(reference, at, How::Add, Location::caller(), P::cpu);
     }
 
     #[inline]

@@ -93,6 +93,17 @@ impl Entry for HrEntry {
     fn is_linked(&self) -> bool {
         self.up.load(Ordering::Relaxed).addr() & !TAG != UNLINKED
     }
+
+    /// In the place of a link downwards, which the queue writes when the entry comes to it.
+    #[inline(always)]
+    fn set_slot(&self, slot: usize) {
+        self.below[LEFT].store(ptr::without_provenance_mut(slot), Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> usize {
+        self.below[LEFT].load(Ordering::Relaxed).addr()
+    }
 }
 
 /// Which of the two below.

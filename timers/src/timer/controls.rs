@@ -34,14 +34,7 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     ///
     /// Linux: writing `timer->expires`. Contexts: any but NMI. Cost: one lock.
     pub fn set_expires(&self, at: Q::Time) -> bool {
-        let quiet = Cpu::<P>::disable_interrupts();
-        let locked = self.core.lock_base(&quiet);
-        let is_free = !self.core.entry().is_linked();
-        if is_free {
-            self.core.entry().set_expires(at.into());
-        }
-        drop(locked);
-        is_free
+        self.core.set_expires(at.into())
     }
 
     /// How much later than it is due its function may be called, at most, as far as the queue can tell. Without this it is

@@ -1,15 +1,17 @@
 //! What a timer's function is told, and what it may do about its timer.
 
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::panic::Location;
+use core::ptr::NonNull;
 
 use hal::percpu::Pinned;
 use hal::{Native, Platform};
 use sync::{BottomHalf, Proves, Task};
 
-use crate::base::Context;
+use crate::base::{Core, Ops};
 use crate::queue::{Queue, Unit};
 use crate::wheel::Wheel;
 
@@ -18,41 +20,103 @@ use crate::wheel::Wheel;
 /// It proves that: [`Task`] and [`BottomHalf`] locks are taken with it by `lock_with(firing)`, and it is good for per-CPU
 /// data.
 pub struct Fired<'a, Q: Queue = Wheel, P: Platform = Native> {
-    pub(super) context: &'a Context<Q, P>,
-    /// Neither `Send` nor `Sync`.
-    _bound: PhantomData<*mut ()>,
+    now: u64,
+    expired: u64,
+    core: NonNull<Core<Q, P>>,
+    /// How the call's reference is used; `None` if there is nothing to let go of.
+    ops: Option<&'static Ops<Q, P>>,
+    /// How many were to be called and were taken back.
+    skipped: u32,
+    /// The function has armed the timer.
+    rearmed: Cell<bool>,
+    /// No longer than the call; neither `Send` nor `Sync`.
+    _bound: PhantomData<(&'a (), *mut ())>,
 }
 
 /// [`Fired`], and the timer still is: its function may arm it again.
+#[repr(transparent)]
 pub struct Firing<'a, Q: Queue = Wheel, P: Platform = Native> {
     fired: Fired<'a, Q, P>,
-}
-
-impl<'a, Q: Queue, P: Platform> Fired<'a, Q, P> {
-    #[inline(always)]
-    pub(super) fn new(context: &'a Context<Q, P>) -> Fired<'a, Q, P> {
-        Fired { context, _bound: PhantomData }
-    }
 }
 
 impl<Q: Unit, P: Platform> Fired<'_, Q, P> {
     /// What time it was when the timer was taken out to be called: not before [`expired_at`](Fired::expired_at).
     #[inline(always)]
     pub fn now(&self) -> Q::Time {
-        Q::Time::from(self.context.now)
+        Q::Time::from(self.now)
     }
 
     /// The time that it was armed for.
     #[inline(always)]
     pub fn expired_at(&self) -> Q::Time {
-        Q::Time::from(self.context.expired)
+        Q::Time::from(self.expired)
     }
 }
 
+/// For who calls.
 impl<'a, Q: Queue, P: Platform> Firing<'a, Q, P> {
+    /// No timer's yet. It is `now`.
     #[inline(always)]
-    pub(super) fn new(context: &'a Context<Q, P>) -> Firing<'a, Q, P> {
-        Firing { fired: Fired::new(context) }
+    pub(crate) fn new(now: u64) -> Firing<'a, Q, P> {
+        let fired = Fired {
+            now,
+            expired: now,
+            core: NonNull::dangling(),
+            ops: None,
+            skipped: 0,
+            rearmed: Cell::new(false),
+            _bound: PhantomData,
+        };
+        Firing { fired }
+    }
+
+    /// For timers that were due at `expired`, and need not be let go of.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, expired: u64) {
+        self.fired.expired = expired;
+        self.fired.ops = None;
+        self.fired.skipped = 0;
+        self.fired.rearmed.set(false);
+    }
+
+    /// The timer whose function is called next.
+    #[inline(always)]
+    pub(crate) fn set_timer(&mut self, core: NonNull<Core<Q, P>>) {
+        self.fired.core = core;
+    }
+
+    /// That timer.
+    pub(crate) fn timer(&self) -> NonNull<Core<Q, P>> {
+        self.fired.core
+    }
+
+    /// Somebody has taken back what would have been called next. That is counted here, where it costs the others nothing.
+    #[cold]
+    pub(crate) fn skip(&mut self) {
+        self.fired.skipped += 1;
+    }
+
+    /// How often that was since [`begin`](Firing::begin).
+    pub(crate) fn skipped(&self) -> u32 {
+        self.fired.skipped
+    }
+
+    /// Its reference is let go of like this, unless it arms itself.
+    #[inline(always)]
+    pub(crate) fn set_ops(&mut self, ops: &'static Ops<Q, P>) {
+        self.fired.ops = Some(ops);
+    }
+
+    /// Whether the function has armed the timer.
+    #[inline(always)]
+    pub(crate) fn was_rearmed(&self) -> bool {
+        self.fired.rearmed.get()
+    }
+
+    /// What time it is, in the queue's unit.
+    #[inline(always)]
+    pub(crate) fn now_word(&self) -> u64 {
+        self.fired.now
     }
 }
 
@@ -60,14 +124,13 @@ impl<Q: Unit, P: Platform> Firing<'_, Q, P> {
     /// Has the timer called again at `at`, and not before the next tick; or changes that, if it was settled already, by the
     /// function or by others. Returns `false` if the timer is shut down.
     ///
-    /// It is put into the queue when the function has returned. Until then deleting it takes the wish back.
+    /// Who deletes it meanwhile takes that back.
     ///
     /// Linux: `mod_timer` from the function. Cost: one lock.
     #[track_caller]
     pub fn rearm_at(&self, at: Q::Time) -> bool {
-        // SAFETY: its function is being called, with a reference to it that is let go of afterwards.
-        let core = unsafe { self.fired.context.core.as_ref() };
-        core.arm_running(at.into(), Location::caller())
+        self.fired.rearmed.set(true);
+        Core::arm_running(self.fired.core, self.fired.ops, at.into(), Location::caller())
     }
 
     /// Has the timer called again a whole number of `period`s after it was due, at the first such time that has not come
@@ -82,7 +145,7 @@ impl<Q: Unit, P: Platform> Firing<'_, Q, P> {
     pub fn forward(&self, period: Q::Time) -> u64 {
         let period: u64 = period.into();
         assert!(period != 0, "a period must have a length");
-        let Context { now, expired, .. } = *self.fired.context;
+        let Fired { now, expired, .. } = self.fired;
         let late = now - expired;
         let missed = if late < period { 0 } else { late / period };
         let next = expired.saturating_add(period.saturating_mul(missed.saturating_add(1)));

@@ -8,8 +8,8 @@ use alloc::{boxed::Box, sync::Arc};
 
 use hal::Platform;
 
-use super::{Timer, call};
-use crate::base::{Core, Ops, Reference};
+use super::Timer;
+use crate::base::{Core, Kinds, Ops, Reference};
 use crate::queue::Queue;
 
 /// A pointer that a timer is armed through: it keeps the timer alive while it is armed and while it is being called.
@@ -53,7 +53,7 @@ fn name<T>() -> &'static str {
 }
 
 macro_rules! handle {
-    ($(#[$cfg:meta])? $Pointer:ty, embedded: $embedded:expr, release: $release:expr, |$self:ident| $object:expr) => {
+    ($(#[$cfg:meta])? $Pointer:ty, embedded: $embedded:expr, release: $release:expr, kinds: $kinds:expr, |$self:ident| $object:expr) => {
         $(#[$cfg])?
         #[expect(private_interfaces, reason = "nobody outside can call it")]
         impl<T: Send + Sync + 'static, Q: Queue, P: Platform> sealed::Handle<T, Q, P> for $Pointer {
@@ -67,11 +67,10 @@ macro_rules! handle {
                 struct Via<T, Q, P>(core::marker::PhantomData<(T, Q, P)>);
                 impl<T: 'static, Q: Queue, P: Platform> Via<T, Q, P> {
                     const OPS: Ops<Q, P> = Ops {
-                        call: call::<T, Q, P>,
                         release: $release,
                         type_name: name::<T>,
                         embedded: $embedded,
-                        nameless: false,
+                        kinds: $kinds,
                     };
                 }
                 let object: NonNull<Timer<T, Q, P>> = $object;
@@ -81,13 +80,14 @@ macro_rules! handle {
     };
 }
 
-handle!(&'static Timer<T, Q, P>, embedded: false, release: None, |self| NonNull::from(self));
-handle!(Pin<&Timer<T, Q, P>>, embedded: true, release: None, |self| NonNull::from(self.get_ref()));
+handle!(&'static Timer<T, Q, P>, embedded: false, release: None, kinds: Kinds::PLAIN, |self| NonNull::from(self));
+handle!(Pin<&Timer<T, Q, P>>, embedded: true, release: None, kinds: Kinds::PLAIN, |self| NonNull::from(self.get_ref()));
 handle!(
     #[cfg(feature = "alloc")]
     Box<Timer<T, Q, P>>,
     embedded: false,
     release: Some(release_box::<T, Q, P>),
+    kinds: Kinds::RELEASED,
     |self| {
         // SAFETY: a box is never null.
         unsafe { NonNull::new_unchecked(Box::into_raw(self)) }
@@ -98,6 +98,7 @@ handle!(
     Arc<Timer<T, Q, P>>,
     embedded: false,
     release: Some(release_arc::<T, Q, P>),
+    kinds: Kinds::RELEASED,
     |self| {
         // SAFETY: an `Arc` is never null.
         unsafe { NonNull::new_unchecked(Arc::into_raw(self).cast_mut()) }

@@ -34,14 +34,12 @@ pub use owned::Owned;
 
 use core::fmt;
 use core::marker::PhantomPinned;
-use core::mem;
-use core::ptr::NonNull;
 
 use hal::{Native, Platform};
-use sync::lockdep::{Acquire, Level};
+use sync::lockdep::Level;
 
-use crate::base::{Context, Core, Flags};
-use crate::primitives::{AtomicPtr, Ordering, const_fn};
+use crate::base::{Core, Flags};
+use crate::primitives::const_fn;
 use crate::queue::{Queue, Unit};
 use crate::wheel::Wheel;
 
@@ -92,6 +90,10 @@ impl fmt::Debug for TimerFlags {
     }
 }
 
+// What it costs in memory is promised; the kernel is built so.
+#[cfg(not(any(loom, shuttle, debug_assertions, feature = "lockdep")))]
+const _: () = assert!(size_of::<Timer<()>>() == 48 + 8 && size_of::<Timer<[u64; 3]>>() == 48 + 8 + 24);
+
 /// A function to be called at a time.
 ///
 /// See the [crate's documentation](crate) for the forms that it is used in, and `Timers` for arming coarse ones.
@@ -104,9 +106,8 @@ impl fmt::Debug for TimerFlags {
 /// checker is built in.
 #[repr(C)]
 pub struct Timer<T, Q: Queue = Wheel, P: Platform = Native> {
+    /// Its function is a `Function<T, Q, P>`.
     pub(crate) core: Core<Q, P>,
-    /// A `Function<T, Q, P>`.
-    function: AtomicPtr<()>,
     state: T,
     _pinned: PhantomPinned,
 }
@@ -129,8 +130,7 @@ impl<T, Q: Queue, P: Platform> Timer<T, Q, P> {
             function: Function<T, Q, P>,
         ) -> Timer<T, Q, P> {
             Timer {
-                core: Core::new(entry, flags.0, level),
-                function: AtomicPtr::new(function as *mut ()),
+                core: Core::new(entry, flags.0, level, function as *mut ()),
                 state,
                 _pinned: PhantomPinned,
             }
@@ -147,36 +147,12 @@ impl<T, Q: Queue, P: Platform> Timer<T, Q, P> {
         &mut self.state
     }
 
-    fn function(&self) -> Function<T, Q, P> {
-        let function = self.function.load(Ordering::Acquire);
-        // SAFETY: only such functions are stored.
-        unsafe { mem::transmute::<*mut (), Function<T, Q, P>>(function) }
-    }
-
     /// Has another function called from the next call on. A call that is due at this moment may still be the old one's.
     ///
     /// Linux: writing `timer->function`. Contexts: any. Cost: one store.
     pub fn set_function(&self, function: Function<T, Q, P>) {
-        // Release: pairs with the Acquire in `function`, so that it sees what was prepared for it.
-        self.function.store(function as *mut (), Ordering::Release);
+        self.core.set_function(function as *mut ());
     }
-}
-
-/// Calls the function of the timer around `core`.
-///
-/// # Safety
-/// `core` is that of a `Timer<T, Q, P>`, which the caller has detached and has a reference to.
-pub(crate) unsafe fn call<T, Q: Queue, P: Platform>(
-    core: NonNull<Core<Q, P>>,
-    context: &Context<Q, P>,
-) -> *const () {
-    // SAFETY: by the contract; a timer begins with its core.
-    let timer = unsafe { core.cast::<Timer<T, Q, P>>().as_ref() };
-    let function = timer.function();
-    timer.core.map.acquire::<P>(Acquire::TRY_WRITE, timer.core.made());
-    function(timer, &Firing::new(context));
-    timer.core.map.release::<P>(timer.core.made());
-    function as *const ()
 }
 
 impl<T, Q: Queue, P: Platform> Drop for Timer<T, Q, P> {

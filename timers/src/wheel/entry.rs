@@ -86,6 +86,17 @@ impl Entry for WheelEntry {
         !self.prev.load(Relaxed).is_null()
     }
 
+    /// In the place of its bucket's time, which it has none of. 32 bits.
+    #[inline(always)]
+    fn set_slot(&self, slot: usize) {
+        self.filed.store(slot as u32, Relaxed);
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> usize {
+        self.filed.load(Relaxed) as usize
+    }
+
     #[inline(always)]
     fn expires_word(&self) -> Option<&AtomicU64> {
         Some(&self.expires)

@@ -37,7 +37,7 @@ use core::ptr::NonNull;
 pub use entry::WheelEntry;
 pub use geometry::{HORIZON, LEVELS, granule, level_of};
 
-use crate::queue::Queue;
+use crate::queue::{Popped, Queue};
 
 /// Armed entries, in ticks from boot.
 ///
@@ -143,6 +143,16 @@ unsafe impl Queue for Wheel {
     #[inline]
     fn pop_due(&mut self, now: u64) -> Option<NonNull<WheelEntry>> {
         self.0.pop_due(now)
+    }
+
+    #[inline(always)]
+    fn pop_batch(
+        &mut self,
+        now: u64,
+        room: usize,
+        take: impl FnMut(NonNull<WheelEntry>, usize) -> bool,
+    ) -> Popped {
+        self.0.pop_batch(now, room, take)
     }
 
     fn pop_any(&mut self) -> Option<NonNull<WheelEntry>> {

@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 use super::entry::{WheelEntry, first_of, is_first_of};
 use super::geometry::{BUCKETS, Bits, LEVELS, Place, Rules, earliest, place, within};
 use crate::primitives::Ordering::Relaxed;
-use crate::queue::Entry;
+use crate::queue::{Entry, Popped};
 
 /// The number of the list of entries whose bucket has come: one more bucket, after those of the levels.
 const DUE: usize = LEVELS * BUCKETS;
@@ -320,10 +320,7 @@ impl<R: Rules> Raw<R> {
                 Some(entry) if self.is_due(entry, now) => return Some(entry),
                 Some(entry) => {
                     // SAFETY: invariant 1: it was taken out just now.
-                    let this = unsafe { entry.as_ref() };
-                    let place = self.place(this.expires(), now, this.slack.load(Relaxed));
-                    // SAFETY: as above.
-                    unsafe { self.refile(entry, place) };
+                    unsafe { self.refile_now(entry, now) };
                 }
                 None => {
                     if !self.take_bucket(now) {
@@ -333,6 +330,69 @@ impl<R: Rules> Raw<R> {
             }
             popped = self.pop();
         }
+    }
+
+    /// As [`Queue::pop_batch`](crate::queue::Queue::pop_batch).
+    #[inline(always)]
+    pub(super) fn pop_batch(
+        &mut self,
+        now: u64,
+        room: usize,
+        mut take: impl FnMut(NonNull<WheelEntry>, usize) -> bool,
+    ) -> Popped {
+        let mut left = room;
+        while now >= self.next && left != 0 {
+            let Some(mut entry) = NonNull::new(self.heads[DUE]) else {
+                if !self.take_bucket(now) {
+                    break;
+                }
+                continue;
+            };
+            // What is behind `entry` is linked all the while, and the head is put right at the end. Nothing is called in
+            // this loop, so that all it has is in registers.
+            let (rest, refused) = loop {
+                // SAFETY: invariant 1.
+                let this = unsafe { entry.as_ref() };
+                let next = this.next.get();
+                this.prev.store(ptr::null_mut(), Relaxed);
+                left -= 1;
+                this.set_slot(left);
+                if !take(entry, left) {
+                    break (next, Some(entry));
+                }
+                match NonNull::new(next) {
+                    Some(next) if left != 0 => entry = next,
+                    _ => break (next, None),
+                }
+            };
+            self.heads[DUE] = rest;
+            // SAFETY: invariant 1.
+            match unsafe { rest.as_ref() } {
+                Some(first) => first.prev.store(first_of(DUE), Relaxed),
+                // INVARIANT 4: these may have been the last of what is due.
+                None => self.stale = true,
+            }
+            if let Some(entry) = refused
+                && R::LOOKS
+            {
+                // SAFETY: invariant 1: it was taken out just now.
+                unsafe { self.refile_now(entry, now) };
+            }
+        }
+        if now < self.next { Popped::All } else { Popped::Some }
+    }
+
+    /// Files an entry where it belongs that was taken out and is not due.
+    ///
+    /// # Safety
+    /// As for [`link`](Raw::link).
+    #[cold]
+    unsafe fn refile_now(&mut self, entry: NonNull<WheelEntry>, now: u64) {
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        let place = self.place(this.expires(), now, this.slack.load(Relaxed));
+        // SAFETY: as above.
+        unsafe { self.refile(entry, place) };
     }
 
     /// Files an entry anew whose bucket has come, or is not what it should be woken up for.

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::entry::WheelEntry;
 use super::geometry::{HORIZON, LEVELS, NO_SLACK, Rules, Sound, granule, level_of};
 use super::raw::Raw;
-use crate::queue::{Entry, Queue};
+use crate::queue::{Entry, Popped, Queue};
 
 const ENTRIES: usize = 40;
 
@@ -234,22 +234,18 @@ impl<R: Rules> World<'_, R> {
     fn drain(&mut self) {
         self.draining = true;
         let mut given = 0;
-        while let Some(entry) = self.wheel.pop_due(self.now) {
-            given += 1;
-            assert!(given < 10_000, "a drain that does not end");
+        loop {
+            let batch = self.pop();
+            if batch.is_empty() {
+                break;
+            }
             self.note_filed();
-            let index = self.entries.iter().position(|known| core::ptr::eq(known, entry.as_ptr()));
-            let index = index.expect("an entry of ours");
-            let armed = self.model[index].take().expect("given back, and was not armed");
-            assert!(armed.expires <= self.now, "early: {} at {}", armed.expires, self.now);
-            assert!(!self.entries[index].is_linked());
-            assert_eq!(self.entries[index].expires(), armed.expires);
+            let indices: Vec<_> = batch.into_iter().map(|entry| self.given_back(entry)).collect();
             self.check();
-            // What a function does that is called for it.
-            match self.byte() % 8 {
-                0 => self.arm(index),
-                1 | 2 => self.operation(),
-                _ => {}
+            for index in indices {
+                given += 1;
+                assert!(given < 10_000, "a drain that does not end");
+                self.call(index);
             }
         }
         self.note_filed();
@@ -258,6 +254,52 @@ impl<R: Rules> World<'_, R> {
             assert!(armed.latest > self.now, "late: {} at {}", armed.expires, self.now);
         }
         self.check();
+    }
+
+    /// What is due next: one entry, or up to three at once.
+    fn pop(&mut self) -> Vec<NonNull<WheelEntry>> {
+        let now = self.now;
+        if self.operations.is_multiple_of(2) {
+            return self.wheel.pop_due(now).into_iter().collect();
+        }
+        let mut batch = Vec::new();
+        loop {
+            let mut room = 3;
+            let popped = self.wheel.pop_batch(now, room, |entry, left| {
+                room -= 1;
+                assert_eq!(left, room, "numbered wrongly");
+                // SAFETY: an entry of ours.
+                let this = unsafe { entry.as_ref() };
+                assert_eq!((this.is_linked(), this.slot()), (false, left));
+                let due = this.expires() <= now || !R::LOOKS;
+                if due {
+                    batch.push(entry);
+                }
+                due
+            });
+            if !batch.is_empty() || popped == Popped::All {
+                return batch;
+            }
+        }
+    }
+
+    fn given_back(&mut self, entry: NonNull<WheelEntry>) -> usize {
+        let index = self.entries.iter().position(|known| core::ptr::eq(known, entry.as_ptr()));
+        let index = index.expect("an entry of ours");
+        let armed = self.model[index].take().expect("given back, and was not armed");
+        assert!(armed.expires <= self.now, "early: {} at {}", armed.expires, self.now);
+        assert!(!self.entries[index].is_linked());
+        assert_eq!(self.entries[index].expires(), armed.expires);
+        index
+    }
+
+    /// What a function does that is called for it.
+    fn call(&mut self, index: usize) {
+        match self.byte() % 8 {
+            0 => self.arm(index),
+            1 | 2 => self.operation(),
+            _ => {}
+        }
     }
 
     /// All to a new wheel.

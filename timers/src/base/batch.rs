@@ -1,0 +1,273 @@
+//! Timers that were taken out of the queue together, and are called one after the other without the lock.
+//!
+//! 1. Whoever runs a base takes up to [`SLOTS`] due timers out of the queue under the lock, and puts the address of each into
+//!    a **slot** of the base. They are still armed.
+//! 2. It goes through the slots without the lock. It **claims** one by an atomic step that makes a timer's address that of a
+//!    *claimed* timer, calls that, and marks the slot as *over*.
+//! 3. Whoever deletes such a timer holds the base's lock, as ever, and **takes** the address out of the slot by an atomic
+//!    exchange. One of the two wins, and both know which.
+//!
+//! So a call costs no lock, and a timer that has become due together with others can be deleted as long as its own
+//! turn has not come. Of the memory of a timer that it has not claimed the runner reads nothing: who takes it may free it.
+//!
+//! # Invariants
+//! * **S1**: slots are filled under the base's lock by its runner, when all of them are over or empty.
+//! * **S2**: a slot goes from a timer's address to *empty* by who holds the lock, or to *claimed* by the runner. From
+//!   *claimed* it goes to *over* by the runner, when the call has returned.
+//! * **S3**: the entry of a timer that is waiting in a slot has that slot's number. It keeps it while the timer is running,
+//!   unless that is armed again, and comes to the queue, which uses the place for itself; then the base has the number
+//!   ([`requeued`](Inner::requeued)): there is one such timer at a time.
+
+use core::ptr::{self, NonNull};
+// Not for models to see: it is the runner's.
+use core::sync::atomic::AtomicU64;
+
+use hal::Platform;
+
+use super::parts::exposed;
+use super::{Base, Core, Inner, Kinds, settled_expires};
+use crate::faults::{Fault, is_planted};
+use crate::primitives::{AtomicUsize, Ordering};
+use crate::queue::{Entry, Popped, Queue};
+
+/// How many timers are taken out at once: as many as make the lock cheap. While it is held, interrupts are off.
+#[cfg(not(any(loom, shuttle)))]
+pub(super) const SLOTS: usize = 64;
+/// Models have timers for more than one batch.
+#[cfg(any(loom, shuttle))]
+pub(super) const SLOTS: usize = 2;
+
+/// No time at which anything is due.
+const NEVER: u64 = u64::MAX;
+
+/// No timer: it was taken.
+const EMPTY: usize = 0;
+/// Is added to an address when it is claimed, and to *empty* when the runner passes that.
+const CLAIMED: usize = 1;
+/// What was here was called.
+const OVER: usize = 1;
+
+/// The slots of one base.
+pub(super) struct Slots {
+    slots: [Slot; SLOTS],
+    /// When the timer that was put into each was due, if not all were at one time. The runner's own.
+    expired: [AtomicU64; SLOTS],
+}
+
+/// One of them.
+pub(super) struct Slot(AtomicUsize);
+
+/// What the runner knows of those that it has put into the slots.
+pub(super) struct Batch {
+    /// They are in the slots from this one on.
+    first: usize,
+    /// When they were due, unless `mixed`.
+    pub(super) due: u64,
+    /// They were not all due at one time.
+    pub(super) mixed: bool,
+    /// What calling them takes, all together.
+    pub(super) kinds: Kinds,
+}
+
+impl Batch {
+    pub(super) const fn new() -> Batch {
+        Batch { first: SLOTS, due: 0, mixed: false, kinds: Kinds::PLAIN }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == SLOTS
+    }
+
+    /// How many slots were filled.
+    pub(super) fn len(&self) -> u32 {
+        (SLOTS - self.first) as u32
+    }
+}
+
+/// Where a timer is that is in no queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Nowhere,
+    /// In a slot, and its turn has not come.
+    Waiting,
+    /// It is being called.
+    Running,
+}
+
+impl Slots {
+    const_fn! {
+        pub(super) fn new() -> Slots {
+            Slots { slots: empty!(), expired: [const { AtomicU64::new(0) }; SLOTS] }
+        }
+    }
+
+    /// The slot that has the number in the entry (S3).
+    #[inline(always)]
+    fn of<Q: Queue, P: Platform>(&self, core: &Core<Q, P>) -> &AtomicUsize {
+        &self.slots[core.entry.slot() % SLOTS].0
+    }
+
+    /// The slots that were filled, in the order in which that was done. For the runner.
+    #[inline(always)]
+    pub(super) fn filled(&self, batch: &Batch) -> impl Iterator<Item = &Slot> {
+        self.slots[batch.first..].iter().rev()
+    }
+
+    /// The same, and when each timer was due.
+    pub(super) fn filled_when(&self, batch: &Batch) -> impl Iterator<Item = (&Slot, u64)> {
+        let due = (!batch.mixed).then_some(batch.due);
+        let expired = self.expired[batch.first..].iter().rev();
+        let expired = expired.map(move |expired| due.unwrap_or_else(|| expired.load(Ordering::Relaxed)));
+        self.filled(batch).zip(expired)
+    }
+
+    /// Empties all slots and hands those that are waiting to `each`. Under the lock, for the runner.
+    pub(super) fn clear<Q: Queue, P: Platform>(&self, mut each: impl FnMut(NonNull<Core<Q, P>>)) {
+        for slot in &self.slots {
+            let address = slot.0.swap(EMPTY, Ordering::AcqRel);
+            if address & CLAIMED == 0
+                && let Some(core) = NonNull::new(ptr::without_provenance_mut::<Core<Q, P>>(address))
+            {
+                each(exposed(core));
+            }
+        }
+    }
+
+    /// How many timers are waiting. Under the lock.
+    pub(super) fn waiting(&self) -> usize {
+        let is_waiting = |slot: &&Slot| {
+            let slot = slot.0.load(Ordering::Relaxed);
+            slot != EMPTY && slot & CLAIMED == 0
+        };
+        self.slots.iter().filter(is_waiting).count()
+    }
+}
+
+impl Slot {
+    /// Claims what is here. `None` if that was taken. For the runner.
+    #[inline(always)]
+    pub(super) fn claim<Q: Queue, P: Platform>(&self) -> Option<NonNull<Core<Q, P>>> {
+        let address = if is_planted(Fault::ClaimPlainly) {
+            let address = self.0.load(Ordering::Relaxed);
+            self.0.store(address + CLAIMED, Ordering::Relaxed);
+            address
+        } else {
+            // AcqRel: pairs with the exchange in `take`.
+            self.0.fetch_add(CLAIMED, Ordering::AcqRel)
+        };
+        let core = NonNull::new(ptr::without_provenance_mut::<Core<Q, P>>(address))?;
+        // The pointer that it was armed by, which may reach the whole timer and, of an `Arc`, the counts beside it.
+        Some(exposed(core))
+    }
+
+    /// The call is over. For the runner.
+    #[inline(always)]
+    pub(super) fn end(&self) {
+        // Release: pairs with the Acquire in `place`.
+        self.0.store(OVER, Ordering::Release);
+    }
+}
+
+impl<Q: Queue, P: Platform> Base<Q, P> {
+    /// Where `core` is, if in a slot. Under the lock; and then *waiting* may become *running* at any moment, and *running*
+    /// over, but nothing else happens.
+    #[inline(always)]
+    pub(super) fn place(&self, inner: &Inner<Q, P>, core: &Core<Q, P>) -> Place {
+        // If nobody runs the base, no slot has anything (S1).
+        if inner.busy { self.place_in_slots(inner, core) } else { Place::Nowhere }
+    }
+
+    fn place_in_slots(&self, inner: &Inner<Q, P>, core: &Core<Q, P>) -> Place {
+        let address = ptr::from_ref(core).addr();
+        // Acquire: pairs with the Release in `end`: what the call did has happened before.
+        let own = self.slots.of(core).load(Ordering::Acquire);
+        if own == address {
+            return Place::Waiting;
+        }
+        // S3: it may have been in the queue since its call began.
+        let requeued = self.slots.slots[inner.requeued].0.load(Ordering::Acquire);
+        if own == address + CLAIMED || requeued == address + CLAIMED {
+            Place::Running
+        } else {
+            Place::Nowhere
+        }
+    }
+
+    /// Takes `core` out of its slot, if its turn has not come. Returns whether it was there. Under the lock.
+    #[inline(always)]
+    pub(super) fn take(&self, inner: &Inner<Q, P>, core: &Core<Q, P>) -> bool {
+        inner.busy && self.take_from_slot(core)
+    }
+
+    fn take_from_slot(&self, core: &Core<Q, P>) -> bool {
+        let address = ptr::from_ref(core).addr();
+        // AcqRel, Acquire: pairs with the claim. Whoever comes second sees what the first did before.
+        self.slots.of(core).compare_exchange(address, EMPTY, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// `core`, which is running, is about to be put into the queue, and loses its number (S3). Under the lock.
+    pub(super) fn note_requeued(&self, inner: &mut Inner<Q, P>, core: &Core<Q, P>) {
+        let address = ptr::from_ref(core).addr();
+        if self.slots.of(core).load(Ordering::Relaxed) == address + CLAIMED {
+            inner.requeued = core.entry.slot() % SLOTS;
+        }
+    }
+
+    /// Takes timers that are due at `now` out of the queue and puts them into the slots. For the runner (S1).
+    ///
+    /// A function of its own, so that what it counts is in registers.
+    #[inline(never)]
+    pub(super) fn fill(&'static self, inner: &mut Inner<Q, P>, now: u64, batch: &mut Batch) -> Popped {
+        inner.now = now.max(inner.now);
+        let (mut first, mut due, mut mixed, mut kinds) = (SLOTS, NEVER, false, Kinds::PLAIN);
+        let popped = inner.queue.pop_batch(now, SLOTS, |entry, number| {
+            let core = exposed::<Q, P>(entry.cast());
+            // SAFETY: it was in the queue, so it is armed, and its reference keeps it alive (B2). A core begins with its entry.
+            let timer = unsafe { core.as_ref() };
+            first = number;
+            // SAFETY: a queue numbers entries from `SLOTS - 1` down, as `Queue` requires.
+            let slot = unsafe { self.slots.slots.get_unchecked(number) };
+            let expired = settled_expires(&timer.entry);
+            if expired != due {
+                if expired > now {
+                    // It was moved to a later time while the queue gave it up.
+                    slot.0.store(EMPTY, Ordering::Relaxed);
+                    return false;
+                }
+                // Most batches have one time. From where there is a second one each has its own.
+                if mixed || due != NEVER {
+                    if !mixed {
+                        for before in &self.slots.expired[number + 1..] {
+                            before.store(due, Ordering::Relaxed);
+                        }
+                    }
+                    self.slots.expired[number].store(expired, Ordering::Relaxed);
+                    (mixed, due) = (true, NEVER);
+                } else {
+                    due = expired;
+                }
+            }
+            kinds = kinds.and(timer.kinds());
+            slot.0.store(entry.addr().get(), Ordering::Relaxed);
+            true
+        });
+        *batch = Batch { first, due, mixed, kinds };
+        popped
+    }
+}
+
+/// Slots that never held anything.
+macro_rules! empty {
+    () => {{
+        #[cfg(not(loom))]
+        {
+            [const { Slot(AtomicUsize::new(EMPTY)) }; SLOTS]
+        }
+        #[cfg(loom)]
+        {
+            core::array::from_fn(|_| Slot(AtomicUsize::new(EMPTY)))
+        }
+    }};
+}
+use crate::primitives::const_fn;
+use empty;

@@ -59,8 +59,9 @@ fn measure(cpus: u32, others: Others) -> Cost {
         }
         let (cookie, _) = tree.start_poll(0);
         while !tree.poll(cookie) {
-            while driver.step(0, 0, |action| messages += u64::from(!matches!(action, Action::Ended(_) | Action::MayBeDue(_))))
-                == Next::Again
+            while driver.step(0, 0, |action| {
+                messages += u64::from(!matches!(action, Action::Ended(_) | Action::MayBeDue(_)))
+            }) == Next::Again
             {}
             if others != Others::Idle {
                 for cpu in 1..cpus {

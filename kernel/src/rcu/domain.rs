@@ -53,7 +53,7 @@ unsafe impl Domain for Kernel {
 
     #[inline(always)]
     unsafe fn read_unlock((): ()) {
-        if PREEMPTIBLE { reader::leave(|| readers::attend()) } else { Native::preempt_enable() }
+        if PREEMPTIBLE { reader::leave(readers::attend) } else { Native::preempt_enable() }
     }
 
     fn is_reading() -> bool {

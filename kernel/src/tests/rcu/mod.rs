@@ -52,7 +52,7 @@ kernel_test! {
         FREED.store(0, Ordering::Relaxed);
         for n in 1..=500 {
             Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
-            if n % 100 == 0 {
+            if u32::is_multiple_of(n, 100) {
                 Kernel::barrier(cx);
                 check_eq!(FREED.load(Ordering::Relaxed), n);
             }
@@ -219,7 +219,7 @@ kernel_test! {
         // What else wants to be done is, first.
         let settled = comes_true_by_others(|| others().all(crate::tick::is_resting));
         check!(settled);
-        let interrupts = || others().map(|cpu| crate::calls::served(cpu)).sum::<u64>();
+        let interrupts = || others().map(crate::calls::served).sum::<u64>();
         let switches = || others().map(|cpu| sched::report(cpu).map_or(0, |report| report.switches)).sum::<u64>();
         let (before, helped) = ((interrupts(), switches()), rcu::figures().helped);
         for _ in 0..100 {
@@ -345,7 +345,7 @@ kernel_test! {
         let flood = Builder::new("flood").spawn(|_| {
             for n in 0..EACH {
                 Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
-                if n % 64 == 0 {
+                if u32::is_multiple_of(n, 64) {
                     let all: usize = cpus::online().map(|cpu| rcu::tree().backlog(cpu.as_u32()).total()).sum();
                     MOST.fetch_max(all as u64, Ordering::Relaxed);
                 }

@@ -133,11 +133,11 @@ kernel_test! {
         for turn in 0..40_u32 {
             // The slot that nobody is led to changes, when those are gone who were led to it before.
             let next = 1 - PRESENT.load(Ordering::Relaxed);
-            if turn % 3 == 0 { domain.synchronize_expedited(cx) } else { domain.synchronize(cx) }
+            if turn.is_multiple_of(3) { domain.synchronize_expedited(cx) } else { domain.synchronize(cx) }
             SLOTS[next as usize].fetch_add(1, Ordering::AcqRel);
             PRESENT.store(next, Ordering::Release);
-            if let Some(cpu) = other.filter(|_| turn % 4 == 0) {
-                let change = if turn % 8 == 0 { hotplug::take_offline } else { hotplug::bring_online };
+            if let Some(cpu) = other.filter(|_| turn.is_multiple_of(4)) {
+                let change = if turn.is_multiple_of(8) { hotplug::take_offline } else { hotplug::bring_online };
                 check_eq!(change(cpu, cx), Ok(()));
             }
         }

@@ -138,7 +138,7 @@ enum Early {}
 impl Waiting for Early {
     fn synchronize(cx: &mut TaskCx, _: bool) {
         static TURN: AtomicU32 = AtomicU32::new(0);
-        if TURN.fetch_add(1, Ordering::Relaxed) % 3 == 0 {
+        if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
             Kernel::synchronize(cx);
         }
     }
@@ -167,7 +167,7 @@ impl Random {
     }
 
     fn one_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
 //!
-//! One module a subcommand ([`run`], [`test_smp`], [`bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
+//! One module a subcommand ([`run`], [`test_smp`], [`mod@bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
 //! that clap fills and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel
 //! target, [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`] installs
 //! what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.

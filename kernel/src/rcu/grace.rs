@@ -112,6 +112,10 @@ struct Later {
 }
 
 impl Later {
+    fn is_empty(&self) -> bool {
+        self.stalled.is_none() && self.boost[0].is_none()
+    }
+
     fn perform(self) {
         if let Some(ns) = self.stalled {
             stall::report(ns);
@@ -163,27 +167,26 @@ fn place_of(cookie: Cookie) -> &'static WaitQueue {
     &ENDED[cookie.index() % ENDED.len()]
 }
 
-/// Takes the steps as far as they go without waiting, if nobody else does; and wakes the one who will go on.
-fn drive() {
-    let shape = tree().geometry();
-    if shape.nodes() <= HELPED_NODES
+/// Takes the steps as far as they go without waiting, if nobody else does; and wakes the one who will go on. What is
+/// returned is to be done when preemption is on.
+fn drive() -> Later {
+    let mut later = Later::default();
+    if tree().geometry().nodes() <= HELPED_NODES
         && let Some(mut driver) = DRIVER.try_lock()
         && let Some(driver) = driver.as_mut()
     {
-        let mut later = Later::default();
         let before = driver.ended();
-        let next = loop {
-            let next = step(driver, &mut later);
-            if next != Next::Again {
-                break next;
-            }
-        };
+        let mut next = Next::Again;
+        while next == Next::Again && later.is_empty() {
+            next = step(driver, &mut later);
+        }
         if next == Next::Sleep {
             HELPED.fetch_add(u64::from(driver.ended() != before), Ordering::Relaxed);
-            return;
+            return later;
         }
     }
     wake_driver();
+    later
 }
 
 /// See [`Domain::synchronize`](::rcu::Domain::synchronize).
@@ -192,10 +195,9 @@ pub(super) fn synchronize(cx: &mut TaskCx) {
     let (cookie, mut due) = tree().start_poll(here.cpu().as_u32());
     let drives = core::mem::take(&mut due.wake_driver);
     act(due);
-    if drives {
-        drive();
-    }
+    let later = drives.then(drive);
     drop(here);
+    later.into_iter().for_each(Later::perform);
     wait_for(cookie, cx);
 }
 

@@ -136,6 +136,8 @@ kernel_test! {
             if turn.is_multiple_of(3) { domain.synchronize_expedited(cx) } else { domain.synchronize(cx) }
             SLOTS[next as usize].fetch_add(1, Ordering::AcqRel);
             PRESENT.store(next, Ordering::Release);
+            // Readers have their turn, on one CPU too.
+            cx.sleep_ns(MS);
             if let Some(cpu) = other.filter(|_| turn.is_multiple_of(4)) {
                 let change = if turn.is_multiple_of(8) { hotplug::take_offline } else { hotplug::bring_online };
                 check_eq!(change(cpu, cx), Ok(()));

@@ -71,6 +71,18 @@ impl<P: Platform, D: Driver> Srcu<P, D> {
     pub fn set_stall_ns(&self, ns: u64) {
         self.stall_ns.store(ns, Ordering::Relaxed);
     }
+
+    /// How often a grace period was reported because it waited for long.
+    ///
+    /// ```
+    /// # let _cpu = hal::hosted::bind()?;
+    /// let plugins: rcu::Srcu = rcu::Srcu::new("plugins")?;
+    /// assert_eq!(plugins.stalls(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stalls(&self) -> u32 {
+        self.stalls.load(Ordering::Relaxed)
+    }
 }
 
 impl<P: Platform, D: Driver> Drop for Srcu<P, D> {

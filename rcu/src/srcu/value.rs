@@ -79,6 +79,8 @@ pub struct Srcu<P: Platform = Native, D: Driver = Visitors> {
     /// How many want the grace period in a hurry.
     hurried: AtomicU32,
     pub(super) stall_ns: AtomicU64,
+    /// How often that was reported.
+    pub(super) stalls: AtomicU32,
     pub(super) driver: D,
     pub(super) name: &'static str,
     pub(super) made: &'static Location<'static>,
@@ -139,6 +141,7 @@ impl<P: Platform, D: Driver> Srcu<P, D> {
             owned: None,
             hurried: AtomicU32::new(0),
             stall_ns: AtomicU64::new(STALL_NS),
+            stalls: AtomicU32::new(0),
             driver,
             name,
             made: Location::caller(),
@@ -344,6 +347,7 @@ impl<P: Platform, D: Driver> Srcu<P, D> {
         if let Turn::Waits(waited_ns) = turn
             && is_stalled(waited_ns, self.stall_ns.load(Ordering::Relaxed))
         {
+            self.stalls.fetch_add(1, Ordering::Relaxed);
             stall::report(self, waited_ns);
         }
     }

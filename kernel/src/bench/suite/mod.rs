@@ -3,8 +3,8 @@
 //! 1. A [`Benchmark`] is an entry of [`all`]: a name, how many CPUs it takes, and a function that returns [`Figures`].
 //! 2. What one task does is done by a task made for it, of the real-time class, on the last CPU that is online; its partner,
 //!    where there is one, is on the CPU before. So it is in the other kernel.
-//! 3. Short operations are timed a thousand at a time ([`Place::batches`]), net of the same loop around nothing; long ones one
-//!    by one ([`Place::singles`]), net of two readings of the clock.
+//! 3. Short operations are timed a thousand at a time (`Place::batches`), net of the same loop around nothing; long ones one
+//!    by one (`Place::singles`), net of two readings of the clock.
 //! 4. The console's `bench` writes `BENCH name median unit min=.. p99=.. max=.. samples=..`, which `cargo xtask bench` reads.
 //!
 //! `docs/benchmarks.md` defines each operation, and says what the other side does for it.

@@ -156,19 +156,19 @@ pub(crate) fn enable_on<P: Platform>() {
     // replaced before those that it held up were.
     P::preempt_sub(SOFTIRQ_DISABLE_UNIT - PREEMPT_UNIT);
     if P::softirqs_pending() {
-        // Not inside of another section or of an interrupt, which will; nor with interrupts off.
-        P::serve_softirqs();
-        if P::irq_depth() != 0 {
-            serve_later::<P>();
-        }
+        serve_raised::<P>();
     }
     P::preempt_enable();
 }
 
-/// Interrupts are off, so that what is pending could not be served here.
+/// Serves what is pending, or sees to it that somebody does. Out of line in every build: sections are short, and most
+/// end with nothing pending.
 #[cold]
-fn serve_later<P: Platform>() {
-    if !P::context().in_interrupt() {
+#[inline(never)]
+fn serve_raised<P: Platform>() {
+    // Not inside of another section or of an interrupt, which will; nor with interrupts off.
+    P::serve_softirqs();
+    if P::irq_depth() != 0 && !P::context().in_interrupt() {
         // Taken when interrupts come on, and its end serves softirqs.
         P::kick(P::cpu());
     }

@@ -27,7 +27,7 @@ const HOT_PATHS: [HotPath; 9] = [
     HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
     // A read-side section of RCU.
     HotPath { function: "hot_rcu_section", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
-    // Nine while no softirq is pending; the four that serve one stand in between.
+    // Nine while no softirq is pending; the call that serves one stands in between.
     HotPath {
         function: "hot_bh_guard",
         promise: &[
@@ -39,9 +39,6 @@ const HOT_PATHS: [HotPath; 9] = [
             Mnemonic::Test,
             Mnemonic::Je,
             Mnemonic::Call,
-            Mnemonic::Mov,
-            Mnemonic::Test,
-            Mnemonic::Jne,
             Mnemonic::Dec,
             Mnemonic::Je,
         ],

@@ -27,7 +27,7 @@ const HOT_PATHS: [HotPath; 9] = [
     HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
     // A read-side section of RCU.
     HotPath { function: "hot_rcu_section", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
-    // Nine while no softirq is pending; the call that serves one stands in between.
+    // While no softirq is pending; the call that serves one stands behind the end.
     HotPath {
         function: "hot_bh_guard",
         promise: &[
@@ -37,8 +37,7 @@ const HOT_PATHS: [HotPath; 9] = [
             Mnemonic::Add,
             Mnemonic::Mov,
             Mnemonic::Test,
-            Mnemonic::Je,
-            Mnemonic::Call,
+            Mnemonic::Jne,
             Mnemonic::Dec,
             Mnemonic::Je,
         ],

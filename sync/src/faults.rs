@@ -29,6 +29,10 @@ pub(crate) enum Fault {
     UnlockBlindly,
     /// A task that found the mutex taken announces itself, and does not look again before it sleeps.
     AnnounceAndSleep,
+    /// A mutex is left to a task that watches, without a look whether that one is still there.
+    TrustTheWatcher,
+    /// The first in line was woken and looks, and is taken for one that has yet to look; or the next one is.
+    StayWoken,
     /// A task that gives up does not care who was woken in its place or waits behind it.
     GiveUpSilently,
     /// A writer adds up the readers of all CPUs without having made them see that it is there.

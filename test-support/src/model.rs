@@ -37,6 +37,11 @@ pub unsafe trait Model: 'static {
         task_named(0)
     }
 
+    /// [`Platform::running_on`].
+    fn running_on(_cpu: CpuId) -> Option<TaskId> {
+        None
+    }
+
     /// [`Platform::block`].
     fn block(_deadline_ns: Option<u64>) -> Wakeup {
         unreachable!("nobody blocks in these models");
@@ -154,6 +159,10 @@ unsafe impl<M: Model> Platform for Modelled<M> {
 
     fn current_task() -> TaskId {
         M::current_task()
+    }
+
+    fn running_on(cpu: CpuId) -> Option<TaskId> {
+        M::running_on(cpu)
     }
 
     fn check_resched() {}

@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::{Limits, WaitQueue};
 use crate::faults::{Fault, is_caught};
-use crate::test_platform::{AT_ONCE, Modelled, become_task};
+use crate::test_platform::{AT_ONCE, Modelled, all_run, become_task};
 use crate::{Channel, Completion, Mutex, RwSemaphore, Semaphore, TaskCx};
 
 fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
@@ -176,14 +176,50 @@ fn three_tasks_share_a_mutex() {
 }
 
 #[test]
+fn two_tasks_share_a_mutex_that_is_watched() {
+    all_run();
+    a_mutex_is_shared::<2>(3);
+}
+
+#[test]
+fn three_tasks_share_a_mutex_that_is_watched() {
+    all_run();
+    a_mutex_is_shared::<3>(1);
+}
+
+#[test]
 fn a_mutex_that_is_let_go_blindly_is_noticed() {
     is_caught(Fault::UnlockBlindly, "wait::models::two_tasks_share_a_mutex", "deadlock");
+}
+
+#[test]
+fn one_that_is_taken_for_woken_is_noticed() {
+    is_caught(
+        Fault::StayWoken,
+        "wait::models::three_tasks_share_a_mutex",
+        "requiring the processor to make progress",
+    );
 }
 
 /// One holds the mutex, one waits with a deadline, one waits without.
 #[test]
 fn who_gives_up_on_a_mutex_passes_the_wake_up_on() {
-    check(1, || {
+    one_gives_up(1);
+}
+
+#[test]
+fn who_ends_its_watch_leaves_nobody_asleep() {
+    all_run();
+    one_gives_up(2);
+}
+
+#[test]
+fn a_mutex_left_to_a_watcher_that_is_gone_is_noticed() {
+    is_caught(Fault::TrustTheWatcher, "wait::models::who_ends_its_watch_leaves_nobody_asleep", "deadlock");
+}
+
+fn one_gives_up(preemptions: usize) {
+    check(preemptions, || {
         let mutex = Arc::new(Mutex::<Tracked, Modelled>::new(Tracked::new()));
         let impatient = {
             let mutex = Arc::clone(&mutex);

@@ -9,7 +9,7 @@ use shuttle::thread;
 use super::{Limits, WaitQueue};
 use crate::faults::{Fault, is_caught};
 use crate::primitives::{AtomicBool, AtomicU32, Ordering};
-use crate::shuttle_platform::{AT_ONCE, Modelled, become_task};
+use crate::shuttle_platform::{AT_ONCE, Modelled, all_run, become_task};
 use crate::{Channel, Completion, Condvar, Mutex, ReceiveError, RwSemaphore, Semaphore, TaskCx};
 
 /// Random schedules, and schedules by priorities that change at three places.
@@ -127,6 +127,12 @@ fn a_mutex_is_shared() {
         }));
         assert!(mutex.try_lock().is_some(), "is free, and nobody waits");
     });
+}
+
+#[test]
+fn a_mutex_is_shared_and_watched() {
+    all_run();
+    a_mutex_is_shared();
 }
 
 #[test]

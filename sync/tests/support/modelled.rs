@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
+use hal::CpuId;
 use hal::platform::{Priority, TaskId, Wakeup};
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Notify};
@@ -17,8 +18,11 @@ pub(crate) type Modelled = model::Modelled<Tasks>;
 /// A deadline that has passed when the task blocks, unless a wake-up is there by then.
 pub(crate) const AT_ONCE: u64 = 0;
 
-/// One token for each task that a model may have.
-struct Tokens([Notify; 4]);
+/// The most tasks that a model may have.
+const TASKS: usize = 4;
+
+/// One token for each.
+struct Tokens([Notify; TASKS]);
 
 loom::lazy_static! {
     static ref TOKENS: Tokens = Tokens(std::array::from_fn(|_| Notify::new()));
@@ -26,9 +30,9 @@ loom::lazy_static! {
 
 /// What the platform keeps of each task for the inheritance of priorities.
 struct Records {
-    kept: [Inheritance<Modelled>; 4],
+    kept: [Inheritance<Modelled>; TASKS],
     /// What it was told last.
-    told: [AtomicU32; 4],
+    told: [AtomicU32; TASKS],
 }
 
 /// Something that happens once, for which one thread of the model waits without looking again and again.
@@ -87,6 +91,15 @@ pub(crate) fn inherited_by(number: usize) -> u32 {
     told
 }
 
+std::thread_local! {
+    static ALL_RUN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For the rest of this test every task is seen to run, each on the CPU of its number, so that others watch it.
+pub(crate) fn all_run() {
+    ALL_RUN.set(true);
+}
+
 /// Each thread is a task, which blocks until it is woken.
 #[derive(Debug)]
 pub(crate) enum Tasks {}
@@ -107,6 +120,14 @@ unsafe impl Model for Tasks {
 
     fn inheritance(task: TaskId) -> Option<NonNull<()>> {
         Some(NonNull::from(&RECORDS.kept[number_of(task)]).cast())
+    }
+
+    fn cpu_count() -> u32 {
+        if ALL_RUN.get() { TASKS as u32 } else { 1 }
+    }
+
+    fn running_on(cpu: CpuId) -> Option<TaskId> {
+        ALL_RUN.get().then(|| task_named(cpu.index()))
     }
 
     fn block(deadline_ns: Option<u64>) -> Wakeup {

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use hal::CpuId;
 use hal::platform::{TaskId, Wakeup};
 use shuttle::sync::{Condvar, Mutex};
 use test_support::model::{self, Model, number_of, task_named};
@@ -33,6 +34,15 @@ pub(crate) fn become_task(number: usize) {
 /// which task they are with [`become_task`].
 pub(crate) type Modelled = model::Modelled<Tasks>;
 
+std::thread_local! {
+    static ALL_RUN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For the rest of this test every task is seen to run, each on the CPU of its number, so that others watch it.
+pub(crate) fn all_run() {
+    ALL_RUN.set(true);
+}
+
 /// Each thread is a task, which blocks until it is woken.
 #[derive(Debug)]
 pub(crate) enum Tasks {}
@@ -41,6 +51,14 @@ pub(crate) enum Tasks {}
 unsafe impl Model for Tasks {
     fn current_task() -> TaskId {
         task_named(TASK.with(Cell::get))
+    }
+
+    fn cpu_count() -> u32 {
+        if ALL_RUN.get() { TASKS as u32 } else { 1 }
+    }
+
+    fn running_on(cpu: CpuId) -> Option<TaskId> {
+        ALL_RUN.get().then(|| task_named(cpu.index()))
     }
 
     fn block(deadline_ns: Option<u64>) -> Wakeup {

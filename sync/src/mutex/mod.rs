@@ -3,19 +3,33 @@
 //! 1. One word names the owner. Free is 0, and taking it or letting go of it uncontended is one compare-and-swap.
 //! 2. Who finds it taken looks whether the owner *runs*. If so the section will probably end sooner than a task could go
 //!    to sleep and come back, so one task at a time watches and takes the mutex as it comes free.
-//! 3. Everybody else stands in line and sleeps. Letting go with a line wakes the first in it, which then competes with
-//!    whoever comes by: the mutex need not wait for a task that has yet to be scheduled.
-//! 4. The first in line that competed once and lost becomes impatient, and the next owner *hands over* to it: the word
-//!    goes from name to name and is never free in between.
+//! 3. Everybody else stands in line and sleeps. As long as somebody watches, the mutex goes from task to task without
+//!    a thought for them: waking one costs more than many short sections, and would take the time of a CPU from those
+//!    that make progress. That goes on for 250 us from when a waiter became the first in line; then nobody
+//!    begins to watch any more.
+//! 4. Letting go with a line and nobody who watches wakes the first in it, which then competes with whoever comes by:
+//!    the mutex need not wait for a task that has yet to be scheduled.
+//! 5. The first in line that competed once and lost becomes impatient, and the next owner *hands over* to it: the word
+//!    goes from name to name and is never free in between. Until then it watches, if the owner runs, so that it is on its
+//!    CPU when its turn comes.
 //!
-//! **Fairness**: from the moment it is first in line, a waiter is passed by those that take the mutex before it has been
-//! scheduled for the first wake-up, and by at most one owner after that. The line is in order of arrival.
+//! **Fairness**: from the moment it is first in line, a waiter is passed by those that watch, for those 250 us and one
+//! section; by those that take the mutex before it has been scheduled for the wake-up that follows; and by at most one owner
+//! after that. The line is in order of arrival.
 //!
 //! # Invariants
 //! * **M1**: the owner bits of the word name the task that holds the mutex, and only that task, or (handing over) its
 //!   unlock, changes them from non-zero.
 //! * **M2**: while somebody is in line, `WAITERS` is set, from before it first sleeps; so no owner lets go without looking
-//!   at the line.
+//!   at the line, or knowing of somebody who watches or was woken.
+//! * **M3**: who ends its watch without the mutex says so first, and then joins the line and looks once more. An owner that
+//!   leaves the mutex to a watcher lets go first, and then looks whether that one is still there. One of them sees the
+//!   other.
+//! * **M4**: `WOKEN` is set only while the first in line is awake and has yet to look at the word, under the line's lock and
+//!   after it has cleared the flag.
+//! * **M5**: `ONWARD` is set only while the first in line is impatient; then nobody but that one takes a free mutex.
+
+mod slow;
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -23,25 +37,15 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::panic::Location;
 
-use hal::platform::{Report, Severity, TaskId};
-use hal::{CpuId, Native, Platform};
+use hal::platform::TaskId;
+use hal::{Native, Platform};
 
-use crate::contention::Contended;
 use crate::faults::{Fault, is_planted};
 use crate::lockdep::{Acquire, Level, Map, WaitType};
-use crate::primitives::{AtomicBool, AtomicUsize, Ordering, const_fn};
+use crate::primitives::{AtomicBool, AtomicU32, AtomicUsize, Ordering, const_fn};
 use crate::spin::SpinLock;
-use crate::wait::{Limits, Place, Request, WaitError, Waiters, Woken, itself, sleep_once, with_place};
+use crate::wait::{Limits, WaitError, Waiters};
 use crate::{Task, TaskCx};
-
-/// Somebody is in line. In the bits that a task's name leaves free.
-const WAITERS: usize = 1;
-const FLAGS: usize = TaskId::ALIGN - 1;
-
-/// A waiter that has not competed yet.
-const PATIENT: u8 = 0;
-/// One that has, and lost: the next owner hands over to it.
-const IMPATIENT: u8 = 1;
 
 /// Mutual exclusion between tasks around a `T`; who waits for it sleeps.
 ///
@@ -65,6 +69,8 @@ pub struct Mutex<T: ?Sized, P: Platform = Native> {
     word: AtomicUsize,
     /// A task is watching a running owner.
     spinner: AtomicBool,
+    /// From when on the line is not to be passed any more. Written with the line's lock, when another one becomes its first.
+    due: AtomicU32,
     map: Map,
     line: SpinLock<Waiters<P>, Task<P>>,
     data: UnsafeCell<T>,
@@ -115,6 +121,7 @@ impl<T, P: Platform> Mutex<T, P> {
             Mutex {
                 word: AtomicUsize::new(0),
                 spinner: AtomicBool::new(false),
+                due: AtomicU32::new(0),
                 map: Map::new(WaitType::Sleep, Level::Task),
                 line: SpinLock::new(Waiters::new()),
                 data: UnsafeCell::new(value),
@@ -237,7 +244,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     /// ```
     #[inline]
     pub fn owner(&self) -> Option<TaskId> {
-        owner(self.word.load(Ordering::Relaxed))
+        slow::owner(self.word.load(Ordering::Relaxed))
     }
 
     /// The data. The exclusive borrow shows that nobody else has the mutex.
@@ -258,127 +265,6 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
         self.word.compare_exchange(0, me.0.get(), Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes a mutex that is free and has a line.
-    fn take_waited_for(&self, me: TaskId) -> bool {
-        let taken = me.0.get() | WAITERS;
-        // Acquire: pairs with the Release in `unlock_slow`.
-        self.word.compare_exchange(WAITERS, taken, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    #[cold]
-    fn lock_slow(
-        &self,
-        limits: Limits,
-        cx: &mut TaskCx<P>,
-        at: &'static Location<'static>,
-    ) -> Result<(), WaitError> {
-        let _waiting = Contended::<P>::begin(self, &self.map);
-        let me = P::current_task();
-        if self.owner() == Some(me) {
-            P::report(&Report {
-                severity: Severity::Bug,
-                message: format_args!("mutex recursion: the task waits for a mutex that it holds"),
-                location: at,
-            });
-        }
-        if self.watch_owner(me, limits) {
-            return Ok(());
-        }
-        with_place(&self.line, itself, Request::of_kind(PATIENT), |place| {
-            let mut line = self.line.lock();
-            place.join(&mut line);
-            // M2. Relaxed: the word's own order is enough, an owner that lets go either sees the flag or is seen to have
-            // let go by the look below.
-            self.word.fetch_or(WAITERS, Ordering::Relaxed);
-            if is_planted(Fault::AnnounceAndSleep) {
-                drop(line);
-                (line, _) = sleep_once(place, Limits::NONE, cx);
-            }
-            loop {
-                if self.take_in_line(me) {
-                    self.leave(place, &mut line);
-                    return Ok(());
-                }
-                drop(line);
-                let woken;
-                (line, woken) = sleep_once(place, limits, cx);
-                match woken {
-                    Woken::GaveUp(error) => return self.give_up(me, &mut line, error),
-                    // Woken as the first in line and passed over by somebody: that happens once.
-                    _ if self.owner().is_some_and(|owner| owner != me) && place.is_first(&mut line) => {
-                        place.set_kind(IMPATIENT, &mut line);
-                    }
-                    _ => (),
-                }
-            }
-        })
-    }
-
-    /// Takes the mutex as a waiter, if it is free or was handed over.
-    fn take_in_line(&self, me: TaskId) -> bool {
-        self.was_handed_over(me) || self.take_waited_for(me)
-    }
-
-    /// As the owner, with the line's lock: leaves the line.
-    fn leave(&self, place: &Place<'_, Waiters<P>, Task<P>>, line: &mut Waiters<P>) {
-        place.leave(line);
-        self.note_empty(line);
-    }
-
-    /// With the line's lock: takes back `WAITERS` if nobody is in line.
-    fn note_empty(&self, line: &Waiters<P>) {
-        if line.is_empty() {
-            // Relaxed: nothing is passed on by the flag.
-            self.word.fetch_and(!WAITERS, Ordering::Relaxed);
-        }
-    }
-
-    /// A limit was reached. The task has left the line, but may have been given the mutex, or the wake-up for it, before.
-    fn give_up(&self, me: TaskId, line: &mut Waiters<P>, error: WaitError) -> Result<(), WaitError> {
-        if self.was_handed_over(me) {
-            self.note_empty(line);
-            return Ok(());
-        }
-        self.note_empty(line);
-        if self.owner().is_none() && !is_planted(Fault::GiveUpSilently) {
-            line.wake_front();
-        }
-        Err(error)
-    }
-
-    /// Whether the last owner made `me`, which waits, the next.
-    fn was_handed_over(&self, me: TaskId) -> bool {
-        // Acquire: pairs with the Release in `unlock_slow`.
-        owner(self.word.load(Ordering::Acquire)) == Some(me)
-    }
-
-    /// Watches the owner while it runs, to take the mutex as it comes free. Returns whether it was taken. A limit that is
-    /// reached ends the watch too: an owner may run for long.
-    fn watch_owner(&self, me: TaskId, limits: Limits) -> bool {
-        // One at a time: more would fight for the word with the owner. Relaxed: a hint.
-        if self.spinner.swap(true, Ordering::Relaxed) {
-            return false;
-        }
-        let mut on = None;
-        let taken = loop {
-            P::chaos_point();
-            match self.owner() {
-                None if self.take_free(me) || self.take_waited_for(me) => break true,
-                None => (),
-                Some(owner) => {
-                    on = runs_on::<P>(owner, on);
-                    // Whoever has been asked to make room should not burn its time here.
-                    if on.is_none() || P::context().resched_due() || limits.are_reached::<P>() {
-                        break false;
-                    }
-                }
-            }
-            P::relax();
-        };
-        self.spinner.store(false, Ordering::Relaxed);
-        taken
-    }
-
     /// # Safety
     /// The caller holds the mutex, and with this call ends its claim to it.
     #[inline]
@@ -392,33 +278,6 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
             self.unlock_slow();
         }
     }
-
-    /// There is a line.
-    #[cold]
-    fn unlock_slow(&self) {
-        let line = self.line.lock();
-        let next = match line.front_kind() {
-            Some(IMPATIENT) => line.front_task().map_or(0, |task| task.0.get()) | WAITERS,
-            Some(_) => WAITERS,
-            None => 0,
-        };
-        P::chaos_point();
-        // Release: pairs with the Acquire in `take_in_line`, `take_waited_for`, `take_free`. A store, not a
-        // read-modify-write: with the line's lock and as the owner nobody else changes the word.
-        self.word.store(next, Ordering::Release);
-        line.wake_front();
-    }
-}
-
-/// The task that a word names.
-fn owner(word: usize) -> Option<TaskId> {
-    core::num::NonZeroUsize::new(word & !FLAGS).map(TaskId)
-}
-
-/// The CPU on which `task` runs at this moment; `hint` is where it was seen last.
-fn runs_on<P: Platform>(task: TaskId, hint: Option<CpuId>) -> Option<CpuId> {
-    let runs = |cpu: &CpuId| P::running_on(*cpu) == Some(task);
-    hint.filter(runs).or_else(|| (0..P::cpu_count()).filter_map(CpuId::new).find(runs))
 }
 
 impl<'a, T: ?Sized, P: Platform> MutexGuard<'a, T, P> {

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     RunTwice,
     /// What waits in a slot is claimed by a load and a store.
     ClaimPlainly,
+    /// A timer that is called alone is not noted as running.
+    BeginUnnoted,
     /// The end of a call is noted before the call.
     EndEarly,
     /// A base that closes gives away what is in its queue while somebody runs it.

@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use test_support::model::{self, Model};
 
 use crate::primitives::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::queue::{Entry, Queue, Unit};
+use crate::queue::{DueNow, Entry, Queue, Unit};
 
 /// The platform. A thread says which CPU it is with [`become_cpu`].
 pub(crate) type Modelled = model::Modelled<Cpus>;
@@ -39,7 +39,11 @@ unsafe impl Model for Cpus {
 }
 
 /// Entries in no order.
-pub(crate) struct MiniQueue(UnsafeCell<Vec<NonNull<MiniEntry>>>);
+pub(crate) struct MiniQueue {
+    entries: UnsafeCell<Vec<NonNull<MiniEntry>>>,
+    /// It has a way for what is due alone.
+    singles: bool,
+}
 
 /// `memory` stands for all that is freed with the timer: each access to an entry looks at it.
 pub(crate) struct MiniEntry {
@@ -54,12 +58,16 @@ unsafe impl Send for MiniQueue {}
 
 impl MiniQueue {
     pub(crate) fn new() -> MiniQueue {
-        MiniQueue(UnsafeCell::new(Vec::new()))
+        MiniQueue { entries: UnsafeCell::new(Vec::new()), singles: false }
+    }
+
+    pub(crate) fn of_singles() -> MiniQueue {
+        MiniQueue { singles: true, ..MiniQueue::new() }
     }
 
     fn with<R>(&mut self, f: impl FnOnce(&mut Vec<NonNull<MiniEntry>>) -> R) -> R {
         // SAFETY: the model checker reports accesses that are not ordered.
-        self.0.with_mut(|entries| f(unsafe { &mut *entries }))
+        self.entries.with_mut(|entries| f(unsafe { &mut *entries }))
     }
 
     fn take(entries: &mut Vec<NonNull<MiniEntry>>, at: usize) -> NonNull<MiniEntry> {
@@ -129,6 +137,19 @@ unsafe impl Queue for MiniQueue {
             let at = entries.iter().position(|entry| unsafe { entry.as_ref() }.expires() <= now)?;
             Some(MiniQueue::take(entries, at))
         })
+    }
+
+    fn pop_single(&mut self, now: u64) -> DueNow<MiniEntry> {
+        if !self.singles {
+            return DueNow::Perhaps;
+        }
+        // SAFETY: as above.
+        let is_due = |entry: &&NonNull<MiniEntry>| unsafe { entry.as_ref() }.expires() <= now;
+        match self.with(|entries| entries.iter().filter(is_due).count()) {
+            0 => DueNow::Nothing,
+            1 => self.pop_due(now).map_or(DueNow::Nothing, DueNow::Single),
+            _ => DueNow::Perhaps,
+        }
     }
 
     fn pop_any(&mut self) -> Option<NonNull<MiniEntry>> {

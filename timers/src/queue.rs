@@ -88,6 +88,14 @@ pub unsafe trait Queue: Send + Sized + 'static {
         Popped::Some
     }
 
+    /// Whether entries are due at `now`, for who has a shorter way for a single one: that is taken out, as
+    /// [`pop_due`](Queue::pop_due) would do it. A queue says [`Perhaps`](DueNow::Perhaps) without a look if its entries are
+    /// usually due together, or have times that change without its lock.
+    #[inline(always)]
+    fn pop_single(&mut self, _now: u64) -> DueNow<Self::Entry> {
+        DueNow::Perhaps
+    }
+
     /// Takes any entry out, with its time unchanged: to move all of them elsewhere.
     fn pop_any(&mut self) -> Option<NonNull<Self::Entry>>;
 
@@ -109,6 +117,17 @@ pub enum Popped {
     All,
     /// There may be more.
     Some,
+}
+
+/// What [`Queue::pop_single`] has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DueNow<E> {
+    /// Nothing is due.
+    Nothing,
+    /// This one was, and was taken out. Nothing else is.
+    Single(NonNull<E>),
+    /// Nothing was taken out. [`Queue::pop_batch`] knows what is due.
+    Perhaps,
 }
 
 /// What a queue's times are to those who write them down.

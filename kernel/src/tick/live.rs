@@ -11,6 +11,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use timers::{TICK_NS, TickSchedule};
 
 use super::rest;
+use crate::timer::Look;
 use crate::{log, rcu, sched, services, timer, watchdog};
 
 percpu! {
@@ -92,9 +93,10 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
     ARMED_FOR.get_local(&quiet).set(u64::MAX);
     let rested = rest::rests_here();
     let now = Native::now_ns();
+    // First of all: what is exact is not to wait for the rest.
+    let precise = timer::precise::on_interrupt(&quiet, now);
     let passed = catch_up(&quiet, now);
     timer::on_interrupt(now);
-    let precise = timer::precise::on_interrupt(&quiet, now);
     let outlook = precise.min(rcu::on_tick(&quiet, now)).min(sched::on_timer(&quiet));
     if passed != 0 {
         watchdog::on_tick(&quiet, passed, rested);
@@ -112,7 +114,7 @@ pub(crate) fn on_timer(frame: &TrapFrame) {
         (_, true) => {
             let patrol =
                 Native::now_ns().saturating_add(clock::longest_pause_ns().min(watchdog::patrol_ns()));
-            patrol.min(timer::tick_rests(&quiet))
+            patrol.min(timer::tick_rests(&quiet, Look::Interrupted))
         }
         (true, false) => {
             timer::tick_runs(&quiet);

@@ -17,6 +17,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use super::TickMode;
 use super::live::{arm_by, catch_up, next_tick};
 use crate::calls::CallData;
+use crate::timer::Look;
 use crate::{calls, cpus, log, rcu, timer};
 
 percpu! {
@@ -175,11 +176,11 @@ fn resume(quiet: &impl IrqsOff) {
 }
 
 /// Something has changed about this CPU's coarse timers, and perhaps its timer has to come earlier for them.
-pub(crate) fn look_again() {
+pub(crate) fn look_again(look: Look) {
     if rests_here() {
         let quiet = sync::irq::disable();
         if rests_here() {
-            arm_by(&quiet, timer::tick_rests(&quiet));
+            arm_by(&quiet, timer::tick_rests(&quiet, look));
         }
     }
 }
@@ -193,7 +194,7 @@ pub(super) fn on_kick() {
         resume(&sync::irq::disable());
     } else {
         // Perhaps somebody has armed a timer for which this CPU sleeps too long.
-        look_again();
+        look_again(Look::Interrupted);
     }
 }
 

@@ -39,8 +39,17 @@ percpu! {
 static RUN: Handler = |serving| {
     TIMERS.run(serving);
     // What was due kept the timer from being armed for the coarse timers that follow.
-    tick::look_again();
+    tick::look_again(Look::Served);
 };
+
+/// When a CPU whose tick rests looks at its coarse timers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// At the end of the softirq that calls them.
+    Served,
+    /// In an interrupt.
+    Interrupted,
+}
 
 /// Ways to break what is here, for tests that must find it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,11 +175,20 @@ pub(crate) fn on_interrupt(now_ns: u64) {
 }
 
 /// The executing CPU's tick rests, or has rested and something has happened since: returns when, in nanoseconds, the CPU
-/// must look at its coarse timers. What is due already does not count: the softirq is raised, and looks again at its end.
-pub(crate) fn tick_rests(quiet: &impl IrqsOff) -> u64 {
-    match Ticks(TIMERS.stop_tick(quiet, Native::cpu())) {
-        due if due <= TIMERS.now() => u64::MAX,
-        next => next.as_ns(),
+/// must look at its coarse timers.
+///
+/// What is due already is for the softirq, which looks again at its end. It is raised here, because nobody else may have:
+/// a tick can pass between the look of the interrupt and this one, counted by another CPU. What is still due at the end of
+/// the softirq is being called by another CPU, for which the next tick is early enough.
+pub(crate) fn tick_rests(quiet: &impl IrqsOff, look: Look) -> u64 {
+    let next = Ticks(TIMERS.stop_tick(quiet, Native::cpu()));
+    match look {
+        _ if next > TIMERS.now() => next.as_ns(),
+        Look::Served => ticks_from_now(1).as_ns(),
+        Look::Interrupted => {
+            softirq::raise(Vector::Timer);
+            u64::MAX
+        }
     }
 }
 

@@ -85,10 +85,11 @@ pub(crate) fn arm<Q: Queue, P: Platform>(
             core.set_word(word.with(Flags::EMBEDDED));
             continue;
         }
-        let wish = Wish { reference, target, expires, how, at };
         let armed = if locked.busy {
-            arm_in_busy_base(quiet, base, locked, word, &wish)
+            arm_in_busy_base(quiet, base, locked, word, &Wish { reference, target, expires, how, at })
         } else {
+            // A value of its own, which is in registers.
+            let wish = Wish { reference, target, expires, how, at };
             arm_in(quiet, base, locked, word, Place::Nowhere, &wish)
         };
         if let Some(armed) = armed {

@@ -11,7 +11,8 @@
 //! turn has not come. Of the memory of a timer that it has not claimed the runner reads nothing: who takes it may free it.
 //!
 //! # Invariants
-//! * **S1**: slots are filled under the base's lock by its runner, when all of them are over or empty.
+//! * **S1**: slots are filled under the base's lock by its runner, when all of them are over or empty. A timer that is called
+//!   alone is put into the last one, *claimed* already.
 //! * **S2**: a slot goes from a timer's address to *empty* by who holds the lock, or to *claimed* by the runner. From
 //!   *claimed* it goes to *over* by the runner, when the call has returned.
 //! * **S3**: the entry of a timer that is waiting in a slot has that slot's number. It keeps it while the timer is running,
@@ -121,6 +122,12 @@ impl Slots {
         self.filled(batch).zip(expired)
     }
 
+    /// A slot for one that is called alone: the last one, as it would be in a batch.
+    #[inline(always)]
+    pub(super) fn single(&self) -> &Slot {
+        &self.slots[SLOTS - 1]
+    }
+
     /// Empties all slots and hands those that are waiting to `each`. Under the lock, for the runner.
     pub(super) fn clear<Q: Queue, P: Platform>(&self, mut each: impl FnMut(NonNull<Core<Q, P>>)) {
         for slot in &self.slots {
@@ -131,6 +138,13 @@ impl Slots {
                 each(exposed(core));
             }
         }
+    }
+
+    /// S1: nothing is waiting or running. Under the lock, for models.
+    #[cfg(loom)]
+    fn assert_done(&self) {
+        let is_done = |slot: &Slot| matches!(slot.0.load(Ordering::Relaxed), EMPTY | OVER);
+        assert!(self.slots.iter().all(is_done), "somebody else runs this base");
     }
 
     /// How many timers are waiting. Under the lock.
@@ -158,6 +172,17 @@ impl Slot {
         let core = NonNull::new(ptr::without_provenance_mut::<Core<Q, P>>(address))?;
         // The pointer that it was armed by, which may reach the whole timer and, of an `Arc`, the counts beside it.
         Some(exposed(core))
+    }
+
+    /// Puts a timer here that was taken out of the queue just now and is being called from here on. Under the lock, for the
+    /// runner, when all slots are over or empty (S1): whoever comes by finds it running.
+    #[inline(always)]
+    pub(super) fn begin<Q: Queue, P: Platform>(&self, core: &Core<Q, P>) {
+        if is_planted(Fault::BeginUnnoted) {
+            return;
+        }
+        core.entry.set_slot(SLOTS - 1);
+        self.0.store(ptr::from_ref(core).addr() + CLAIMED, Ordering::Relaxed);
     }
 
     /// The call is over. For the runner.
@@ -218,6 +243,8 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     /// A function of its own, so that what it counts is in registers.
     #[inline(never)]
     pub(super) fn fill(&'static self, inner: &mut Inner<Q, P>, now: u64, batch: &mut Batch) -> Popped {
+        #[cfg(loom)]
+        self.slots.assert_done();
         inner.now = now.max(inner.now);
         let (mut first, mut due, mut mixed, mut kinds) = (SLOTS, NEVER, false, Kinds::PLAIN);
         let popped = inner.queue.pop_batch(now, SLOTS, |entry, number| {

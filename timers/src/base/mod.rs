@@ -53,7 +53,9 @@ pub(crate) use self::arm::{Armed, How, arm};
 pub use self::delete::Deletion;
 pub(crate) use self::delete::Waiting;
 pub use self::look::{HrLook, WheelLook};
-pub(crate) use self::parts::{Call, Core, Flags, Kinds, Ops, Reference};
+#[cfg(any(feature = "alloc", all(test, loom)))]
+pub(crate) use self::parts::Call;
+pub(crate) use self::parts::{Core, Flags, Kinds, Ops, Reference};
 pub use self::stats::{FunctionName, SLOWEST, Slow, Stats};
 
 use core::fmt;

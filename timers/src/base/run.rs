@@ -1,23 +1,38 @@
 //! Calling what is due.
 
 use core::panic::Location;
+use core::ptr::NonNull;
 
 use hal::Platform;
 use sync::Cpu;
 use sync::context::Balance;
+use sync::irq::IrqGuard;
 use sync::lockdep::Acquire;
 
 use super::batch::{Batch, Slot};
-use super::parts::{Call, Kinds};
-use super::{Base, Flags, FunctionName, Inner, NO_LIMIT, Ops, Reference};
+use super::parts::{Call, Kinds, exposed};
+use super::{Base, Core, Flags, FunctionName, Inner, NO_LIMIT, Ops, Reference};
 use crate::faults::{Fault, is_planted};
-use crate::queue::{Popped, Queue};
+use crate::queue::{DueNow, Entry, Popped, Queue};
 use crate::timer::Firing;
 
 /// How many calls in a row are timed, if any are, and how many of those that follow go untimed for each that is timed: to
 /// look at the clock twice costs as much as to call a timer.
 const TIMED: u32 = 64;
 const UNTIMED: u32 = 8;
+
+/// A timer that is running.
+///
+/// # Invariants
+/// It was claimed in `slot` by who has this, and has not been called.
+struct Claimed<'a, Q: Queue, P: Platform> {
+    core: NonNull<Core<Q, P>>,
+    slot: &'a Slot,
+    /// When it was due.
+    expired: u64,
+    /// Interrupts are off during the call.
+    kept: Option<IrqGuard<P>>,
+}
 
 impl<Q: Queue, P: Platform> Base<Q, P> {
     /// Calls all timers that are due, one after the other, until none is; returns how many. `now` says what time it is, and is
@@ -37,6 +52,37 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         let stuck = Unwinding { base: self };
         loop {
             let at = now();
+            match locked.queue.pop_single(at) {
+                DueNow::Nothing => {
+                    locked.now = at.max(locked.now);
+                    break;
+                }
+                DueNow::Single(entry) => {
+                    locked.now = at.max(locked.now);
+                    let core = exposed::<Q, P>(entry.cast());
+                    // SAFETY: it was in the queue, so it is armed, and its reference keeps it alive (B2).
+                    let timer = unsafe { core.as_ref() };
+                    let slot = self.slots.single();
+                    slot.begin(timer);
+                    let (expired, irqsafe) = (timer.entry.expires(), timer.kinds().has(Kinds::IRQSAFE));
+                    drop(locked);
+                    let kept = if irqsafe {
+                        Some(quiet)
+                    } else {
+                        drop(quiet);
+                        None
+                    };
+                    P::chaos_point();
+                    let claimed = Claimed { core, slot, expired, kept };
+                    self.call_one(claimed, &mut Firing::new(at), limit, count);
+                    count += 1;
+                    P::chaos_point();
+                    quiet = Cpu::<P>::disable_interrupts();
+                    locked = self.lock(&quiet);
+                    continue;
+                }
+                DueNow::Perhaps => {}
+            }
             let popped = self.fill(&mut locked, at, &mut batch);
             if batch.is_empty() && popped == Popped::All {
                 break;
@@ -93,49 +139,62 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
             let quiet = batch.kinds.has(Kinds::IRQSAFE).then(Cpu::<P>::disable_interrupts);
             let Some(core) = slot.claim::<Q, P>() else { continue };
             // SAFETY: claimed, so that it is armed no more and its reference is ours.
-            let timer = unsafe { core.as_ref() };
-            let (function, ops) = (timer.function(), timer.ops());
-            let nameless = ops.kinds.has(Kinds::NAMELESS);
-            let kept = quiet.filter(|_| timer.word().has(Flags::IRQSAFE));
-            self.stats.note_calls(firing.now_word() - expired, 1);
-            firing.begin(expired);
-            firing.set_timer(core);
-            firing.set_ops(ops);
-            if nameless || is_planted(Fault::EndEarly) {
-                // Its memory is about to be another timer's, which does not run.
-                slot.end();
-            } else {
-                timer.map.acquire::<P>(Acquire::TRY_WRITE, timer.made());
-            }
-            P::chaos_point();
-            let before = count + called;
-            let timed = limit != NO_LIMIT && (before < TIMED || before.is_multiple_of(UNTIMED));
-            let begun = if timed { P::now_ns() } else { 0 };
-            let balance = Balance::<P>::now();
-            // SAFETY: its function, and it is ours to call.
-            unsafe { function(core, firing) };
-            if !balance.is_kept() {
-                leaked::<Q, P>(balance, ops, function);
-            }
-            let slow = timed.then(|| (ops.name(function), P::now_ns().saturating_sub(begun)));
+            let kept = quiet.filter(|_| unsafe { core.as_ref() }.word().has(Flags::IRQSAFE));
+            self.call_one(Claimed { core, slot, expired, kept }, firing, limit, count + called);
             called += 1;
-            P::chaos_point();
-            if !nameless {
-                // The call's reference keeps it alive.
-                timer.map.release::<P>(timer.made());
-            }
-            let left = self.finish(slot, firing, Reference { core, ops });
-            drop(kept);
-            if let Some(reference) = left {
-                // With interrupts as they were. What is dropped here may shut down timers that wait in other slots, and then
-                // they are not called any more.
-                reference.let_go();
-            }
-            if let Some((name, ns)) = slow {
-                self.note_slow(name, ns, ns > limit);
-            }
         }
         called
+    }
+
+    /// Calls a timer of any kind. `limit` is what is slow, `before` how many were called before.
+    #[inline(always)]
+    fn call_one(
+        &'static self,
+        claimed: Claimed<'_, Q, P>,
+        firing: &mut Firing<'_, Q, P>,
+        limit: u64,
+        before: u32,
+    ) {
+        let Claimed { core, slot, expired, kept } = claimed;
+        // SAFETY: claimed, so that it is armed no more and its reference is ours.
+        let timer = unsafe { core.as_ref() };
+        let (function, ops) = (timer.function(), timer.ops());
+        let nameless = ops.kinds.has(Kinds::NAMELESS);
+        self.stats.note_calls(firing.now_word() - expired, 1);
+        firing.begin(expired);
+        firing.set_timer(core);
+        firing.set_ops(ops);
+        if nameless || is_planted(Fault::EndEarly) {
+            // Its memory is about to be another timer's, which does not run.
+            slot.end();
+        } else {
+            timer.map.acquire::<P>(Acquire::TRY_WRITE, timer.made());
+        }
+        P::chaos_point();
+        let timed = limit != NO_LIMIT && (before < TIMED || before.is_multiple_of(UNTIMED));
+        let begun = if timed { P::now_ns() } else { 0 };
+        let balance = Balance::<P>::now();
+        // SAFETY: its function, and it is ours to call.
+        unsafe { function(core, firing) };
+        if !balance.is_kept() {
+            leaked::<Q, P>(balance, ops, function);
+        }
+        let slow = timed.then(|| (ops.name(function), P::now_ns().saturating_sub(begun)));
+        P::chaos_point();
+        if !nameless {
+            // The call's reference keeps it alive.
+            timer.map.release::<P>(timer.made());
+        }
+        let left = self.finish(slot, firing, Reference { core, ops });
+        drop(kept);
+        if let Some(reference) = left {
+            // With interrupts as they were. What is dropped here may shut down timers that wait in other slots, and then
+            // they are not called any more.
+            reference.let_go();
+        }
+        if let Some((name, ns)) = slow {
+            self.note_slow(name, ns, ns > limit);
+        }
     }
 
     /// The call is over. Returns its reference, unless the armed state has it now.

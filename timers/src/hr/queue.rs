@@ -24,7 +24,7 @@ use core::hint::select_unpredictable as select;
 use core::ptr::NonNull;
 
 use super::entry::{At, HrEntry, LEFT, Link, MOST_RANK, RIGHT};
-use crate::queue::{Entry, Queue};
+use crate::queue::{DueNow, Entry, Queue};
 
 /// How many entries [`Queue::next`] looks at, to put as many as possible into one interrupt. With more whose slack begins
 /// before any other's ends it settles for the moment at which the next one of them may run.
@@ -286,7 +286,7 @@ fn meld(a: Link, b: Link, up: Option<At>) -> Link {
 }
 
 // SAFETY: it keeps addresses in its links only, from `insert` on; `take` removes the entry from its neighbours' links, and
-// `pop_due` and `pop_any` call it for what they return. `pop_due` compares.
+// `pop_due`, `pop_single` and `pop_any` call it for what they return. The former two compare.
 unsafe impl Queue for HrQueue {
     type Entry = HrEntry;
 
@@ -357,6 +357,20 @@ unsafe impl Queue for HrQueue {
         Some(first.pointer())
     }
 
+    #[inline(always)]
+    fn pop_single(&mut self, now: u64) -> DueNow<HrEntry> {
+        let Some(first) = self.root.at().filter(|first| first.expires() <= now) else {
+            return DueNow::Nothing;
+        };
+        // Those below are due before all others (H1).
+        let is_due = |side| first.below(side).at().is_some_and(|below| below.expires() <= now);
+        if is_due(LEFT) || is_due(RIGHT) && !broken(Twin::LeftOnly) {
+            return DueNow::Perhaps;
+        }
+        self.take(first);
+        DueNow::Single(first.pointer())
+    }
+
     fn pop_any(&mut self) -> Option<NonNull<HrEntry>> {
         let first = self.root.at()?;
         self.take(first);
@@ -369,6 +383,7 @@ unsafe impl Queue for HrQueue {
 enum Twin {
     RanksKept,
     MeldedBlindly,
+    LeftOnly,
     NextKept,
     NextNotLowered,
 }

@@ -1,20 +1,29 @@
-//! `cargo xtask lint`: clippy over the code that only the kernel target compiles.
+//! `cargo xtask lint`: clippy over what `cargo clippy` on the workspace does not see.
 //!
-//! `cargo clippy` on a host sees everything but the machine's half: trap entries, page tables, the boot path. This runs
-//! it for the kernel's target, with whatever compiler `run` would take.
+//! 1. The workspace is compiled with all features that anybody in it asks for. Who uses one of the libraries alone has
+//!    fewer: each library is looked at with none, and with each of its features by itself.
+//! 2. A host sees everything but the machine's half: trap entries, page tables, the boot path. The kernel is looked at for
+//!    its own target, with whatever compiler `run` would take.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::Value;
 
 use crate::build;
 use crate::packages::{CLIPPY, Installing};
 use crate::toolchain::{Choice, Toolchain};
 use crate::ui::{self, Exit, Step};
+use crate::workspace;
 
 /// What test runners take for "skipped".
 const SKIPPED: u8 = 77;
 
-/// Run clippy over the kernel as compiled for its own target.
+/// The crates that others use with features of their choice.
+const LIBRARIES: [&str; 4] = ["hal", "sync", "timers", "rcu"];
+
+/// Run clippy over each library with fewer features, and over the kernel as compiled for its own target.
 ///
 /// The exit code is 77 when the compiler for that target has no clippy.
 #[derive(Args)]
@@ -29,6 +38,7 @@ pub(crate) struct Lint {
 
 impl Lint {
     pub(crate) fn run(self) -> Result<()> {
+        lint_feature_sets()?;
         let installing = if self.no_install { Installing::Forbidden } else { Installing::Allowed };
         let toolchain = Toolchain::choose(self.toolchain, installing)?;
         let clippy = toolchain.cargo.with_file_name("cargo-clippy");
@@ -48,5 +58,56 @@ impl Lint {
         Step::new("clippy for the kernel target").run(command)?;
         ui::note("the kernel is clean for its own target, too");
         Ok(())
+    }
+}
+
+/// Clippy for this host over each library without its features, and with each of them alone.
+fn lint_feature_sets() -> Result<()> {
+    let metadata = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
+    let metadata: Value =
+        serde_json::from_slice(&metadata.stdout).context("reading what `cargo metadata` says")?;
+    for library in LIBRARIES {
+        let features = features_of(&metadata, library);
+        let features = features.with_context(|| format!("`cargo metadata` knows no package {library}"))?;
+        for feature in [""].into_iter().chain(features) {
+            let mut command = cargo();
+            command.args(["clippy", "--quiet", "--package", library, "--no-default-features"]);
+            command.args(["--features", feature, "--", "-D", "warnings"]);
+            let set = if feature.is_empty() { "without features" } else { feature };
+            Step::new(format!("clippy for {library}, {set}")).run(command)?;
+        }
+    }
+    ui::note(format_args!("{} are clean with fewer features, too", LIBRARIES.join(", ")));
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace::root());
+    command
+}
+
+/// The names of a package's features, without the set of those that are on by default. `None` if there is no such package.
+fn features_of<'a>(metadata: &'a Value, package: &str) -> Option<Vec<&'a str>> {
+    let packages = metadata["packages"].as_array()?;
+    let package = packages.iter().find(|other| other["name"] == package)?;
+    let features = package["features"].as_object()?;
+    Some(features.keys().map(String::as_str).filter(|name| *name != "default").collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn features_are_those_of_the_package_without_the_default_set() {
+        let packages = json!({ "packages": [
+            { "name": "other", "features": { "wrong": [] } },
+            { "name": "timers", "features": { "alloc": [], "default": ["alloc"], "machine": ["hal/machine"] } },
+        ] });
+        assert_eq!(features_of(&packages, "timers"), Some(vec!["alloc", "machine"]));
+        assert_eq!(features_of(&packages, "none"), None);
     }
 }

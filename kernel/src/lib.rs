@@ -21,6 +21,8 @@ pub mod memory;
 pub mod sched;
 #[cfg(not(loom))]
 pub mod serial;
+#[cfg(target_os = "none")]
+mod torture;
 pub mod trace;
 #[cfg(not(loom))]
 pub mod vector;

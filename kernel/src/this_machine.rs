@@ -3,6 +3,7 @@
 mod rcu;
 mod tasks;
 mod timers;
+mod torture;
 mod toys;
 
 use alloc::format;

@@ -12,11 +12,12 @@ use sync::TaskCx;
 use super::rcu::GracePeriods;
 use super::tasks::Tasks;
 use super::timers::Timers;
+use super::torture::Torture;
 use crate::memory::check::Findings;
 use crate::trace::merge::Story;
 
 /// The machine, as commands see it.
-pub trait Machine: Tasks + Timers + GracePeriods + Sync {
+pub trait Machine: Tasks + Timers + GracePeriods + Torture + Sync {
     /// What is running, for the greeting.
     fn summary(&self) -> Summary;
     /// Every possible CPU, in order.

@@ -13,6 +13,7 @@ pub mod rcu;
 pub mod registry;
 pub mod tasks;
 pub mod timers;
+pub mod torture;
 pub mod words;
 
 use alloc::string::String;

@@ -3,19 +3,17 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use hal::chaos::mix;
 use hal::x86_64::clock::{self, ClockInfo, Kind};
 use hal::x86_64::softirq::pending_here;
 use hal::{CpuId, Native, Platform};
-use spin::Once;
-use sync::{TaskCx, irq};
+use sync::irq;
 
 use crate::softirq::Vector;
 use crate::task::Builder;
 use crate::testing::comes_true_by_others;
-use crate::timer::{self, DelayedWork, Deletion, Fault, Firing, Look, Ticks, Timer, TimerFlags, precise};
-use crate::{check, check_eq, clock_watch, cpus, hotplug, kernel_test, skip, tick, workqueue};
+use crate::timer::{self, DelayedWork, Fault, Firing, Look, Ticks, Timer, TimerFlags, precise};
+use crate::{check, check_eq, clock_watch, cpus, hotplug, kernel_test, skip, torture, workqueue};
 
 const MS: u64 = 1_000_000;
 
@@ -193,195 +191,20 @@ kernel_test! {
     }
 }
 
-/// What happened to the timers of a run. At the end what was armed was called or deleted, each once.
-#[derive(Default)]
-struct Tally {
-    armed: AtomicU64,
-    called: AtomicU64,
-    deleted: AtomicU64,
-    early: AtomicU64,
-    moved: AtomicU64,
-    waited: AtomicU64,
-    /// Synchronous deletes after which a timer was neither called nor deleted, or both.
-    wrong: AtomicU64,
-}
-
-/// The timers that all CPUs use.
-const SLOTS: usize = 48;
-
-struct Slot {
-    number: usize,
-}
-
-static TALLY: Tally = Tally {
-    armed: AtomicU64::new(0),
-    called: AtomicU64::new(0),
-    deleted: AtomicU64::new(0),
-    early: AtomicU64::new(0),
-    moved: AtomicU64::new(0),
-    waited: AtomicU64::new(0),
-    wrong: AtomicU64::new(0),
-};
-
-fn timers() -> &'static [Timer<Slot>] {
-    static ALL: Once<Vec<Timer<Slot>>> = Once::new();
-    let make = |number| {
-        let flags = match number % 8 {
-            0 => TimerFlags::PINNED,
-            1 => TimerFlags::DEFERRABLE,
-            2 => TimerFlags::IRQSAFE,
-            _ => TimerFlags::NONE,
-        };
-        Timer::with_state(flags, Slot { number }, on_time)
-    };
-    ALL.call_once(|| (0..SLOTS).map(make).collect())
-}
-
+/// Counts one more if it happened.
 fn count(counter: &AtomicU64, happened: bool) {
     counter.fetch_add(u64::from(happened), Ordering::Relaxed);
-}
-
-fn on_time(timer: &Timer<Slot>, firing: &Firing<'_>) {
-    count(&TALLY.called, true);
-    // By the clock, and not by what the wheel believes.
-    count(&TALLY.early, Native::now_ns() < firing.expired_at().as_ns());
-    let draw = mix(Native::now_ns());
-    if draw.is_multiple_of(4) {
-        let armed_before =
-            timer::modify(&timers()[timer.state().number], timer::ticks_from_now(draw % (20 * MS)));
-        count(&TALLY.armed, !armed_before);
-    }
-}
-
-fn count_call(timer: &Timer<AtomicU64>, _: &Firing<'_>) {
-    timer.state().fetch_add(1, Ordering::Relaxed);
-}
-
-/// One CPU's task: does this and that with all timers until it is told to stop.
-fn play(seed: u64, stop: &AtomicBool, cx: &mut TaskCx) {
-    let mut draw = seed;
-    let own = Arc::new(Timer::with_state(TimerFlags::NONE, AtomicU64::new(0), count_call));
-    while !stop.load(Ordering::Relaxed) {
-        draw = mix(draw);
-        let timer = &timers()[(draw >> 32) as usize % SLOTS];
-        let at = timer::ticks_from_now((draw >> 8) % (60 * MS));
-        match draw % 8 {
-            0..=2 => {
-                let armed_before = timer::modify(timer, at);
-                count(&TALLY.armed, !armed_before);
-                count(&TALLY.moved, armed_before);
-            }
-            3 => count(&TALLY.moved, timer.modify_pending(at)),
-            4 => count(&TALLY.deleted, timer.delete()),
-            5 => {
-                // As `delete_sync` does, which does not tell how often others armed it meanwhile.
-                loop {
-                    match timer.try_delete_sync() {
-                        Deletion::Deleted => count(&TALLY.deleted, true),
-                        Deletion::Running => Native::relax(),
-                        Deletion::Idle => break,
-                    }
-                }
-            }
-            6 => {
-                let before = own.state().load(Ordering::Relaxed);
-                timer::add(&own, timer::ticks_from_now((draw >> 8) % (2 * MS)));
-                (0..(draw >> 40) % 2_000).for_each(|_| Native::relax());
-                let deleted = own.delete_sync(cx);
-                // It was called or deleted, and nothing is under way.
-                let called = own.state().load(Ordering::Relaxed) - before;
-                count(&TALLY.wrong, called + u64::from(deleted) != 1);
-                count(&TALLY.waited, true);
-            }
-            _ => {
-                count(&TALLY.armed, true);
-                timer::after((draw >> 16) % (10 * MS), |fired| {
-                    count(&TALLY.early, Native::now_ns() < fired.expired_at().as_ns());
-                    count(&TALLY.called, true);
-                });
-            }
-        }
-        if draw.is_multiple_of(64) {
-            // Now and then the CPU idles.
-            cx.sleep_ns(draw % (4 * MS));
-        }
-    }
-}
-
-/// What is armed and has been neither called nor deleted.
-fn outstanding() -> u64 {
-    let Tally { armed, called, deleted, .. } = &TALLY;
-    // What is over is read first, so that what happens meanwhile does not look like too much of it.
-    let over = called.load(Ordering::Relaxed) + deleted.load(Ordering::Relaxed);
-    armed.load(Ordering::Relaxed).wrapping_sub(over)
-}
-
-/// All CPUs play for `ms` milliseconds, while the last one comes and goes. Returns how many were early, and how many
-/// timers were lost or, as a number beyond all bounds, called twice.
-fn torture(ms: u64, cx: &mut TaskCx) -> (u64, u64) {
-    for counter in
-        [&TALLY.armed, &TALLY.called, &TALLY.deleted, &TALLY.early, &TALLY.moved, &TALLY.waited, &TALLY.wrong]
-    {
-        counter.store(0, Ordering::Relaxed);
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let tasks: Vec<_> = cpus::online()
-        .filter_map(|cpu| {
-            let stop = Arc::clone(&stop);
-            let seed = mix(Native::now_ns() ^ u64::from(cpu.as_u32()) << 48);
-            Builder::named(format_args!("timers/{cpu}")).on(cpu).spawn(move |cx| play(seed, &stop, cx)).ok()
-        })
-        .collect();
-    let last = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT);
-    let end = Native::now_ns() + ms * MS;
-    while Native::now_ns() < end {
-        cx.sleep_ns(10 * MS);
-        if let Some(last) = last {
-            let _ = hotplug::take_offline(last, cx);
-            cx.sleep_ns(10 * MS);
-            let _ = hotplug::bring_online(last, cx);
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.join(cx);
-    }
-    // Everything that is still armed is due within 60 ms; deferrable ones want their CPU to tick.
-    let ticking = tick::keep_all();
-    let over = comes_true_by_others(|| {
-        timers().iter().all(|timer| !timer.is_pending() && !timer.is_running()) && outstanding() == 0
-    });
-    if !over {
-        let stuck = timers().iter().filter(|timer| timer.is_pending() || timer.is_running());
-        let numbers: Vec<_> =
-            stuck.map(|timer| (timer.state().number, timer.expires(), timer.is_running())).collect();
-        ::log::warn!(
-            "at tick {} {} are outstanding; armed or running: {numbers:?}",
-            timer::now(),
-            outstanding()
-        );
-    }
-    drop(ticking);
-    let lost = if over { 0 } else { outstanding().max(1) };
-    if !over {
-        // What a broken run has left must not count in the next one.
-        timers().iter().for_each(|timer| _ = timer.delete_sync(cx));
-    }
-    (TALLY.early.load(Ordering::Relaxed), lost)
 }
 
 kernel_test! {
     task, limit_ms = 120_000,
     fn torture_none_is_early_lost_or_called_twice(cx) {
-        let (early, lost) = torture(1_500, cx);
-        let Tally { armed, called, deleted, moved, waited, .. } = &TALLY;
-        check_eq!((early, lost, TALLY.wrong.load(Ordering::Relaxed)), (0, 0, 0));
+        let report = torture::try_for("timers", None, &["hotplug"], 1_500, cx);
+        report.tallies.iter().for_each(|tally| ::log::info!("timers {}: {}", tally.what, tally.count));
+        check_eq!(report.errors, 0);
         // A run in which nothing happened shows nothing.
-        for (what, counter) in [("armed", armed), ("called", called), ("deleted", deleted), ("moved", moved), ("waited for", waited)] {
-            let count = counter.load(Ordering::Relaxed);
-            ::log::info!("timers {what}: {count}");
-            check!(count > 100, "{what}: {count}");
-        }
+        let lacking = report.lacking();
+        check!(lacking.is_none(), "{lacking:?}");
         Ok(())
     }
 }
@@ -389,12 +212,7 @@ kernel_test! {
 kernel_test! {
     task, limit_ms = 120_000,
     fn torture_finds_a_tick_that_runs_ahead(cx) {
-        timer::plant(Fault::RunAhead);
-        let (early, _) = torture(300, cx);
-        timer::plant(Fault::None);
-        // Until the clock has come up with the ticks.
-        cx.sleep_ns(10 * timers::TICK_NS);
-        check!(early != 0);
+        check!(torture::try_for("timers", Some("timers-early"), &[], 2_000, cx).errors > 0);
         Ok(())
     }
 }

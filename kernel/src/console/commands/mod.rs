@@ -16,6 +16,7 @@ mod spans;
 mod tasks;
 mod timer;
 mod timers;
+mod torture;
 mod trace;
 mod trouble;
 mod watchdogs;
@@ -51,6 +52,7 @@ pub const ALL: Registry = Registry(&[
     &deferred::SOFTIRQ,
     &deferred::WORK,
     &rcu::RCU,
+    &torture::TORTURE,
     &locks::LOCKS,
     &lockdep::LOCKDEP,
     &watchdogs::HOLDS,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::console::rcu::{Body, Callbacks, Grace, GracePeriods, Holdout, Node, Wait};
 use crate::console::tasks::Tasks;
+use crate::console::torture::Torture;
 
 /// A made machine's grace periods. Each wait takes a microsecond longer than the one before; a reader that was started
 /// is reported when the limit has passed. Its tasks are threads.
@@ -16,6 +17,8 @@ pub(super) struct World {
     /// No task can be started any more.
     full: bool,
 }
+
+impl Torture for Made {}
 
 impl GracePeriods for Made {
     fn grace_periods(&self) -> Grace {

@@ -1,0 +1,503 @@
+//! Objects on a line of ten places: readers must not see any beyond the first.
+//!
+//! 1. A pointer leads to the present object. Writers replace it; from then on the former one moves one place along the
+//!    line with each grace period, whichever way that was waited for. At the end of the line it is used again.
+//! 2. A reader remembers what it found, and looks at its place when its section ends. While the section lasts the object
+//!    can have been replaced, and the period that runs may have ended, which had begun before: place 1. Beyond that a
+//!    grace period has ended too early.
+//! 3. Readers protect themselves in every way there is, with up to four ways that overlap, are preempted and moved, and
+//!    read from interrupts, ticks and NMIs; CPUs go and come meanwhile.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use ::rcu::{Callback, Domain, Head, ReadGuard};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use hal::chaos::mix;
+use hal::{Native, Platform, percpu};
+use spin::Once;
+use sync::{BhGuard, IrqGuard, IrqSpinLock, PreemptGuard, TaskCx};
+
+use super::control::{Random, Tally, bump, error, goes_on, goes_on_here, spin};
+use super::{MS, Plan, Scenario};
+use crate::calls::{self, CallData};
+use crate::cpus;
+use crate::rcu::Kernel;
+use crate::task::{Builder, JoinHandle};
+
+const NAME: &str = "rcu";
+
+pub(super) static SCENARIO: Scenario = Scenario {
+    name: NAME,
+    what: "readers in every kind of section, writers that wait in every way, polls and barriers",
+    twins: &[("rcu-early", "two in three grace periods are over before they have begun")],
+    start,
+    settle,
+    counts,
+};
+
+/// Where an object is used again.
+const END: u32 = 10;
+const OBJECTS: usize = 256;
+
+/// An object on the line.
+struct Object {
+    /// 0 while it is the present one; then, how many grace periods have passed, and one.
+    place: AtomicU32,
+    head: Head,
+}
+
+// SAFETY: the head is used by who moves the object along, which is one writer or callback at a time.
+unsafe impl Sync for Object {}
+
+static PRESENT: AtomicPtr<Object> = AtomicPtr::new(core::ptr::null_mut());
+static FREE: IrqSpinLock<Vec<&'static Object>> = IrqSpinLock::new(Vec::new());
+
+static READERS: AtomicU64 = AtomicU64::new(0);
+static PERIODS: AtomicU64 = AtomicU64::new(0);
+static CALLBACKS: AtomicU64 = AtomicU64::new(0);
+static PREEMPTED: AtomicU64 = AtomicU64::new(0);
+static IN_INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+static IN_TICKS: AtomicU64 = AtomicU64::new(0);
+static IN_NMIS: AtomicU64 = AtomicU64::new(0);
+static POLLS: AtomicU64 = AtomicU64::new(0);
+static BARRIERS: AtomicU64 = AtomicU64::new(0);
+/// How many grace periods had ended when the load began.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+fn counts(tallies: &mut Vec<Tally>) {
+    let ended = crate::rcu::figures().ended - ENDED.load(Ordering::Relaxed);
+    tallies.push(Tally { what: "grace_periods", count: ended, least: 20 });
+    tallies.extend([
+        Tally::of("readers", &READERS, 600),
+        Tally::of("readers_preempted", &PREEMPTED, 20),
+        Tally::of("readers_in_interrupts", &IN_INTERRUPTS, 20),
+        Tally::of("readers_in_ticks", &IN_TICKS, 0),
+        Tally::of("readers_in_nmis", &IN_NMIS, 0),
+        Tally::of("moves", &PERIODS, 300),
+        Tally::of("callbacks", &CALLBACKS, 66),
+        Tally::of("polls", &POLLS, 10),
+        Tally::of("barriers", &BARRIERS, 6),
+    ]);
+}
+
+/// The ways of waiting for a grace period that are tried.
+trait Waiting: 'static {
+    fn synchronize(cx: &mut TaskCx, expedited: bool);
+    fn start_poll() -> <Kernel as Domain>::State;
+    fn poll(state: <Kernel as Domain>::State) -> bool;
+    /// # Safety
+    /// As for [`Domain::call`].
+    unsafe fn call(head: NonNull<Head>, function: Callback);
+}
+
+/// As it should be.
+enum Sound {}
+
+impl Waiting for Sound {
+    fn synchronize(cx: &mut TaskCx, expedited: bool) {
+        if expedited { Kernel::synchronize_expedited(cx) } else { Kernel::synchronize(cx) }
+    }
+
+    fn start_poll() -> <Kernel as Domain>::State {
+        Kernel::start_poll()
+    }
+
+    fn poll(state: <Kernel as Domain>::State) -> bool {
+        Kernel::poll(state)
+    }
+
+    unsafe fn call(head: NonNull<Head>, function: Callback) {
+        // SAFETY: the same contract.
+        unsafe { Kernel::call(head, function) }
+    }
+}
+
+/// Two in three grace periods that are waited for are over before they have begun, and all that are polled for.
+enum Early {}
+
+impl Waiting for Early {
+    fn synchronize(cx: &mut TaskCx, _: bool) {
+        static TURN: AtomicU32 = AtomicU32::new(0);
+        if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
+            Kernel::synchronize(cx);
+        }
+    }
+
+    fn start_poll() -> <Kernel as Domain>::State {
+        Kernel::start_poll()
+    }
+
+    fn poll(_: <Kernel as Domain>::State) -> bool {
+        true
+    }
+
+    unsafe fn call(head: NonNull<Head>, function: Callback) {
+        // SAFETY: the same contract.
+        unsafe { Kernel::call(head, function) }
+    }
+}
+
+// ---- Readers ----
+
+/// The object that a reader finds. There is one once a load has begun.
+fn find() -> &'static Object {
+    // SAFETY: objects live for ever; whether this one may be looked at is what is tested. Acquire: pairs with the Release
+    // in `replace`.
+    unsafe { &*PRESENT.load(Ordering::Acquire) }
+}
+
+/// The end of a reader that found `object`.
+fn note(object: &Object) {
+    let place = object.place.load(Ordering::Acquire).min(END);
+    bump(&READERS);
+    if place > 1 {
+        error(NAME, format_args!("a reader saw an object {place} places behind the present one"));
+    }
+}
+
+/// A way to be in a section, which ends when the value is dropped.
+///
+/// The guards are there to be dropped.
+struct Way {
+    _reader: Option<ReadGuard<'static, Kernel>>,
+    _preemption: Option<PreemptGuard>,
+    _bottom_halves: Option<BhGuard>,
+    _interrupts: Option<IrqGuard>,
+}
+
+/// How many there are; readers nest, so that there are two of them.
+const WAYS: usize = 5;
+const BOTTOM_HALVES: usize = 3;
+const INTERRUPTS: usize = 4;
+
+fn begin(way: usize) -> Way {
+    Way {
+        _reader: (way < 2).then(crate::rcu::read),
+        _preemption: (way == 2).then(sync::preempt::disable),
+        _bottom_halves: (way == BOTTOM_HALVES).then(sync::bh::disable),
+        _interrupts: (way == INTERRUPTS).then(sync::irq::disable),
+    }
+}
+
+/// One reader: begins in one way, goes on in others that overlap, and looks when the last of them ends.
+fn read_once(random: &mut Random) {
+    let mut held: [Option<Way>; WAYS] = [const { None }; WAYS];
+    let first = (random.next() % WAYS as u64) as usize;
+    held[first] = Some(begin(first));
+    let object = find();
+    for _ in 0..random.next() % 4 {
+        let next = (random.next() % WAYS as u64) as usize;
+        // Bottom halves cannot be enabled while interrupts are off.
+        if held[next].is_none() && !(next == BOTTOM_HALVES && held[INTERRUPTS].is_some()) {
+            held[next] = Some(begin(next));
+        }
+        let only_reader = held[2..].iter().all(Option::is_none);
+        if random.one_in(50) {
+            spin(random.next() % 200_000);
+        }
+        if only_reader && random.one_in(8) {
+            // Preempted here and now, and perhaps moved.
+            Native::set_need_resched(Native::cpu());
+            Native::check_resched();
+            bump(&PREEMPTED);
+        }
+        if only_reader && random.one_in(2_000) {
+            spin(20 * MS);
+        }
+        if only_reader && random.one_in(20_000) {
+            spin(300 * MS);
+        }
+        // One of those that are held may go, as long as another one stays.
+        let last = (random.next() % WAYS as u64) as usize;
+        let possible = last != BOTTOM_HALVES || held[INTERRUPTS].is_none();
+        if possible && held.iter().flatten().count() > 1 {
+            held[last] = None;
+        }
+    }
+    note(object);
+    // In one of two orders, so that an outermost section ends in every kind of region.
+    let order = if random.one_in(2) {
+        [2, INTERRUPTS, BOTTOM_HALVES, 1, 0]
+    } else {
+        [0, 1, INTERRUPTS, BOTTOM_HALVES, 2]
+    };
+    order.into_iter().for_each(|way| held[way] = None);
+}
+
+hal::percpu! {
+    /// A reader in an interrupt, which may have hit one of this CPU's tasks in its section.
+    static INTERRUPT: CallData = CallData::new(|| {
+        let section = crate::rcu::read();
+        note(find());
+        bump(&IN_INTERRUPTS);
+        drop(section);
+    });
+}
+
+/// What a CPU retires in its ticks.
+struct TickCall {
+    queued: AtomicBool,
+    head: Head,
+}
+
+// SAFETY: the head is used by who set the flag, until its callback has cleared it.
+unsafe impl Sync for TickCall {}
+
+percpu! {
+    static TICK_CALL: TickCall = TickCall { queued: AtomicBool::new(false), head: Head::new() };
+}
+
+/// # Safety
+/// The head is that of a [`TickCall`].
+unsafe fn tick_call_over(head: NonNull<Head>) {
+    // SAFETY: by the contract; per-CPU data live for ever.
+    let call = unsafe { sync::container_of!(head, TickCall, head).as_ref() };
+    bump(&CALLBACKS);
+    // Release: pairs with the Acquire in `on_tick`.
+    call.queued.store(false, Ordering::Release);
+}
+
+/// What is done in each tick of a CPU: reads, and has something called.
+pub(super) static ON_TICK: fn() = on_tick;
+
+fn on_tick() {
+    if !goes_on_here() {
+        return;
+    }
+    let section = crate::rcu::read();
+    note(find());
+    bump(&IN_TICKS);
+    drop(section);
+    let call = TICK_CALL.on(Native::cpu());
+    // Acquire: pairs with the Release in `tick_call_over`.
+    if !call.queued.swap(true, Ordering::Acquire) {
+        // SAFETY: in no queue, as the flag said; it lives for ever.
+        unsafe { Kernel::call(NonNull::from(&call.head), tick_call_over) };
+    }
+}
+
+/// A reader in an NMI, which may have hit anything.
+pub(super) fn read_in_nmi() {
+    if PRESENT.load(Ordering::Relaxed).is_null() {
+        return;
+    }
+    let section = crate::rcu::read();
+    let place = find().place.load(Ordering::Acquire);
+    bump(&IN_NMIS);
+    drop(section);
+    if place > 1 && place < END {
+        TOO_OLD_IN_NMI.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What NMIs found wrong. They do not print.
+static TOO_OLD_IN_NMI: AtomicU64 = AtomicU64::new(0);
+
+fn readers(seed: u64) -> Vec<JoinHandle<()>> {
+    let reader = |number: u64| {
+        let read = move |cx: &mut TaskCx| {
+            let mut random = Random(mix(seed ^ number));
+            while goes_on(cx) {
+                read_once(&mut random);
+                if random.one_in(16) {
+                    calls::irq_work(INTERRUPT.on(Native::cpu()));
+                }
+                if random.one_in(64) {
+                    // The CPU idles, perhaps.
+                    cx.block(Some(Native::now_ns() + random.next() % (3 * MS)));
+                }
+                cx.cond_resched();
+            }
+        };
+        Builder::new("rcu reader").spawn(read).ok()
+    };
+    (0..2 * cpus::online_count().min(8) as u64).filter_map(reader).collect()
+}
+
+// ---- Writers ----
+
+/// Puts another object in the place of the present one, which is returned.
+fn replace() -> Option<&'static Object> {
+    let next = FREE.lock().pop()?;
+    next.place.store(0, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `find`.
+    let former = PRESENT.swap(core::ptr::from_ref(next).cast_mut(), Ordering::AcqRel);
+    // SAFETY: objects live for ever, and the first one was put there before writers began.
+    let former = unsafe { &*former };
+    former.place.store(1, Ordering::Release);
+    Some(former)
+}
+
+/// A grace period has passed for `object`. Says whether it is to stay on the line.
+fn advance(object: &'static Object) -> bool {
+    bump(&PERIODS);
+    let place = object.place.fetch_add(1, Ordering::AcqRel) + 1;
+    if place >= END {
+        FREE.lock().push(object);
+    }
+    place < END
+}
+
+/// A grace period has passed for the object of this head.
+///
+/// # Safety
+/// The head is that of an [`Object`].
+unsafe fn passed<W: Waiting>(head: NonNull<Head>) {
+    bump(&CALLBACKS);
+    // SAFETY: by the contract; objects live for ever.
+    let object = unsafe { sync::container_of!(head, Object, head).as_ref() };
+    if advance(object) {
+        // SAFETY: the head is in no queue while its function is called, and the object lives for ever.
+        unsafe { W::call(head, passed::<W>) };
+    }
+}
+
+fn writer<W: Waiting>(mut random: Random) -> Option<JoinHandle<()>> {
+    let write = move |cx: &mut TaskCx| {
+        while goes_on(cx) {
+            let Some(object) = replace() else {
+                cx.block(Some(Native::now_ns() + MS));
+                continue;
+            };
+            match random.next() % 5 {
+                0 | 1 => {
+                    // SAFETY: the object is this writer's, and lives for ever.
+                    unsafe { W::call(NonNull::from(&object.head), passed::<W>) };
+                }
+                2 => {
+                    while {
+                        W::synchronize(cx, false);
+                        advance(object)
+                    } {}
+                }
+                3 => {
+                    while {
+                        W::synchronize(cx, true);
+                        advance(object)
+                    } {}
+                }
+                _ => {
+                    while {
+                        let state = W::start_poll();
+                        while !W::poll(state) {
+                            cx.block(Some(Native::now_ns() + MS));
+                        }
+                        advance(object)
+                    } {}
+                }
+            }
+        }
+    };
+    Builder::new("rcu writer").spawn(write).ok()
+}
+
+/// Polled grace periods: not over within a section that had begun before, over after one was waited for.
+fn poller(seed: u64) -> Option<JoinHandle<()>> {
+    let poll = move |cx: &mut TaskCx| {
+        let mut random = Random(seed);
+        while goes_on(cx) {
+            let section = crate::rcu::read_in(cx);
+            let state = if random.one_in(2) { Kernel::get_state() } else { Kernel::start_poll() };
+            spin(random.next() % 300_000);
+            if Kernel::poll(state) {
+                error(NAME, format_args!("a polled grace period was over in a section that began before it"));
+            }
+            drop(section);
+            Kernel::cond_synchronize(state, cx);
+            if !Kernel::poll(state) {
+                error(NAME, format_args!("a polled grace period was not over after it had been waited for"));
+            }
+            bump(&POLLS);
+            cx.block(Some(Native::now_ns() + MS));
+        }
+    };
+    Builder::new("rcu poller").spawn(poll).ok()
+}
+
+/// Barriers: all callbacks that were queued before have been called.
+fn barriers() -> Option<JoinHandle<()>> {
+    static CALLED: AtomicU32 = AtomicU32::new(0);
+    unsafe fn called(head: NonNull<Head>) {
+        CALLED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: every head that is queued with this function was a leaked box.
+        drop(unsafe { Box::from_raw(head.as_ptr()) });
+    }
+    let test = |cx: &mut TaskCx| {
+        while goes_on(cx) {
+            CALLED.store(0, Ordering::Relaxed);
+            let mut queued = 0;
+            for cpu in cpus::online() {
+                // CPUs may go meanwhile; then it is queued here.
+                let head = NonNull::from(Box::leak(Box::new(Head::new())));
+                let address = head.as_ptr() as usize;
+                let queue = move || {
+                    let head = NonNull::new(address as *mut Head);
+                    // SAFETY: fresh, in place until it is called, and queued once.
+                    head.into_iter().for_each(|head| unsafe { Kernel::call(head, called) });
+                };
+                if calls::single(cpu, queue).is_err() {
+                    queue();
+                }
+                queued += 1;
+            }
+            Kernel::barrier(cx);
+            let called = CALLED.load(Ordering::Relaxed);
+            if called != queued {
+                error(NAME, format_args!("a barrier ended after {called} of {queued} callbacks"));
+            }
+            bump(&BARRIERS);
+            cx.block(Some(Native::now_ns() + MS));
+        }
+    };
+    Builder::new("rcu barrier").spawn(test).ok()
+}
+
+fn objects() -> &'static [&'static Object] {
+    static ALL: Once<Vec<&'static Object>> = Once::new();
+    let make = |_| &*Box::leak(Box::new(Object { place: AtomicU32::new(0), head: Head::new() }));
+    ALL.call_once(|| (0..OBJECTS).map(make).collect())
+}
+
+fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
+    for counter in [
+        &READERS,
+        &PERIODS,
+        &CALLBACKS,
+        &PREEMPTED,
+        &IN_INTERRUPTS,
+        &IN_TICKS,
+        &IN_NMIS,
+        &POLLS,
+        &BARRIERS,
+        &TOO_OLD_IN_NMI,
+    ] {
+        counter.store(0, Ordering::Relaxed);
+    }
+    ENDED.store(crate::rcu::figures().ended, Ordering::Relaxed);
+    if let Some((first, rest)) = objects().split_first() {
+        first.place.store(0, Ordering::Relaxed);
+        PRESENT.store(core::ptr::from_ref::<Object>(first).cast_mut(), Ordering::Release);
+        *FREE.lock() = rest.to_vec();
+    }
+    let seed = plan.seed;
+    let mut tasks = readers(seed);
+    let writer = |number| {
+        let random = Random(mix(seed ^ 0x77 ^ number));
+        if plan.is("rcu-early") { writer::<Early>(random) } else { writer::<Sound>(random) }
+    };
+    tasks.extend((0..4).filter_map(writer));
+    tasks.extend(poller(seed).into_iter().chain(barriers()));
+    tasks
+}
+
+/// Each callback moves its object one place, and queues itself again.
+fn settle(cx: &mut TaskCx) {
+    for _ in 0..=END {
+        Kernel::barrier(cx);
+    }
+    for _ in 0..TOO_OLD_IN_NMI.load(Ordering::Relaxed) {
+        error(NAME, format_args!("a reader in an NMI saw an object too far behind the present one"));
+    }
+}

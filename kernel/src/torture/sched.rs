@@ -1,0 +1,159 @@
+//! Tasks that wake each other, end, are joined, stay on a CPU because they must, and come and go.
+//!
+//! 1. Two that take turns: a turn that does not come within a long time tells of a lost wake-up.
+//! 2. A task that is pinned, or may not migrate, is where it should be whenever it looks.
+//! 3. What a task returns is what who joins it gets.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hal::{CpuId, Native, Platform};
+use sync::wait::Limits;
+use sync::{Completion, TaskCx};
+
+use super::control::{Random, Tally, bump, error, goes_on};
+use super::{MS, Plan, Scenario};
+use crate::cpus;
+use crate::task::{self, Builder, JoinHandle};
+
+const NAME: &str = "sched";
+
+pub(super) static SCENARIO: Scenario = Scenario {
+    name: NAME,
+    what: "tasks that take turns, are pinned, do not migrate, are started and joined; no wake-up is lost",
+    twins: &[
+        ("sched-drops", "one wake-up in two hundred is not sent"),
+        ("sched-strays", "a task that may not migrate does not say so"),
+    ],
+    start,
+    settle: |_| (),
+    counts,
+};
+
+static TURNS: AtomicU64 = AtomicU64::new(0);
+static PINNED: AtomicU64 = AtomicU64::new(0);
+static STAYED: AtomicU64 = AtomicU64::new(0);
+static JOINED: AtomicU64 = AtomicU64::new(0);
+static DROPS: AtomicBool = AtomicBool::new(false);
+static STRAYS: AtomicBool = AtomicBool::new(false);
+
+/// How long a turn may take before it counts as lost. Virtual CPUs may be stopped for seconds.
+const LONGEST_NS: u64 = 30_000 * MS;
+const LONGEST_BROKEN_NS: u64 = 500 * MS;
+
+fn counts(tallies: &mut Vec<Tally>) {
+    tallies.extend([
+        Tally::of("turns", &TURNS, 600),
+        Tally::of("pinned_looks", &PINNED, 100),
+        Tally::of("stayed", &STAYED, 10),
+        Tally::of("joined", &JOINED, 110),
+    ]);
+}
+
+/// One of two who take turns.
+fn take_turns(mine: &Completion, others: &Completion, mut random: Random, cx: &mut TaskCx) {
+    while goes_on(cx) {
+        if !(DROPS.load(Ordering::Relaxed) && random.one_in(200)) {
+            others.complete();
+        }
+        let longest = if DROPS.load(Ordering::Relaxed) { LONGEST_BROKEN_NS } else { LONGEST_NS };
+        match mine.wait_with(Limits::NONE.until(Native::now_ns() + longest), cx) {
+            Ok(()) => bump(&TURNS),
+            Err(_) if !goes_on(cx) => (),
+            Err(_) => error(NAME, format_args!("a turn did not come within {} ms", longest / MS)),
+        }
+        if random.one_in(32) {
+            cx.block(Some(Native::now_ns() + random.next() % (2 * MS)));
+        }
+    }
+    // Whoever waits for this one goes on, and ends.
+    others.complete();
+}
+
+fn be_pinned(cpu: CpuId, mut random: Random, cx: &mut TaskCx) {
+    while goes_on(cx) {
+        let here = Native::cpu();
+        if here != cpu {
+            error(NAME, format_args!("a task that is pinned to CPU {cpu} runs on CPU {here}"));
+        }
+        bump(&PINNED);
+        match random.one_in(2) {
+            true => _ = cx.block(Some(Native::now_ns() + random.next() % MS)),
+            false => task::yield_now(cx),
+        }
+    }
+}
+
+fn stay(mut random: Random, cx: &mut TaskCx) {
+    while goes_on(cx) {
+        let guard = (!STRAYS.load(Ordering::Relaxed)).then(sync::migrate::disable);
+        let here = Native::cpu();
+        for _ in 0..4 {
+            match random.one_in(2) {
+                true => _ = cx.block(Some(Native::now_ns() + random.next() % (MS / 2))),
+                false => task::yield_now(cx),
+            }
+            let now = Native::cpu();
+            if now != here {
+                error(NAME, format_args!("a task that may not migrate went from CPU {here} to CPU {now}"));
+            }
+        }
+        drop(guard);
+        bump(&STAYED);
+        cx.block(Some(Native::now_ns() + random.next() % MS));
+    }
+}
+
+fn beget(mut random: Random, cx: &mut TaskCx) {
+    while goes_on(cx) {
+        let numbers: Vec<u64> = (0..1 + random.below(4)).map(|_| random.next()).collect();
+        let children: Vec<_> = numbers
+            .iter()
+            .filter_map(|&number| {
+                let body = move |cx: &mut TaskCx| {
+                    if number % 3 == 0 {
+                        cx.block(Some(Native::now_ns() + number % MS));
+                    }
+                    number
+                };
+                Builder::new("child").spawn(body).ok().map(|child| (number, child))
+            })
+            .collect();
+        for (number, child) in children {
+            let result = child.join(cx);
+            if result != number {
+                error(NAME, format_args!("a task returned {number:#x}, and {result:#x} came"));
+            }
+            bump(&JOINED);
+        }
+        cx.block(Some(Native::now_ns() + random.next() % (4 * MS)));
+    }
+}
+
+fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
+    [&TURNS, &PINNED, &STAYED, &JOINED].into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+    DROPS.store(plan.is("sched-drops"), Ordering::Relaxed);
+    STRAYS.store(plan.is("sched-strays"), Ordering::Relaxed);
+    let mut seeds = Random(plan.seed ^ 0x5c4ed);
+    let mut tasks = Vec::new();
+    let online = cpus::online_count().min(16);
+    for _ in 0..online {
+        let pair = Arc::new((Completion::new(), Completion::new()));
+        let (other, a, b) = (Arc::clone(&pair), Random(seeds.next()), Random(seeds.next()));
+        tasks.extend(Builder::new("ping").spawn(move |cx| take_turns(&pair.0, &pair.1, a, cx)));
+        tasks.extend(Builder::new("pong").spawn(move |cx| take_turns(&other.1, &other.0, b, cx)));
+        let (c, d) = (Random(seeds.next()), Random(seeds.next()));
+        tasks.extend(Builder::new("stayer").spawn(move |cx| stay(c, cx)));
+        if d.0 % 2 == 0 {
+            tasks.extend(Builder::new("parent").spawn(move |cx| beget(d, cx)));
+        }
+    }
+    let parent = Random(seeds.next());
+    tasks.extend(Builder::new("parent").spawn(move |cx| beget(parent, cx)));
+    for cpu in cpus::online() {
+        let random = Random(seeds.next());
+        tasks.extend(Builder::new("pinned").on(cpu).spawn(move |cx| be_pinned(cpu, random, cx)));
+    }
+    tasks
+}

@@ -59,6 +59,35 @@ kernel_test! {
 
 kernel_test! {
     task,
+    fn what_is_tied_to_a_cpu_is_called_on_the_one_that_armed_it(cx) {
+        /// On which CPU each was called, plus 1, in 16 bits.
+        static CALLED: AtomicU64 = AtomicU64::new(0);
+        let note = |place: u32| {
+            CALLED.fetch_add((u64::from(Native::cpu().as_u32()) + 1) << (place * 16), Ordering::Relaxed);
+        };
+        for cpu in cpus::online() {
+            CALLED.store(0, Ordering::Relaxed);
+            let arms = move |_: &mut TaskCx| {
+                let tied = Arc::new(Timer::new_in(TimerFlags::PINNED, move |_: &Firing<'_>| note(0)));
+                timer::add(&tied, timer::ticks_from_now(2 * MS));
+                let soft = Arc::new(precise::HrTimer::soft(move |_| note(1)));
+                precise::add(&soft, Native::now_ns() + 2 * MS);
+                let hard = Arc::new(precise::HrTimer::hard(move |_| note(2)));
+                precise::add(&hard, Native::now_ns() + 2 * MS);
+            };
+            // The task ends at once, so that the CPU has nothing else to do.
+            let Ok(task) = Builder::named(format_args!("arms/{cpu}")).on(cpu).spawn(arms) else { continue };
+            task.join(cx);
+            let there = (u64::from(cpu.as_u32()) + 1) * 0x1_0001_0001;
+            let all = comes_true_by_others(|| CALLED.load(Ordering::Relaxed) == there);
+            check!(all, "CPU {cpu}: {:#x}", CALLED.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
     fn a_deferrable_timer_waits_for_its_cpu_to_do_something(cx) {
         static CALLED: AtomicBool = AtomicBool::new(false);
         static LATER: Timer<fn(&Firing<'_>)> =

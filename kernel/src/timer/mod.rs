@@ -145,9 +145,15 @@ pub fn reduce<T>(timer: impl Handle<T, Wheel, Native>, at: Ticks) -> bool {
 /// The executing CPU has timers from here on. At its first start, before its tick.
 pub(crate) fn install_here(_quiet: &impl IrqsOff) {
     let cpu = Native::cpu();
-    TIMERS.install(cpu, WHEELS.on(cpu));
+    // What was set for all CPUs is for those that come later, too.
+    let limit = WHEELS.on(CpuId::BOOT).local().slow_limit();
+    let wheels = WHEELS.on(cpu);
+    for base in [wheels.local(), wheels.global(), wheels.deferrable()] {
+        base.set_slow_limit(limit);
+    }
+    TIMERS.install(cpu, wheels);
     softirq::set_handler(Vector::Timer, Some(&RUN));
-    precise::install_here();
+    precise::install_here(limit);
 }
 
 /// `cpu` has gone, and executes nothing: its timers are this CPU's.

@@ -63,9 +63,13 @@ pub fn stats(cpu: CpuId) -> Option<HrStats> {
     TIMERS.of(cpu).map(CpuHr::stats)
 }
 
-pub(super) fn install_here() {
+/// The executing CPU has timers from here on, whose calls are slow from `slow_limit` on.
+pub(super) fn install_here(slow_limit: Option<u64>) {
     let cpu = Native::cpu();
-    TIMERS.install(cpu, QUEUES.on(cpu));
+    let queues = QUEUES.on(cpu);
+    queues.hard().set_slow_limit(slow_limit);
+    queues.soft().set_slow_limit(slow_limit);
+    TIMERS.install(cpu, queues);
     softirq::set_handler(Vector::HighRes, Some(&RUN));
 }
 

@@ -152,8 +152,12 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     /// Disarms the timer and waits until its function is not being called. Returns whether it was armed; `false`, and
     /// without having waited, if to wait would be to wait for ever, which is reported.
     pub(crate) fn delete_sync(&self, waiting: Waiting, at: &'static Location<'static>) -> bool {
-        self.map.acquire::<P>(Acquire::WRITE, at);
-        self.map.release::<P>(at);
+        if sync::lockdep::ENABLED {
+            // With interrupts off: unlike the call, the wait is nothing that a handler could come into and then wait for.
+            let _quiet = Cpu::<P>::disable_interrupts();
+            self.map.acquire::<P>(Acquire::WRITE, at);
+            self.map.release::<P>(at);
+        }
         let irqs_off = P::irq_depth() != 0;
         let may_wait = !irqs_off || self.word().has(Flags::IRQSAFE);
         if !may_wait || P::context().in_nmi() {

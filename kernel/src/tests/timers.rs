@@ -7,7 +7,7 @@ use hal::chaos::mix;
 use hal::x86_64::clock::{self, ClockInfo, Kind};
 use hal::x86_64::softirq::pending_here;
 use hal::{CpuId, Native, Platform};
-use sync::irq;
+use sync::{TaskCx, irq};
 
 use crate::softirq::Vector;
 use crate::task::Builder;

@@ -33,6 +33,33 @@ pub(crate) enum Chaos {
     Seeded,
 }
 
+/// What differs between builds of one profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// Whether `chaos_point()` is live.
+    pub(crate) chaos: Chaos,
+    /// Ticks a second, where not the usual number.
+    pub(crate) hz: Option<u32>,
+    /// Whether read-side sections of RCU are regions without preemption.
+    pub(crate) rcu_nonpreemptible: bool,
+}
+
+impl From<Chaos> for Variant {
+    fn from(chaos: Chaos) -> Self {
+        Self { chaos, hz: None, rcu_nonpreemptible: false }
+    }
+}
+
+impl Variant {
+    /// What the file of such a kernel is called.
+    fn name(self, binary: &str) -> String {
+        let chaos = if self.chaos == Chaos::Seeded { "-chaos" } else { "" };
+        let rcu = if self.rcu_nonpreemptible { "-rcu-nonpreemptible" } else { "" };
+        let hz = self.hz.map_or(String::new(), |hz| format!("-{hz}hz"));
+        format!("{binary}{chaos}{rcu}{hz}")
+    }
+}
+
 /// The options that every command which builds a kernel shares.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BuildOptions {
@@ -64,15 +91,15 @@ impl BuildOptions {
     }
 
     /// Finds a toolchain and builds the kernel with it.
-    pub(crate) fn build(&self, chaos: Chaos) -> Result<Kernel> {
+    pub(crate) fn build(&self, variant: impl Into<Variant>) -> Result<Kernel> {
         let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
-        Kernel::build(&toolchain, self.profile(), chaos, &QUIESCE)
+        Kernel::build(&toolchain, self.profile(), variant.into(), &QUIESCE)
     }
 
     /// The same for the kernel in `examples/other-kernel`.
     pub(crate) fn build_other(&self) -> Result<Kernel> {
         let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
-        Kernel::build(&toolchain, self.profile(), Chaos::Off, &OTHER)
+        Kernel::build(&toolchain, self.profile(), Chaos::Off.into(), &OTHER)
     }
 }
 
@@ -98,7 +125,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Builds the program; quick when nothing changed.
-    fn build(toolchain: &Toolchain, profile: Profile, chaos: Chaos, program: &Program) -> Result<Self> {
+    fn build(toolchain: &Toolchain, profile: Profile, variant: Variant, program: &Program) -> Result<Self> {
         let folder = target_folder();
         let products = folder.join(TARGET).join(profile_folder(profile));
         if !products.exists() {
@@ -110,8 +137,14 @@ impl Kernel {
         if profile == Profile::Release {
             command.arg("--release");
         }
-        if chaos == Chaos::Seeded {
+        if variant.chaos == Chaos::Seeded {
             command.args(["--features", "chaos"]);
+        }
+        if variant.rcu_nonpreemptible {
+            command.args(["--features", "rcu-nonpreemptible"]);
+        }
+        if let Some(hz) = variant.hz {
+            command.env("QUIESCE_HZ", hz.to_string());
         }
         let result = Step::new(format!("building {} ({})", program.name, profile_folder(profile)))
             .limit(Duration::from_secs(1200))
@@ -119,11 +152,7 @@ impl Kernel {
         if result.output.contains("warning") && started.elapsed() > Duration::from_millis(500) {
             eprint!("{}", result.output);
         }
-        let own_name = match chaos {
-            Chaos::Off => program.binary.to_owned(),
-            Chaos::Seeded => format!("{}-chaos", program.binary),
-        };
-        let symbols = products.join(&own_name).with_extension("symbols");
+        let symbols = products.join(variant.name(program.binary)).with_extension("symbols");
         let elf = symbols.with_extension("stripped");
         keep(&products.join(program.binary), &symbols)?;
         strip::strip_file(&symbols, &elf)?;

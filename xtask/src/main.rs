@@ -1,8 +1,9 @@
 //! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
 //!
-//! One module a subcommand ([`run`], [`test_smp`], [`mod@bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
+//! One module a subcommand ([`run`], [`test_smp`], [`torture`], [`mod@bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
 //! that clap fills and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel
-//! target, [`build`] uses it, [`qemu`] starts the guest, [`symbolise`] names the addresses it prints, [`packages`] installs
+//! target, [`build`] uses it, [`qemu`] starts the guest, [`serial`] and [`symbolise`] read what it
+//! prints, [`schedule`] runs several at a time, [`packages`] installs
 //! what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
 
 mod bench;
@@ -16,11 +17,14 @@ mod packages;
 mod process;
 mod qemu;
 mod run;
+mod schedule;
+mod serial;
 mod strip;
 mod symbolise;
 mod terminal;
 mod test_smp;
 mod toolchain;
+mod torture;
 mod ui;
 mod workspace;
 
@@ -46,6 +50,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     TestSmp(test_smp::TestSmp),
+    Torture(torture::Torture),
     Bench(bench::Bench),
     Image(image::Image),
     Models(models::Models),
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
     let result = process::install_signal_handler().and_then(|()| match cli.command {
         Command::Run(command) => command.run(),
         Command::TestSmp(command) => command.run(),
+        Command::Torture(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Image(command) => command.run(),
         Command::Models(command) => command.run(),

@@ -98,6 +98,11 @@ impl Owned {
         }
     }
 
+    /// The child's process group, whose number is the child's.
+    pub(crate) fn group(&self) -> Pid {
+        self.group
+    }
+
     /// Something another thread can end the child with.
     pub(crate) fn killer(&self) -> Killer {
         Killer { group: self.group }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
 
 use super::Ending;
 use crate::process::{Killer, Owned};
@@ -75,6 +76,11 @@ impl Running {
     /// Something to end the guest with, from any thread.
     pub(crate) fn killer(&self) -> Killer {
         self.child.killer()
+    }
+
+    /// QEMU's process group, whose leader it is. It is QEMU's as long as this lives.
+    pub(crate) fn group(&self) -> Pid {
+        self.child.group()
     }
 
     /// Reads what the guest has written, waiting at most `patience` for the first byte.

@@ -7,10 +7,9 @@
 mod acpi;
 mod cases;
 mod hot_paths;
-mod protocol;
+pub(crate) mod protocol;
 mod report;
 mod runner;
-mod schedule;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,6 +24,7 @@ use clap::Args;
 use crate::build::{BuildOptions, Chaos, Kernel};
 use crate::cmdline::Cmdline;
 use crate::qemu::{self, Accelerator, Guest, GuestOptions, Machine, Time, parse_cpus};
+use crate::schedule;
 use crate::ui;
 use crate::workspace;
 
@@ -239,7 +239,7 @@ impl TestSmp {
 }
 
 /// The names most like `text`, the best first.
-fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let score = |name: &str| {
         // A name is a path: the part that is like the text counts.
         name.split("::").chain([name]).map(|part| strsim::jaro_winkler(text, part)).fold(0.0, f64::max)

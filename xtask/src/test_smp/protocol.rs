@@ -19,13 +19,13 @@ use crate::qemu::Ending;
 const REPORTS: [&str; 3] = ["BUG:", "WARNING:", "panicked at"];
 
 /// Whether `line` is a report of something gone wrong.
-pub(super) fn is_report(line: &str) -> bool {
+pub(crate) fn is_report(line: &str) -> bool {
     REPORTS.iter().any(|mark| line.contains(mark))
 }
 
 /// How one test went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Failed(String),
     Skipped(String),
@@ -33,16 +33,16 @@ pub(super) enum Verdict {
 
 /// A test that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finished {
-    pub(super) name: String,
-    pub(super) verdict: Verdict,
+pub(crate) struct Finished {
+    pub(crate) name: String,
+    pub(crate) verdict: Verdict,
     /// By the guest's clock; unknown for tests that did not pass.
-    pub(super) took: Option<Duration>,
+    pub(crate) took: Option<Duration>,
 }
 
 /// What a line meant for the tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// Nothing.
     Other,
     /// The guest got on with its tests.
@@ -63,7 +63,7 @@ struct Current {
 
 /// Reads the lines of one guest.
 #[derive(Debug, Default)]
-pub(super) struct Protocol {
+pub(crate) struct Protocol {
     announced: Option<usize>,
     current: Option<Current>,
     passed: usize,
@@ -77,22 +77,28 @@ pub(super) struct Protocol {
 
 impl Protocol {
     /// How many tests the guest said it would run.
-    pub(super) fn announced(&self) -> Option<usize> {
+    pub(crate) fn announced(&self) -> Option<usize> {
         self.announced
     }
 
     /// The test that runs at the moment.
-    pub(super) fn running(&self) -> Option<&str> {
+    pub(crate) fn running(&self) -> Option<&str> {
         self.current.as_ref().map(|current| current.name.as_str())
     }
 
     /// Whether the guest has said that it is done.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done.is_some()
     }
 
+    /// Whether the test that runs has announced this report.
+    pub(crate) fn expects(&self, report: &str) -> bool {
+        let mut expected = self.current.iter().flat_map(|current| &current.expected);
+        expected.any(|(text, _)| report.contains(text.as_str()))
+    }
+
     /// Takes a line without its end.
-    pub(super) fn line(&mut self, line: &str) -> Event {
+    pub(crate) fn line(&mut self, line: &str) -> Event {
         let line = line.trim_end();
         if let Some(rest) = line.strip_prefix("TESTS ") {
             self.tests(rest);
@@ -108,7 +114,7 @@ impl Protocol {
     }
 
     /// The guest has ended; what is wrong with the run as a whole.
-    pub(super) fn finish(mut self, ending: Ending) -> Vec<String> {
+    pub(crate) fn finish(mut self, ending: Ending) -> Vec<String> {
         if let Some(current) = &self.current {
             self.problems.push(format!("`{}` did not end: {ending}", current.name));
         } else if self.done.is_none() {

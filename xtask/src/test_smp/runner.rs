@@ -1,17 +1,15 @@
 //! Boots one case, watches it, and judges it.
 
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::cases::{Case, Expectation};
 use super::protocol::{Event, Finished, Protocol, Verdict, is_report};
 use crate::qemu::{Ending, Read, Running, Stderr};
-use crate::symbolise::{ElfResolver, Symboliser};
+use crate::serial::{Serial, is_noise};
 
 /// The longest silence about tests, by the host's clock.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -142,31 +140,27 @@ impl Runner<'_> {
     fn boot(&self, suffix: &str, words: &str, outcome: &mut Outcome) -> Result<Transcript> {
         let separator = if suffix.is_empty() { "" } else { "-" };
         let path = self.logs.join(format!("{}{separator}{suffix}.log", self.case.name));
-        fs::create_dir_all(self.logs).with_context(|| format!("creating {}", self.logs.display()))?;
-        let mut log = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        let mut serial = Serial::new(&path, self.symbols)?;
         outcome.logs.push(path);
         let guest = Running::start((self.command)(words)?, Stderr::Kept)?;
-        let transcript = self.watch(guest, &mut log, outcome)?;
-        // On disk before anybody is told to look at it.
-        log.flush()?;
+        let transcript = self.watch(guest, &mut serial, outcome)?;
+        serial.flush()?;
         Ok(transcript)
     }
 
-    fn watch(&self, mut guest: Running, log: &mut File, outcome: &mut Outcome) -> Result<Transcript> {
+    fn watch(&self, mut guest: Running, serial: &mut Serial, outcome: &mut Outcome) -> Result<Transcript> {
         let runs_tests = matches!(self.case.expect, Expectation::Tests { .. });
         let mut protocol = Protocol::default();
-        let mut symboliser = Symboliser::new(ElfResolver::new(self.symbols));
-        let (mut lines, mut text, mut buffer) = (Vec::new(), Vec::new(), [0; 4096]);
+        let (mut lines, mut buffer) = (Vec::new(), [0; 4096]);
         let started = Instant::now();
         let mut progress = started;
         let timed_out = loop {
             match guest.read(&mut buffer, LOOK)? {
-                Read::Bytes(n) => symboliser.push(&buffer[..n], &mut text),
+                Read::Bytes(n) => serial.push(&buffer[..n]),
                 Read::Quiet => {}
                 Read::End => break false,
             }
-            while let Some(line) = take_line(&mut text) {
-                writeln!(log, "{line}")?;
+            while let Some(line) = serial.line()? {
                 if runs_tests {
                     match protocol.line(&line) {
                         Event::Other => {}
@@ -186,15 +180,10 @@ impl Runner<'_> {
             }
         };
         let (ending, said) = if timed_out { (Ending::TimedOut, guest.kill()?) } else { guest.finish()? };
-        symboliser.flush(&mut text);
-        if !text.is_empty() {
-            let line = String::from_utf8_lossy(&text).into_owned();
-            writeln!(log, "{line}")?;
-            lines.push(line);
-        }
-        writeln!(log, "-- {ending}")?;
+        lines.extend(serial.rest()?);
+        serial.note(&ending.to_string())?;
         for line in said.lines().filter(|line| !is_noise(line)) {
-            writeln!(log, "-- QEMU: {line}")?;
+            serial.note(&format!("QEMU: {line}"))?;
         }
         let hung_in =
             protocol.running().map(|name| format!("hang in `{name}`: nothing new for {}", secs(progress)));
@@ -222,11 +211,6 @@ impl Runner<'_> {
     }
 }
 
-/// QEMU's remark on every ACPI file that is not its own.
-fn is_noise(line: &str) -> bool {
-    line.contains("externally provided fw_cfg item names")
-}
-
 fn secs(since: Instant) -> String {
     format!("{} s", since.elapsed().as_secs())
 }
@@ -245,13 +229,6 @@ fn count(outcome: &mut Outcome, finished: &Finished) {
 fn missing<'a>(lines: &'a [String], says: &'a [&str]) -> impl Iterator<Item = String> + 'a {
     let absent = says.iter().filter(|text| !lines.iter().any(|line| line.contains(*text)));
     absent.map(|text| format!("the guest did not say `{text}`"))
-}
-
-/// The first complete line of `text`, removed from it.
-fn take_line(text: &mut Vec<u8>) -> Option<String> {
-    let end = text.iter().position(|&byte| byte == b'\n')?;
-    let line: Vec<u8> = text.drain(..=end).collect();
-    Some(String::from_utf8_lossy(&line).replace(['\r', '\n'], ""))
 }
 
 /// "all 4 CPUs online at 81234 us" out of a log line.

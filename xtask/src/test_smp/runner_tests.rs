@@ -1,6 +1,7 @@
 //! A shell script is a good enough guest to test the runner with.
 
 use std::cell::RefCell;
+use std::fs;
 
 use super::*;
 use crate::qemu::{Machine, Time};

@@ -19,7 +19,7 @@ struct Gate {
 /// Runs `work` for every job, at most `capacity` in weight at a time, and gives its events to `show` in the order of `jobs`.
 ///
 /// The threads that do the work live as long as the slowest job, so a child process may be started from them.
-pub(super) fn run<J: Sync, E: Send>(
+pub(crate) fn run<J: Sync, E: Send>(
     jobs: &[J],
     capacity: usize,
     weight: impl Fn(&J) -> usize + Sync,

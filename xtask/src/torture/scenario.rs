@@ -1,0 +1,453 @@
+//! Scenario files: what runs together, on which machine, with which faults.
+//!
+//! They are `xtask/torture/*.toml`, each a list of `[[scenario]]` tables with the fields of [`Scenario`]. A field that is
+//! not known, a value that cannot be, and a name that is there twice are errors with file and line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+
+use crate::build::{Chaos, Variant};
+use crate::qemu::{Machine, Time, parse_cpus};
+use crate::workspace;
+
+/// A guest to torture.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scenario {
+    /// Its name: letters, digits and `-`.
+    pub(super) name: String,
+    /// What is special about it, in a few words.
+    #[serde(default)]
+    pub(super) about: String,
+    /// The kernel's loads that run together, by the names that its command `torture list` prints. One guest runs them for
+    /// the whole time.
+    #[serde(default)]
+    pub(super) run: Vec<String>,
+    /// Faults that the kernel makes itself, by the names that the same command prints.
+    #[serde(default)]
+    pub(super) inside: Vec<String>,
+    /// Instead of `run`: the kernel's own tests that are the load, by parts of their names. A guest runs one of them until
+    /// it is done, and guests follow one another until the time is over.
+    #[serde(default)]
+    pub(super) tests: Vec<String>,
+    /// Number of CPUs.
+    pub(super) cpus: u32,
+    /// Machine model.
+    #[serde(default)]
+    pub(super) machine: Model,
+    /// Which QEMU: the system's, or the one of Debian's backports.
+    #[serde(default)]
+    pub(super) qemu: Which,
+    /// Memory in MiB.
+    #[serde(default = "usual_memory")]
+    pub(super) memory: u64,
+    /// CPU model and flags, for QEMU's `-cpu`.
+    #[serde(default = "usual_model")]
+    pub(super) cpu: String,
+    /// More words for the kernel's command line.
+    #[serde(default)]
+    pub(super) boot: String,
+    /// Faults that the host makes.
+    #[serde(default)]
+    pub(super) faults: Vec<Fault>,
+    /// The host's time, or counted instructions.
+    #[serde(default)]
+    pub(super) time: Clock,
+    /// How the kernel is built.
+    #[serde(default)]
+    pub(super) build: Build,
+    /// How long, in seconds of the host's time.
+    pub(super) seconds: u64,
+    /// The least number of tests that must have ended well. Loads say themselves what is the least.
+    #[serde(default)]
+    pub(super) least: u64,
+    /// `quick` is part of `full`.
+    pub(super) matrix: Matrix,
+    /// The twin that one of its loads is replaced by; files have twins of their own.
+    #[serde(skip)]
+    pub(super) broken: Option<String>,
+}
+
+fn usual_memory() -> u64 {
+    256
+}
+
+fn usual_model() -> String {
+    "max".to_owned()
+}
+
+/// A fault that the host makes while the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Fault {
+    /// An NMI to all CPUs.
+    Nmi,
+    /// One virtual CPU stops for up to a fifth of a second, wherever it is: in a critical section, often.
+    Vcpu,
+    /// The guest stops for a second or two, and so do its clocks.
+    Pause,
+    /// The guest stops for a second or two, and its clocks go on.
+    Jump,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nmi => "nmi",
+            Self::Vcpu => "vcpu",
+            Self::Pause => "pause",
+            Self::Jump => "jump",
+        })
+    }
+}
+
+/// [`Machine`], in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Model {
+    #[default]
+    Q35,
+    Pc,
+    Microvm,
+}
+
+impl From<Model> for Machine {
+    fn from(model: Model) -> Self {
+        match model {
+            Model::Q35 => Self::Q35,
+            Model::Pc => Self::Pc,
+            Model::Microvm => Self::Microvm,
+        }
+    }
+}
+
+impl From<Machine> for Model {
+    fn from(machine: Machine) -> Self {
+        match machine {
+            Machine::Q35 => Self::Q35,
+            Machine::Pc => Self::Pc,
+            Machine::Microvm => Self::Microvm,
+        }
+    }
+}
+
+/// Which QEMU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Which {
+    /// The one in PATH
+    #[default]
+    System,
+    /// A newer one from Debian's backports, unpacked under `target/`; nothing is installed
+    Backports,
+}
+
+/// How the guest's time runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) enum Clock {
+    #[default]
+    Real,
+    /// An instruction takes 2^shift ns.
+    Counted(u8),
+}
+
+impl TryFrom<String> for Clock {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong =
+            || format!("time is \"real\" or \"counted SHIFT\" with a shift of 0 to 10, not \"{text}\"");
+        match text.split_once(' ') {
+            None if text == "real" => Ok(Self::Real),
+            Some(("counted", shift)) => {
+                shift.parse().ok().filter(|shift| *shift <= 10).map(Self::Counted).ok_or_else(wrong)
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl From<Clock> for Time {
+    fn from(clock: Clock) -> Self {
+        match clock {
+            Clock::Real => Self::Real,
+            Clock::Counted(shift) => Self::Counted { shift },
+        }
+    }
+}
+
+/// How a kernel is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Build {
+    /// Ticks a second.
+    hz: Option<u32>,
+    /// Pauses at chaos points, by the seed.
+    #[serde(default)]
+    chaos: bool,
+    /// Read-side sections of RCU are regions without preemption.
+    #[serde(default)]
+    rcu_nonpreemptible: bool,
+}
+
+impl Build {
+    pub(super) fn seeded() -> Self {
+        Self { chaos: true, ..Self::default() }
+    }
+
+    pub(super) fn variant(&self) -> Variant {
+        Variant {
+            chaos: if self.chaos { Chaos::Seeded } else { Chaos::Off },
+            hz: self.hz,
+            rcu_nonpreemptible: self.rcu_nonpreemptible,
+        }
+    }
+}
+
+/// Which scenarios run together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Matrix {
+    /// A few minutes' worth, for every change
+    Quick,
+    /// Everything
+    Full,
+}
+
+impl Scenario {
+    /// How many of the host's cores it keeps busy.
+    pub(super) fn cores(&self) -> usize {
+        if self.time == Clock::Real { self.cpus as usize } else { 1 }
+    }
+
+    fn check(&self) -> Result<()> {
+        let name = &self.name;
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        ensure!(!name.is_empty() && name.chars().all(good), "a name is letters, digits and `-`: `{name}`");
+        ensure!(self.run.is_empty() != self.tests.is_empty(), "`{name}` wants either `run` or `tests`");
+        let odd = |part: &&String| {
+            part.is_empty() || part.contains(|c: char| c.is_whitespace() || "\"\\".contains(c))
+        };
+        if let Some(part) = self.tests.iter().chain(&self.run).chain(&self.inside).find(odd) {
+            bail!(
+                "`{name}`: loads, tests and faults have no spaces, quotes or backslashes in their names: {part:?}"
+            );
+        }
+        if let Err(why) = parse_cpus(&self.cpus.to_string()) {
+            bail!("`{name}`: cpus: {why}");
+        }
+        ensure!((8..=1 << 20).contains(&self.memory), "`{name}`: memory is in MiB, from 8: {}", self.memory);
+        ensure!((1..=86_400).contains(&self.seconds), "`{name}`: seconds are 1 to 86400: {}", self.seconds);
+        ensure!(
+            self.tests.is_empty() == (self.least == 0),
+            "`{name}`: `least` is for tests, and at least 1: a run that exercised nothing shows nothing"
+        );
+        ensure!(
+            self.tests.is_empty() || self.inside.is_empty(),
+            "`{name}`: faults from inside go with `run`"
+        );
+        ensure!(
+            self.time == Clock::Real || self.faults.is_empty(),
+            "`{name}`: with counted time a run is to be the same every time, which faults from outside are not"
+        );
+        if let Some(hz) = self.build.hz {
+            ensure!([100, 250, 1000].contains(&hz), "`{name}`: hz is 100, 250 or 1000: {hz}");
+        }
+        Ok(())
+    }
+}
+
+/// A load with something broken on purpose, which must be noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Twin {
+    /// Its name, as the kernel's command `torture list` prints it.
+    pub(super) name: String,
+    /// What is broken.
+    pub(super) about: String,
+    /// The load that it is a twin of.
+    pub(super) run: String,
+    /// Number of CPUs.
+    pub(super) cpus: u32,
+    /// How soon it must be noticed, in seconds of the guest's time. The sound load runs for as long.
+    pub(super) seconds: u64,
+}
+
+impl Twin {
+    /// The guest that runs it, or its sound counterpart.
+    pub(super) fn scenario(&self, is_broken: bool) -> Scenario {
+        Scenario {
+            name: if is_broken { self.name.clone() } else { format!("{}-sound", self.name) },
+            about: String::new(),
+            run: vec![self.run.clone()],
+            inside: Vec::new(),
+            tests: Vec::new(),
+            cpus: self.cpus,
+            machine: Model::default(),
+            qemu: Which::default(),
+            memory: usual_memory(),
+            cpu: usual_model(),
+            boot: String::new(),
+            faults: Vec::new(),
+            time: Clock::Real,
+            build: Build::default(),
+            seconds: self.seconds,
+            least: 0,
+            matrix: Matrix::Full,
+            broken: is_broken.then(|| self.name.clone()),
+        }
+    }
+}
+
+/// What the files say.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) scenarios: Vec<Scenario>,
+    pub(super) twins: Vec<Twin>,
+}
+
+/// Everything in the workspace, by the names of files and then as it stands there.
+pub(super) fn load() -> Result<Files> {
+    let folder = workspace::root().join("xtask/torture");
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .with_context(|| format!("reading {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    let mut all = Files::default();
+    let mut places = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let found = parse(&file, &text)?;
+        let names = found.scenarios.iter().map(|scenario| &scenario.name);
+        for name in names.chain(found.twins.iter().map(|twin| &twin.name)) {
+            if let Some(first) = places.insert(name.clone(), file.clone()) {
+                bail!("`{name}` is in {} and in {}", workspace::shown(&first), workspace::shown(&file));
+            }
+        }
+        all.scenarios.extend(found.scenarios);
+        all.twins.extend(found.twins);
+    }
+    Ok(all)
+}
+
+/// The form of a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    scenario: Vec<toml::Spanned<Scenario>>,
+    #[serde(default)]
+    twin: Vec<toml::Spanned<Twin>>,
+}
+
+/// What is in `text`; `file` is for messages.
+fn parse(file: &Path, text: &str) -> Result<Files> {
+    let place = |at: Option<usize>| {
+        let line = at.map_or(String::new(), |at| format!(":{}", text[..at].matches('\n').count() + 1));
+        format!("{}{line}", workspace::shown(file))
+    };
+    let document: Document = toml::from_str(text).map_err(|error| {
+        let at = error.span().map(|span| span.start);
+        anyhow!("{}: {}{}", place(at), error.message(), hint(error.message()))
+    })?;
+    let mut found = Files::default();
+    for scenario in document.scenario {
+        scenario.get_ref().check().with_context(|| place(Some(scenario.span().start)))?;
+        found.scenarios.push(scenario.into_inner());
+    }
+    for twin in document.twin {
+        for is_broken in [true, false] {
+            twin.get_ref().scenario(is_broken).check().with_context(|| place(Some(twin.span().start)))?;
+        }
+        found.twins.push(twin.into_inner());
+    }
+    Ok(found)
+}
+
+/// For "unknown field `x`, expected one of `a`, `b`": which of those it may have been.
+fn hint(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let [wrong, known @ ..] = quoted.as_slice() else { return String::new() };
+    let score = |name: &&&str| strsim::damerau_levenshtein(wrong, name);
+    match known.iter().min_by_key(score) {
+        Some(near) if message.starts_with("unknown") && score(&near) <= 1 + near.len() / 3 => {
+            format!("; did you mean `{near}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const GOOD: &str = "\n[[scenario]]\nname = \"a-1\"\ntests = [\"rcu::\"]\ncpus = 4\nseconds = 20\nleast = 3\nmatrix = \"quick\"\n";
+
+    fn error(text: &str) -> String {
+        format!("{:#}", parse(Path::new("some.toml"), text).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let text = format!(
+            "{GOOD}faults = [\"nmi\", \"vcpu\"]\nmachine = \"pc\"\n{}time = \"counted 3\"\nbuild = {{ hz = 100, chaos = true }}\n",
+            GOOD.replace("a-1", "b")
+        );
+        let both = parse(Path::new("some.toml"), &text).unwrap().scenarios;
+        assert_eq!(both[0].faults, [Fault::Nmi, Fault::Vcpu]);
+        assert_eq!((both[0].machine, both[0].cores(), both[0].memory), (Model::Pc, 4, 256));
+        assert_eq!((both[1].time, both[1].cores()), (Clock::Counted(3), 1));
+        assert_eq!(both[1].build.variant().chaos, Chaos::Seeded);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let said = error(&format!("{GOOD}secnods = 3\n"));
+        assert!(said.starts_with("some.toml:9: unknown field `secnods`"), "{said}");
+        assert!(said.ends_with("did you mean `seconds`?"), "{said}");
+        let said = error(&format!("{GOOD}faults = [\"nmis\"]\n"));
+        assert!(said.contains("some.toml:9") && said.ends_with("did you mean `nmi`?"), "{said}");
+        let said = error(&format!("{GOOD}time = \"counted 30\"\n"));
+        assert!(said.contains("a shift of 0 to 10"), "{said}");
+        let said = error(&GOOD.replace("cpus = 4", "cpus = 0"));
+        assert!(said.contains("some.toml:2") && said.contains("at least 1 CPU"), "{said}");
+        let said = error(&GOOD.replace("cpus = 4", "cpus = \"four\""));
+        assert!(said.starts_with("some.toml:5: invalid type"), "{said}");
+        let said = error(&format!("{GOOD}time = \"counted 3\"\nfaults = [\"nmi\"]\n"));
+        assert!(said.contains("the same every time"), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_near_gets_no_hint() {
+        assert_eq!(hint("unknown field `zzzzzz`, expected one of `name`, `cpus`"), "");
+        assert_eq!(hint("invalid type: string \"four\", expected u32"), "");
+    }
+
+    #[test]
+    fn those_of_the_workspace_are_good_and_many() {
+        let Files { scenarios: all, twins } = load().unwrap();
+        assert!(twins.len() >= 9);
+        let cpus: BTreeSet<u32> = all.iter().map(|scenario| scenario.cpus).collect();
+        assert!(all.len() >= 20, "{}", all.len());
+        for wanted in [1, 2, 4, 16, 64] {
+            assert!(cpus.contains(&wanted), "none with {wanted} CPUs");
+        }
+        assert!(all.iter().any(|scenario| scenario.qemu == Which::Backports && scenario.cpus == 288));
+        let quick: u64 = all
+            .iter()
+            .filter(|scenario| scenario.matrix == Matrix::Quick)
+            .map(|scenario| scenario.seconds)
+            .sum();
+        assert!((60..=240).contains(&quick), "the quick ones take {quick} s");
+    }
+}

@@ -24,6 +24,19 @@ impl<P: Platform> Timers<P> {
     /// It is called on this CPU, or, unless it is tied to it, on another one while this one is idle.
     ///
     /// Linux: `add_timer`. Contexts: any but NMI. Cost: one lock, or two if it was armed on another CPU before.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(TIMERS.add(&timer, Ticks(5)));
+    /// assert_eq!((timer.is_pending(), timer.expires()), (true, Ticks(5)));
+    /// ```
     #[doc(alias = "add_timer")]
     #[track_caller]
     pub fn add<T>(&'static self, timer: impl Handle<T, Wheel, P>, at: Ticks) -> bool {
@@ -31,6 +44,20 @@ impl<P: Platform> Timers<P> {
     }
 
     /// The same, at the tick that [`set_expires`](crate::Timer::set_expires) set.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// timer.set_expires(Ticks(5));
+    /// assert!(TIMERS.add_as_set(&timer));
+    /// assert_eq!(timer.expires(), Ticks(5));
+    /// ```
     #[track_caller]
     pub fn add_as_set<T>(&'static self, timer: impl Handle<T, Wheel, P>) -> bool {
         let at = timer.core().expires();
@@ -43,6 +70,19 @@ impl<P: Platform> Timers<P> {
     /// its others went.
     ///
     /// Linux: `add_timer_on`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// // From any CPU, once that one has timers.
+    /// assert!(TIMERS.add_on(Native::cpu(), &timer, Ticks(5)));
+    /// ```
     #[doc(alias = "add_timer_on")]
     #[track_caller]
     pub fn add_on<T>(&'static self, cpu: CpuId, timer: impl Handle<T, Wheel, P>, at: Ticks) -> bool {
@@ -59,6 +99,20 @@ impl<P: Platform> Timers<P> {
     ///
     /// Linux: `mod_timer`. Contexts: any but NMI. Cost: an atomic exchange if it is armed and can stay where it is; else one
     /// lock, two if it moves.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(!TIMERS.modify(&timer, Ticks(5)), "it was not armed, and is");
+    /// assert!(TIMERS.modify(&timer, Ticks(9)), "it was, and is later now");
+    /// assert_eq!(timer.expires(), Ticks(9));
+    /// ```
     #[doc(alias = "mod_timer")]
     #[track_caller]
     #[inline]
@@ -72,6 +126,22 @@ impl<P: Platform> Timers<P> {
     /// The same, unless it is armed for an earlier time already.
     ///
     /// Linux: `timer_reduce`. Contexts: any but NMI. Cost: one lock, two if it moves.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(TIMERS.reduce(&timer, Ticks(9)));
+    /// assert_eq!(timer.expires(), Ticks(5), "that would be later");
+    /// TIMERS.reduce(&timer, Ticks(3));
+    /// assert_eq!(timer.expires(), Ticks(3));
+    /// ```
     #[doc(alias = "timer_reduce")]
     #[track_caller]
     pub fn reduce<T>(&'static self, timer: impl Handle<T, Wheel, P>, at: Ticks) -> bool {
@@ -82,6 +152,18 @@ impl<P: Platform> Timers<P> {
     /// call, and nobody has to.
     ///
     /// Linux: a timer that frees itself. Contexts: any but NMI. Cost: an allocation and one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// TIMERS.after(Ticks(3), |fired| assert!(fired.now() >= fired.expired_at()));
+    /// assert_eq!(TIMERS.next_event(Native::cpu()), 3);
+    /// ```
     #[cfg(feature = "alloc")]
     #[track_caller]
     pub fn after<F>(&'static self, at: Ticks, function: F)
@@ -92,6 +174,18 @@ impl<P: Platform> Timers<P> {
     }
 
     /// The same, for a timer with flags.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// TIMERS.after_with(TimerFlags::DEFERRABLE, Ticks(3), |_| ());
+    /// assert_eq!(TIMERS.next_event(Native::cpu()), u64::MAX, "the CPU is not woken for it");
+    /// ```
     #[cfg(feature = "alloc")]
     #[track_caller]
     pub fn after_with<F>(&'static self, flags: TimerFlags, at: Ticks, function: F)

@@ -179,6 +179,20 @@ impl<P: Platform> HrTimers<P> {
     /// armed now: `false` if it is shut down. One that is armed already stays as it is, which is reported.
     ///
     /// Linux: `hrtimer_start`. Contexts: any but NMI. Cost: one lock, or two if it was armed on another CPU before.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// let at = Native::now_ns() + 3_600_000_000_000;
+    /// assert!(TIMERS.add(&timer, at));
+    /// assert_eq!(timer.expires(), at);
+    /// ```
     #[doc(alias = "hrtimer_start")]
     #[track_caller]
     pub fn add<T>(&'static self, timer: impl Handle<T, HrQueue, P>, at: u64) -> bool {
@@ -186,6 +200,20 @@ impl<P: Platform> HrTimers<P> {
     }
 
     /// The same, `ns` nanoseconds from now. Linux: `hrtimer_start` with `HRTIMER_MODE_REL`. Cost: a reading of the clock more.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// let begun = Native::now_ns();
+    /// assert!(TIMERS.add_in(&timer, 3_600_000_000_000));
+    /// assert!(timer.expires() >= begun + 3_600_000_000_000);
+    /// ```
     #[track_caller]
     pub fn add_in<T>(&'static self, timer: impl Handle<T, HrQueue, P>, ns: u64) -> bool {
         self.add(timer, P::now_ns().saturating_add(ns))
@@ -193,6 +221,19 @@ impl<P: Platform> HrTimers<P> {
 
     /// The same as [`add`](HrTimers::add), on the CPU `cpu`, which is interrupted if need be. Of a CPU that is off-line the
     /// timer goes where its others went.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// // From any CPU, once that one has timers.
+    /// assert!(TIMERS.add_on(Native::cpu(), &timer, Native::now_ns() + 3_600_000_000_000));
+    /// ```
     #[track_caller]
     pub fn add_on<T>(&'static self, cpu: CpuId, timer: impl Handle<T, HrQueue, P>, at: u64) -> bool {
         self.arm(timer.into_reference(), at, How::Add, Location::caller(), || cpu) == Armed::Now
@@ -202,6 +243,20 @@ impl<P: Platform> HrTimers<P> {
     /// was. One that is shut down stays so. It moves to this CPU, unless it is running, or pinned and armed.
     ///
     /// Linux: `hrtimer_start` of one that is active. Contexts: any but NMI. Cost: one lock, two if it moves.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// let hour = Native::now_ns() + 3_600_000_000_000;
+    /// assert!(!TIMERS.modify(&timer, hour), "it was not armed, and is");
+    /// assert!(TIMERS.modify(&timer, 2 * hour), "it was, and is later now");
+    /// ```
     #[track_caller]
     pub fn modify<T>(&'static self, timer: impl Handle<T, HrQueue, P>, at: u64) -> bool {
         if timer.core().modify_in_place(at) {
@@ -211,6 +266,21 @@ impl<P: Platform> HrTimers<P> {
     }
 
     /// The same, unless it is armed for an earlier time already.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// let hour = Native::now_ns() + 3_600_000_000_000;
+    /// TIMERS.add(&timer, hour);
+    /// TIMERS.reduce(&timer, hour + 1);
+    /// assert_eq!(timer.expires(), hour, "that would be later");
+    /// ```
     #[track_caller]
     pub fn reduce<T>(&'static self, timer: impl Handle<T, HrQueue, P>, at: u64) -> bool {
         self.arm(timer.into_reference(), at, How::Reduce, Location::caller(), P::cpu) == Armed::Before
@@ -218,6 +288,19 @@ impl<P: Platform> HrTimers<P> {
 
     /// Calls `function` once, at `at` or as soon as possible if that has passed, in the softirq. The timer's memory is freed
     /// before the call, and nobody has to. Contexts: any but NMI. Cost: an allocation and one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let hour = Native::now_ns() + 3_600_000_000_000;
+    /// TIMERS.after(hour, |fired| assert!(fired.now() >= fired.expired_at()));
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), hour);
+    /// ```
     #[cfg(feature = "alloc")]
     #[track_caller]
     pub fn after<F>(&'static self, at: u64, function: F)
@@ -229,6 +312,19 @@ impl<P: Platform> HrTimers<P> {
     }
 
     /// The same, in the timer's interrupt.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let hour = Native::now_ns() + 3_600_000_000_000;
+    /// TIMERS.after_hard(hour, |_| assert!(sync::context::irqs_disabled()));
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), hour);
+    /// ```
     #[cfg(feature = "alloc")]
     #[track_caller]
     pub fn after_hard<F>(&'static self, at: u64, function: F)

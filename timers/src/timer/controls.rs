@@ -14,6 +14,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// Whether it is armed: its function is to be called. Out of date at once, unless the caller keeps others from it.
     ///
     /// Linux: `timer_pending`. Contexts: any but NMI. Cost: one load if it is, otherwise one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(!timer.is_pending());
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.is_pending());
+    /// ```
     #[doc(alias = "timer_pending")]
     pub fn is_pending(&self) -> bool {
         self.core.is_armed()
@@ -33,6 +47,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// is armed it changes nothing and returns `false`: that is what `modify` is for.
     ///
     /// Linux: writing `timer->expires`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(timer.set_expires(Ticks(5)));
+    /// TIMERS.add_as_set(&timer);
+    /// assert!(!timer.set_expires(Ticks(9)), "it is armed");
+    /// ```
     pub fn set_expires(&self, at: Q::Time) -> bool {
         self.core.set_expires(at.into())
     }
@@ -52,6 +80,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     ///
     /// Linux: `mod_timer_pending`. Contexts: any but NMI. Cost: an atomic exchange if the queue leaves it where it is, else
     /// one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(!timer.modify_pending(Ticks(9)), "it is not armed, and stays so");
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.modify_pending(Ticks(9)));
+    /// ```
     #[doc(alias = "mod_timer_pending")]
     #[inline]
     pub fn modify_pending(&self, at: Q::Time) -> bool {
@@ -66,6 +108,19 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// Disarms it. Returns whether it was armed. Its function may be running at this moment, and may go on to.
     ///
     /// Linux: `timer_delete`, `del_timer`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.delete() && !timer.delete());
+    /// ```
     #[doc(alias("timer_delete", "del_timer"))]
     pub fn delete(&self) -> bool {
         self.core.delete()
@@ -74,6 +129,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// Disarms it, if its function is not being called; does nothing otherwise. Says which.
     ///
     /// Linux: `try_to_del_timer_sync`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert_eq!(timer.try_delete_sync(), Deletion::Deleted);
+    /// assert_eq!(timer.try_delete_sync(), Deletion::Idle);
+    /// ```
     #[doc(alias = "try_to_del_timer_sync")]
     pub fn try_delete_sync(&self) -> Deletion {
         self.core.try_delete_sync()
@@ -89,6 +158,24 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// and `false` is returned at once.
     ///
     /// Linux: `timer_delete_sync`, `del_timer_sync`. Contexts: task.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// # drop(pinned);
+    /// # // SAFETY: this thread is a task, and nobody uses another token at the same time.
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # let cx = &mut cx;
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.delete_sync(cx));
+    /// // What its function uses may be freed now.
+    /// ```
     #[doc(alias("timer_delete_sync", "del_timer_sync"))]
     #[track_caller]
     pub fn delete_sync(&self, _cx: &mut TaskCx<P>) -> bool {
@@ -99,6 +186,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// deadlock: that is reported, and it does not wait.
     ///
     /// Contexts: any but NMI.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new_in(TimerFlags::IRQSAFE, |_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// let quiet = sync::irq::disable();
+    /// assert!(timer.delete_sync_irqs_off(&quiet));
+    /// ```
     #[track_caller]
     pub fn delete_sync_irqs_off(&self, _quiet: &impl IrqsOff) -> bool {
         self.core.delete_sync(Waiting::IrqsOff, Location::caller())
@@ -108,6 +209,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// running at this moment.
     ///
     /// Linux: `timer_shutdown`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Deletion, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.shutdown());
+    /// assert!(!TIMERS.add(&timer, Ticks(9)) && !timer.is_pending());
+    /// ```
     #[doc(alias = "timer_shutdown")]
     pub fn shutdown(&self) -> bool {
         self.core.shut()

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::Torture;
 use super::backports::Backport;
 use super::guest::{Round, Subject};
-use super::report::{Failure, Outcome};
+use super::report::{Count, Failure, Outcome};
 use super::scenario::{Clock, Scenario, Which};
 use crate::build::{Kernel, Variant};
 use crate::cmdline::Cmdline;
@@ -94,7 +94,13 @@ fn one(bench: &Bench<'_>, scenario: &Scenario, seed: u64) -> Result<Outcome> {
 pub(super) fn add(outcome: &mut Outcome, round: Round, again: String) {
     outcome.guests += 1;
     outcome.exercised += round.passed;
-    outcome.counts.extend(round.counts);
+    for count in round.counts {
+        let same = |other: &&mut Count| other.scenario == count.scenario && other.what == count.what;
+        match outcome.counts.iter_mut().find(same) {
+            Some(sum) => (sum.times, sum.least) = (sum.times + count.times, sum.least + count.least),
+            None => outcome.counts.push(count),
+        }
+    }
     outcome.took += round.took;
     for (kind, times) in &round.made.0 {
         *outcome.made.0.entry(*kind).or_default() += times;
@@ -260,6 +266,18 @@ fn load(scenario: &Scenario, seed: u64) -> Load<'_> {
 mod tests {
     use super::super::scenario::load as files;
     use super::*;
+
+    #[test]
+    fn what_guests_did_is_summed() {
+        let mut outcome = Outcome::default();
+        for times in [3, 4] {
+            let counts =
+                vec![Count { scenario: "rcu".to_owned(), what: "polls".to_owned(), times, least: 1 }];
+            add(&mut outcome, Round { counts, passed: 1, ..Round::default() }, String::new());
+        }
+        assert_eq!((outcome.counts.len(), outcome.counts[0].times, outcome.counts[0].least), (1, 7, 2));
+        assert_eq!((outcome.guests, outcome.exercised), (2, 2));
+    }
 
     #[test]
     fn a_seed_says_which_test_runs() {

@@ -26,6 +26,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
+#include <linux/refcount.h>
 #include <linux/rwlock.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
@@ -568,10 +569,11 @@ static struct {
 	struct { struct mutex lock; u64 count; } mutex ____cacheline_aligned;
 	struct { rwlock_t lock; u64 value; } rw ____cacheline_aligned;
 	struct { seqlock_t lock; u64 value; } seq ____cacheline_aligned;
+	struct { refcount_t count; u64 value; } ref ____cacheline_aligned;
 	u64 value ____cacheline_aligned;
 } contested __aligned(4096);
 
-enum kind { SPIN, SPIN_IRQSAVE, MUTEX, RWLOCK_READ, SEQLOCK_READ, RCU_READ };
+enum kind { SPIN, SPIN_IRQSAVE, MUTEX, RWLOCK_READ, SEQLOCK_READ, REFCOUNT_READ, RCU_READ };
 
 static struct {
 	enum kind kind;
@@ -632,6 +634,11 @@ static int contender(void *cpu)
 		COUNT({ do { start = read_seqbegin(&contested.seq.lock); value = READ_ONCE(contested.seq.value);
 			} while (read_seqretry(&contested.seq.lock, start)); });
 		break;
+	case REFCOUNT_READ:
+		COUNT({ refcount_inc(&contested.ref.count); value = READ_ONCE(contested.ref.value);
+			if (refcount_dec_and_test(&contested.ref.count))
+				pr_warn("the last reference is gone\n"); });
+		break;
 	case RCU_READ:
 		COUNT({ rcu_read_lock(); value = u64_rcu_dereference_value(); rcu_read_unlock(); });
 		break;
@@ -685,6 +692,7 @@ static void run_spinlock_irqsave_throughput(const char *name) { throughput(name,
 static void run_mutex_throughput(const char *name) { throughput(name, MUTEX); }
 static void run_rwlock_read_throughput(const char *name) { throughput(name, RWLOCK_READ); }
 static void run_seqlock_read_throughput(const char *name) { throughput(name, SEQLOCK_READ); }
+static void run_refcount_read_throughput(const char *name) { throughput(name, REFCOUNT_READ); }
 static void run_rcu_read_throughput(const char *name) { throughput(name, RCU_READ); }
 
 /* ---- the table ---- */
@@ -711,7 +719,7 @@ static const struct benchmark {
 	B(synchronize_rcu_expedited, 1), B(rcu_barrier_idle, 1), B(synchronize_srcu, 1), B(smp_call_single, 2),
 	B(smp_call_function_all, 2), B(timer_late_L0, 1), B(timer_late_L1, 1), B(timer_late_L2, 1),
 	B(spinlock_throughput, 1), B(spinlock_irqsave_throughput, 1), B(mutex_throughput, 1), B(rwlock_read_throughput, 1),
-	B(seqlock_read_throughput, 1), B(rcu_read_throughput, 1),
+	B(seqlock_read_throughput, 1), B(refcount_read_throughput, 1), B(rcu_read_throughput, 1),
 };
 
 /* Whether a part of `only` is in the name, or there are none; parts with a `!` before them exclude. */
@@ -771,6 +779,7 @@ static int __init quiesce_bench_init(void)
 	mutex_init(&contested.mutex.lock);
 	rwlock_init(&contested.rw.lock);
 	seqlock_init(&contested.seq.lock);
+	refcount_set(&contested.ref.count, 1);
 	for_each_online_cpu(cpu) {
 		there = here;
 		here = cpu;

@@ -196,13 +196,15 @@ fn wait_for_input(task: &mut TaskCx) {
 
 fn read_firmware(features: &Features) -> Option<Topology> {
     let rsdp = boot_info().and_then(|boot| boot.rsdp);
-    match acpi::discover(&DirectMap, rsdp, features.apic_id, MAX_CPUS) {
+    match acpi::discover(&DirectMap, rsdp, features.apic_id, rcu::MAX_CPUS) {
         Ok(topology) => {
             let present = topology.processors.iter().filter(|p| p.state == ProcessorState::Enabled).count();
             info!("ACPI: {present} CPUs present, {} possible", topology.processors.len());
             if !topology.parked.is_empty() {
+                let how = if rcu::MAX_CPUS < MAX_CPUS { "out `rcu-tiny`" } else { " QUIESCE_MAX_CPUS" };
                 warn!(
-                    "this build runs at most {MAX_CPUS} CPUs; {} more stay parked (build with QUIESCE_MAX_CPUS)",
+                    "this build runs at most {} CPUs; {} more stay parked (build with{how})",
+                    rcu::MAX_CPUS,
                     topology.parked.len()
                 );
             }

@@ -5,9 +5,12 @@
 
 use core::sync::atomic::AtomicU64;
 
+use ::rcu::RcuBox;
 use hal::x86_64::fpu::FpuGuard;
 use hal::{Native, Platform, percpu};
-use sync::{IrqSeqLock, Latch};
+use sync::{IrqSeqLock, Latch, PreemptGuard};
+
+use crate::rcu::RcuOption;
 
 percpu! {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -19,6 +22,12 @@ static SEQLOCK_READER: fn(&IrqSeqLock<[u64; 3]>) -> u64 = hot_seqlock_try_read;
 /// Keeps the functions in the image.
 #[used]
 static LATCH_READER: fn(&Latch<[u64; 3]>) -> u64 = hot_latch_read;
+
+/// Keeps the functions in the image.
+#[used]
+static RCU_READER: fn(&PreemptGuard) -> Option<&u64> = hot_rcu_load_without_preemption;
+
+static POINTER: RcuOption<RcuBox<u64>> = RcuOption::none();
 
 /// Keeps the functions in the image.
 #[used]
@@ -57,6 +66,11 @@ extern "C" fn hot_preempt_guard() {
 #[unsafe(no_mangle)]
 extern "C" fn hot_rcu_section() {
     drop(crate::rcu::read());
+}
+
+#[unsafe(no_mangle)]
+fn hot_rcu_load_without_preemption(guard: &PreemptGuard) -> Option<&u64> {
+    POINTER.load(guard)
 }
 
 #[unsafe(no_mangle)]

@@ -68,6 +68,9 @@ mod hlist;
 #[cfg(all(not(target_os = "none"), feature = "machine", feature = "alloc"))]
 pub mod hosted;
 mod list;
+#[cfg(all(test, not(loom)))]
+mod list_tests_shared;
+mod member;
 #[cfg(feature = "alloc")]
 mod nulls;
 mod pause;

@@ -18,8 +18,9 @@ use sync::{SpinLock, Task};
 
 use crate::domain::Domain;
 use crate::guard::Proof;
+use crate::member::{self, report};
 use crate::retired::{Reclaim, Retired};
-use crate::ring::{Ring, report};
+use crate::ring::Ring;
 
 /// A ring of `O`s, linked by field `F`, that readers of domain `D` may walk forward at any time.
 ///
@@ -327,30 +328,15 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
         removed
     }
 
-    /// Claims the owner's node and gives it to `add`.
     #[track_caller]
     fn insert(
         &mut self,
         owner: O,
         add: impl FnOnce(NonNull<Links>, NonNull<Links>) -> Result<(), Corruption>,
     ) {
-        let object = owner.into_raw();
-        // SAFETY: the field of a valid object.
-        let node = unsafe { node_of::<F>(object) };
-        // SAFETY: as above.
-        let links = unsafe { node.as_ref() };
-        let mine = if O::SHARED { links.claim() } else { !links.is_linked() };
-        let why = if !mine {
-            Corruption::DoubleAdd { node: node.addr().get() }
-        } else if let Err(why) = add(self.head, node) {
-            links.unclaim();
-            why
-        } else {
-            return;
-        };
-        report::<D>("RCU list: add", why);
-        // SAFETY: taken apart above, and not added. Another owner's addition keeps the object alive.
-        drop(unsafe { O::from_raw(object) });
+        let head = self.head;
+        // SAFETY: the field of the object; this is the writer.
+        unsafe { member::insert::<O, D, _>(owner, node_of::<F>, |node| add(head, node)) };
     }
 
     /// # Safety

@@ -20,8 +20,8 @@ use sync::lockdep::Subclass;
 use crate::domain::Domain;
 use crate::guard::Proof;
 use crate::hlist::{RcuHList, node_of, object_of};
+use crate::member::report;
 use crate::retired::{Reclaim, Retired};
-use crate::ring::report;
 
 /// A table of chains of `O`s, linked by field `F`, that readers of domain `D` search while objects move from one to another.
 ///

@@ -9,12 +9,9 @@
 use core::ptr::NonNull;
 
 use hal::Platform;
-use hal::platform::{Report, Severity};
 use sync::Cpu;
-use sync::list::Corruption;
 use sync::list::raw::Links;
 
-use crate::domain::Domain;
 use crate::primitives::{AtomicUsize, Ordering, const_fn};
 
 /// What home is while somebody settles. No head has this address.
@@ -97,17 +94,6 @@ impl Ring {
             return;
         }
     }
-}
-
-/// Reports a list that is not as it should be, or an object that is in one already.
-#[cold]
-#[track_caller]
-pub(crate) fn report<D: Domain>(operation: &str, why: Corruption) {
-    D::Platform::report(&Report {
-        severity: Severity::Bug,
-        message: format_args!("{operation}: {why}"),
-        location: core::panic::Location::caller(),
-    });
 }
 
 #[cfg(all(test, loom))]

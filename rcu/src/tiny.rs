@@ -159,11 +159,12 @@ impl<P: Platform> Tiny<P> {
         }
     }
 
-    /// Says that the CPU is outside of all read sections: every callback that is queued is done.
+    /// Says that the CPU is outside of all read sections: every callback that is queued is done. Returns whether some have
+    /// waited for this.
     ///
     /// Called by the kernel in a context switch, and where it idles. Contexts: any but NMI, outside of read sections.
     /// Linux: `rcu_qs`.
-    pub fn quiescent_state(&self) {
+    pub fn quiescent_state(&self) -> bool {
         Self::check_cpus();
         debug_assert!(!self.is_reading(), "rcu: a quiescent state inside of a read section");
         let any = self.with(|list| {
@@ -175,6 +176,7 @@ impl<P: Platform> Tiny<P> {
         if any {
             P::raise_softirq(self.hooks.softirq);
         }
+        any
     }
 
     /// A timer tick. `interrupted_idle`: it interrupted the idle task outside of every interrupt handler, softirq and
@@ -250,6 +252,21 @@ impl<P: Platform> Tiny<P> {
     /// Whether a quiescent state has come since then.
     pub fn poll(&self, state: TinyState) -> bool {
         self.get_state() != state
+    }
+
+    /// How many callbacks are queued, one after the other: those whose grace periods have passed, and the others. Those that
+    /// are being called are in neither. Cost: O(n), with interrupts off.
+    pub fn backlog(&self) -> [usize; 2] {
+        self.with(|list| {
+            let (mut counts, mut at, mut passed) = ([0; 2], list.first, list.done.is_some());
+            while let Some(head) = at {
+                counts[usize::from(!passed)] += 1;
+                passed &= list.done != Some(head);
+                // SAFETY: in the list.
+                at = unsafe { Head::next(head) };
+            }
+            counts
+        })
     }
 
     /// How many callbacks have not been called yet.

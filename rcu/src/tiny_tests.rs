@@ -69,7 +69,11 @@ proptest! {
                     model.push_back((number, step == 2));
                 }
                 3 | 4 => {
-                    if step == 3 { tiny.quiescent_state() } else { tiny.tick(true) }
+                    if step == 3 {
+                        prop_assert_eq!(tiny.quiescent_state(), done < model.len());
+                    } else {
+                        tiny.tick(true);
+                    }
                     prop_assert_eq!(single::take_softirqs(), if done < model.len() { 1 << 9 } else { 0 });
                     done = model.len();
                     periods += 1;
@@ -88,6 +92,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(tiny.waiting(), model.len());
+            prop_assert_eq!(tiny.backlog(), [done, model.len() - done]);
             prop_assert_eq!(tiny.poll(before.1), periods > before.0);
             if step == 1 {
                 before = states(periods);

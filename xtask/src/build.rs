@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::packages::Installing;
 use crate::strip;
@@ -33,6 +33,27 @@ pub(crate) enum Chaos {
     Seeded,
 }
 
+/// Which readers RCU has.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rcu {
+    /// Tasks may be preempted in their sections
+    Preemptible,
+    /// Sections are regions without preemption
+    Nonpreemptible,
+    /// The same, for a machine with one CPU: no tree of CPUs; further CPUs are left alone
+    Tiny,
+}
+
+impl Rcu {
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Rcu::Preemptible => &[],
+            Rcu::Nonpreemptible => &["rcu-nonpreemptible"],
+            Rcu::Tiny => &["rcu-nonpreemptible", "rcu-tiny"],
+        }
+    }
+}
+
 /// What differs between builds of one profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
@@ -40,13 +61,13 @@ pub(crate) struct Variant {
     pub(crate) chaos: Chaos,
     /// Ticks a second, where not the usual number.
     pub(crate) hz: Option<u32>,
-    /// Whether read-side sections of RCU are regions without preemption.
-    pub(crate) rcu_nonpreemptible: bool,
+    /// Which readers RCU has.
+    pub(crate) rcu: Rcu,
 }
 
 impl From<Chaos> for Variant {
     fn from(chaos: Chaos) -> Self {
-        Self { chaos, hz: None, rcu_nonpreemptible: false }
+        Self { chaos, hz: None, rcu: Rcu::Preemptible }
     }
 }
 
@@ -54,7 +75,7 @@ impl Variant {
     /// What the file of such a kernel is called.
     fn name(self, binary: &str) -> String {
         let chaos = if self.chaos == Chaos::Seeded { "-chaos" } else { "" };
-        let rcu = if self.rcu_nonpreemptible { "-rcu-nonpreemptible" } else { "" };
+        let rcu = self.rcu.features().last().map_or(String::new(), |feature| format!("-{feature}"));
         let hz = self.hz.map_or(String::new(), |hz| format!("-{hz}hz"));
         format!("{binary}{chaos}{rcu}{hz}")
     }
@@ -75,6 +96,9 @@ pub(crate) struct BuildOptions {
     /// Never install anything: print the command that would, and stop
     #[arg(long, help_heading = "Build")]
     no_install: bool,
+    /// Which readers RCU has
+    #[arg(long, value_enum, value_name = "READERS", default_value = "preemptible", help_heading = "Build")]
+    rcu: Rcu,
 }
 
 impl BuildOptions {
@@ -93,7 +117,12 @@ impl BuildOptions {
     /// Finds a toolchain and builds the kernel with it.
     pub(crate) fn build(&self, variant: impl Into<Variant>) -> Result<Kernel> {
         let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
-        Kernel::build(&toolchain, self.profile(), variant.into(), &QUIESCE)
+        let mut variant = variant.into();
+        // A scenario's own wish comes first.
+        if variant.rcu == Rcu::Preemptible {
+            variant.rcu = self.rcu;
+        }
+        Kernel::build(&toolchain, self.profile(), variant, &QUIESCE)
     }
 
     /// The same for the kernel in `examples/other-kernel`.
@@ -140,8 +169,8 @@ impl Kernel {
         if variant.chaos == Chaos::Seeded {
             command.args(["--features", "chaos"]);
         }
-        if variant.rcu_nonpreemptible {
-            command.args(["--features", "rcu-nonpreemptible"]);
+        for feature in variant.rcu.features() {
+            command.args(["--features", feature]);
         }
         if let Some(hz) = variant.hz {
             command.env("QUIESCE_HZ", hz.to_string());
@@ -247,6 +276,14 @@ fn profile_folder(profile: Profile) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_that_differ_have_names_that_do() {
+        let name = |chaos, rcu| Variant { rcu, ..Variant::from(chaos) }.name("quiesce");
+        assert_eq!(name(Chaos::Off, Rcu::Preemptible), "quiesce");
+        assert_eq!(name(Chaos::Off, Rcu::Nonpreemptible), "quiesce-rcu-nonpreemptible");
+        assert_eq!(name(Chaos::Seeded, Rcu::Tiny), "quiesce-chaos-rcu-tiny");
+    }
 
     #[test]
     fn the_inner_build_is_cut_off() {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use hal::{MAX_CPUS, Native, Platform};
 #[cfg(target_os = "none")]
 use sync::Mutex;
-use sync::{IrqSpinLock, Queued, RwLock, SeqLock, SpinLock, Task, Ticketed};
+use sync::{IrqSpinLock, Queued, RefCount, RwLock, SeqLock, SpinLock, Task, Ticketed};
 
 use super::consume;
 use crate::console::machine::Machine;
@@ -42,6 +42,7 @@ struct Contested {
     seq: Apart<SeqLock<u64>>,
     #[cfg(target_os = "none")]
     mutex: Apart<Mutex<u64>>,
+    references: Apart<(RefCount, AtomicU64)>,
     count: Apart<AtomicU64>,
 }
 
@@ -55,6 +56,7 @@ static CONTESTED: Contested = Contested {
     seq: Apart(SeqLock::new(0)),
     #[cfg(target_os = "none")]
     mutex: Apart(Mutex::new(0)),
+    references: Apart((RefCount::new(), AtomicU64::new(0))),
     count: Apart(AtomicU64::new(0)),
 };
 
@@ -80,6 +82,17 @@ pub const KINDS: &[Kind] = &[
         run: |round| {
             round.count(|| {
                 consume(CONTESTED.seq.0.read());
+            })
+        },
+    },
+    Kind {
+        name: "reference count, read",
+        run: |round| {
+            round.count(|| {
+                let (references, value) = &CONTESTED.references.0;
+                references.get();
+                consume(value.load(Ordering::Relaxed));
+                consume(u64::from(references.put()));
             })
         },
     },

@@ -1,6 +1,6 @@
 //! Grace periods of this machine.
 //!
-//! [`::rcu::tree`] knows when a grace period may end; here it is told what happens, and what it wants is done.
+//! [`::rcu::tree`] knows when a grace period may end; in `tree/` it is told what happens, and what it wants is done.
 //!
 //! 1. A reader counts itself in one word of its CPU ([`hal::x86_64::reader`]), which the scheduler saves and restores with
 //!    the task. It may be preempted; then its task is entered in the tree, and the end of its outermost section takes it
@@ -15,10 +15,11 @@
 //!
 //! Readers that may sleep have domains of their own (`sleepable`).
 //!
-//! The flavour of readers is a choice of the build: with the feature `rcu-nonpreemptible` a section is a region without
-//! preemption, and needs no word of its own.
+//! The flavour is a choice of the build. With the feature `rcu-nonpreemptible` a section is a region without preemption,
+//! and needs no word of its own. With `rcu-tiny` beside it the kernel runs on one CPU: where that switches tasks no
+//! reader is left, and all of the above is one list (`tiny`).
 //!
-//! Linux: `kernel/rcu/tree.c` and `tree_plugin.h`.
+//! Linux: `kernel/rcu/tree.c`, `tree_plugin.h` and `tiny.c`.
 //!
 //! ```ignore
 //! static GATEWAY: rcu::Option<RcuBox<Route>> = rcu::Option::none();
@@ -27,111 +28,58 @@
 //! let route = GATEWAY.load(&reader);
 //! ```
 
-mod callbacks;
-mod domain;
-mod events;
-mod grace;
-mod readers;
 mod sleepable;
-mod stall;
+#[cfg(feature = "rcu-tiny")]
+mod tiny;
+#[cfg(not(feature = "rcu-tiny"))]
+mod tree;
 
-use ::rcu::tree::{Due, Geometry, Node, PerCpu, Readers, Timing, Tree};
-use alloc::vec::Vec;
-use hal::{Native, Platform};
-use spin::Once;
-use sync::softirq::Vector;
-use timers::TICK_NS;
+use ::rcu::ReadGuard;
+use sync::TaskCx;
 
-pub use callbacks::{Overrun, offload, offloaded, overruns, set_flood_limit};
-pub(crate) use callbacks::{ask, need_tick};
-pub use domain::{Kernel, Rcu, RcuOption, read, read_in};
-pub(crate) use events::{
-    cpu_comes, cpu_goes, cpu_gone, idle_enter, idle_leave, next_event, nmi_enter, nmi_exit, note_switch,
-    on_tick,
-};
-pub(crate) use grace::start;
-pub use grace::{Figures, figures, running_since};
-pub(crate) use readers::{check_before_block, end_of_task};
 pub use sleepable::{Attendant, Sleepable, sleepable};
-pub use stall::{set_stall_ns, stalls};
+#[cfg(feature = "rcu-tiny")]
+pub use tiny::*;
+#[cfg(not(feature = "rcu-tiny"))]
+pub use tree::*;
+
+#[cfg(all(feature = "rcu-tiny", not(feature = "rcu-nonpreemptible")))]
+compile_error!(
+    "the feature `rcu-tiny` is for readers that are not preempted: switch on `rcu-nonpreemptible` with it, or leave both off"
+);
 
 /// Whether tasks may be preempted in their sections.
 pub const PREEMPTIBLE: bool = !cfg!(feature = "rcu-nonpreemptible");
 
-static TREE: Once<Tree<'static, Native>> = Once::new();
+/// How many CPUs this build's grace periods can wait for.
+pub(crate) const MAX_CPUS: usize = if cfg!(feature = "rcu-tiny") { 1 } else { hal::MAX_CPUS };
 
-/// When the driver does what. Ticks may rest on busy CPUs, so that the first look is also when those are asked that have
-/// not reported; the second interrupts them.
-const TIMING: Timing = Timing {
-    scan: TICK_NS,
-    nudge: TICK_NS,
-    interrupt: 3 * TICK_NS,
-    boost: 500_000_000,
-    stall: 21_000_000_000,
-};
+/// A pointer for this machine's readers.
+pub type Rcu<O> = ::rcu::Rcu<O, Kernel>;
+/// A pointer for this machine's readers that may be empty.
+pub type RcuOption<O> = ::rcu::RcuOption<O, Kernel>;
 
-/// Makes the tree. On the boot CPU, before it has tasks, when the number of CPUs is known.
-pub(crate) fn prepare() {
-    TREE.call_once(|| {
-        let shape = Geometry::new(Native::cpu_count());
-        let nodes: Vec<Node<Native>> = (0..shape.nodes()).map(|_| Node::new()).collect();
-        let cpus: Vec<PerCpu<Native>> = (0..shape.cpus()).map(|_| PerCpu::new()).collect();
-        let readers = if PREEMPTIBLE { Readers::Preemptible } else { Readers::NonPreemptible };
-        Tree::new(shape, readers, nodes.leak(), cpus.leak()).with_timing(TIMING)
-    });
-    crate::softirq::set_handler(Vector::Rcu, Some(&callbacks::RUN));
-}
-
-/// The machine's tree, for who wants to look at it.
+/// Begins a read-side section, which lasts until the guard is dropped. Linux: `rcu_read_lock`.
 ///
-/// # Panics
-/// Before the boot CPU has tasks.
+/// Contexts: any. Cost: one instruction, and two at the end.
 #[inline(always)]
-pub fn tree() -> &'static Tree<'static, Native> {
-    match TREE.get() {
-        Some(tree) => tree,
-        None => too_early(),
-    }
+pub fn read() -> ReadGuard<'static, Kernel> {
+    ::rcu::read()
 }
 
-#[cold]
-fn too_early() -> ! {
-    panic!("grace periods before there are tasks")
-}
-
-/// Does on this CPU what the tree wants done. No lock of the scheduler's is held; the execution stays on its CPU.
+/// The same in a task that has its token, so that neither a sleep nor a wait for a grace period in the section compiles.
 #[inline(always)]
-fn act(due: Due) {
-    if due != Due::NOTHING {
-        act_on(due);
-    }
+pub fn read_in(cx: &TaskCx) -> ReadGuard<'_, Kernel> {
+    ::rcu::read_in(cx)
 }
 
-#[cold]
-#[inline(never)]
-fn act_on(due: Due) {
-    if due.attention {
-        hal::x86_64::reader::want_attention();
-    }
-    if due.reschedule {
-        Native::set_need_resched(Native::cpu());
-    }
-    if due.process {
-        Native::raise_softirq(Vector::Rcu.index());
-    }
-    if due.wake_offload {
-        callbacks::wake_offload();
-    }
-    if due.wake_driver {
-        grace::wake_driver();
-    }
-    if due.wake_expedited {
-        grace::EXPEDITED.wake_all();
-    }
-    if due.wake_barrier {
-        grace::BARRIER.wake_all();
-    }
-    if due.driver_starves {
-        stall::driver_starves();
-    }
+/// What has been counted since boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Figures {
+    /// Grace periods that have ended. With `rcu-tiny`: those that callbacks have waited for.
+    pub ended: u64,
+    /// Those of them that somebody who waited drove to their end by himself.
+    pub helped: u64,
+    /// Expedited ones that were begun.
+    pub expedited: u64,
 }

@@ -90,6 +90,7 @@ pub(crate) fn inherit(task: &Task, inherited: Priority) {
 
 /// `task` was preempted in a read-side section and holds up a grace period: it runs before ordinary tasks until it has
 /// left the section. Nothing happens if it has.
+#[cfg(not(feature = "rcu-tiny"))]
 pub(crate) fn boost(task: &Task) {
     let mut standing = task.standing.lock();
     // Under the lock: it leaves the lists first, and takes the lock then.
@@ -99,6 +100,7 @@ pub(crate) fn boost(task: &Task) {
 }
 
 /// `task`, which runs, has left the section and the lists.
+#[cfg(not(feature = "rcu-tiny"))]
 pub(crate) fn end_boost(task: &Task) {
     task.standing.lock().change(task, |standing| standing.boosted = false);
 }

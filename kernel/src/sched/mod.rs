@@ -40,7 +40,9 @@ mod live {
     use hal::{Native, Platform};
 
     pub(crate) use super::idle::idle;
-    pub(crate) use super::inherit::{Standing, boost, end_boost, inherit, own_priority, set_policy};
+    pub(crate) use super::inherit::{Standing, inherit, own_priority, set_policy};
+    #[cfg(not(feature = "rcu-tiny"))]
+    pub(crate) use super::inherit::{boost, end_boost};
     pub(crate) use super::placement::{accept_offer, affinity, first_cpu, join, leave, set_affinity};
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};

@@ -1,97 +1,25 @@
 //! The running machine's grace periods, as the console sees them.
 
+#[cfg(feature = "rcu-tiny")]
+#[path = "rcu/tiny.rs"]
+mod flavour;
+#[cfg(not(feature = "rcu-tiny"))]
+#[path = "rcu/tree.rs"]
+mod flavour;
+
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 use ::rcu::Domain;
-use ::rcu::tree::{self, Which};
-use hal::{CpuId, Native, Platform, percpu};
 use sync::TaskCx;
 
 use super::ThisMachine;
-use crate::console::rcu::{Body, Callbacks, Grace, GracePeriods, Holdout, Node, Wait};
-use crate::rcu::{self, Kernel};
-use crate::task::{self, Builder};
-
-/// Who a grace period of this kind waits for. Tasks that have ended meanwhile are left out.
-fn holdouts(which: Which) -> Vec<Holdout> {
-    let mut found = Vec::new();
-    rcu::tree().holdouts(which, |holdout| found.push(holdout));
-    let named = found.into_iter().filter_map(|holdout| match holdout {
-        tree::Holdout::Cpu(cpu) => Some(Holdout::Cpu(cpu)),
-        tree::Holdout::Task(id) => {
-            // A reference first: nothing is allocated while the table is locked.
-            let task = task::table().lock().iter().find(|task| task.id() == id).map(task::Task::reference)?;
-            Some(Holdout::Task(task.number(), task.name().to_string()))
-        }
-    });
-    named.collect()
-}
-
-/// The CPUs under a node, the first and the last.
-fn span(shape: &tree::Geometry, node: usize) -> (u32, u32) {
-    let under = |cpu: &u32| {
-        let mut at = shape.leaf_of(*cpu);
-        // Parents have lower numbers.
-        while at > node {
-            at = shape.parent_of(at).map_or(0, |(parent, _)| parent);
-        }
-        at == node
-    };
-    let first = (0..shape.cpus()).find(under).unwrap_or(0);
-    (first, (first..shape.cpus()).rev().find(under).unwrap_or(first))
-}
-
-fn node(number: usize) -> Node {
-    let tree = rcu::tree();
-    let seen = tree.node(number);
-    Node {
-        level: seen.level,
-        cpus: span(tree.geometry(), number),
-        present: seen.present,
-        waiting: seen.waiting,
-        expedited: seen.expedited,
-        readers: seen.blocked,
-        holding_up: seen.holding_up,
-        locked: seen.acquisitions,
-    }
-}
-
-fn callbacks(cpu: CpuId) -> Callbacks {
-    let backlog = rcu::tree().backlog(cpu.as_u32());
-    Callbacks {
-        cpu: cpu.as_u32(),
-        offloaded: rcu::offloaded(cpu),
-        segments: backlog.segments,
-        lazy: backlog.lazy,
-        in_flight: backlog.in_flight,
-    }
-}
+use crate::console::rcu::{Body, Grace, GracePeriods, Wait};
+use crate::rcu::Kernel;
+use crate::task::Builder;
 
 impl GracePeriods for ThisMachine {
     fn grace_periods(&self) -> Grace {
-        let tree = rcu::tree();
-        let (figures, overruns) = (rcu::figures(), rcu::overruns());
-        let nodes: Vec<Node> = (0..tree.geometry().nodes()).map(node).collect();
-        let expedited_holdouts = holdouts(Which::Expedited);
-        Grace {
-            preemptible: rcu::PREEMPTIBLE,
-            ended: figures.ended,
-            helped: figures.helped,
-            expedited: figures.expedited,
-            running: tree.node(0).running,
-            running_ns: rcu::running_since().map(|begun| Native::now_ns().saturating_sub(begun)),
-            expedited_running: nodes.first().is_some_and(|root| root.expedited != 0)
-                || !expedited_holdouts.is_empty(),
-            stall_ns: tree.stall_ns(),
-            stalls: rcu::stalls(),
-            held_back: overruns.waits,
-            unbounded: overruns.unbounded,
-            nodes,
-            cpus: percpu::cpus().map(callbacks).collect(),
-            holdouts: holdouts(Which::Normal),
-            expedited_holdouts,
-        }
+        flavour::grace_periods()
     }
 
     fn wait_for(&self, what: Wait, cx: &mut TaskCx) {
@@ -103,16 +31,15 @@ impl GracePeriods for ThisMachine {
     }
 
     fn set_offloaded(&self, cpu: u32, on: bool, cx: &mut TaskCx) -> Result<(), String> {
-        let Some(id) = CpuId::new(cpu) else { return Err(alloc::format!("there is no CPU {cpu}")) };
-        rcu::offload(id, on, cx).map_err(|error| error.to_string())
+        flavour::set_offloaded(cpu, on, cx)
     }
 
     fn set_stall_limit(&self, ns: u64) -> u64 {
-        rcu::set_stall_ns(ns)
+        flavour::set_stall_limit(ns)
     }
 
     fn stalls(&self) -> u64 {
-        rcu::stalls()
+        flavour::stalls()
     }
 
     fn start(&self, name: &'static str, body: Body) -> Result<(), String> {

@@ -51,6 +51,15 @@ pub enum Event {
     },
     /// A grace period lasts too long; the number is that of the reports.
     Stall(u64),
+    /// A CPU has too many callbacks, and another one is queued.
+    Flood {
+        /// How many it has.
+        waiting: u32,
+        /// The CPU.
+        cpu: u32,
+        /// Whether who queued it waits for there to be fewer.
+        waits: bool,
+    },
     /// A number that somebody wanted to see in the trace.
     Mark(u64),
 }
@@ -74,6 +83,7 @@ impl Event {
             Event::GracePeriod(number) => (12, 0, number),
             Event::Callbacks { called, cpu } => (13, called, cpu as u64),
             Event::Stall(number) => (14, 0, number),
+            Event::Flood { waiting, cpu, waits } => (15, waiting, (cpu as u64) << 1 | waits as u64),
         }
     }
 
@@ -94,6 +104,7 @@ impl Event {
             12 => Event::GracePeriod(large),
             13 => Event::Callbacks { called: small, cpu: large as u32 },
             14 => Event::Stall(large),
+            15 => Event::Flood { waiting: small, cpu: (large >> 1) as u32, waits: large & 1 != 0 },
             _ => return None,
         })
     }
@@ -119,6 +130,12 @@ impl fmt::Display for Event {
             Event::GracePeriod(number) => write!(f, "grace period {number} has ended"),
             Event::Callbacks { called, cpu } => write!(f, "{called} callbacks of cpu{cpu} called"),
             Event::Stall(number) => write!(f, "a grace period lasts too long, report {number}"),
+            Event::Flood { waiting, cpu, waits: true } => {
+                write!(f, "{waiting} callbacks of cpu{cpu}: who queued the last one waits")
+            }
+            Event::Flood { waiting, cpu, waits: false } => {
+                write!(f, "{waiting} callbacks of cpu{cpu}: who queued the last one cannot wait")
+            }
             Event::Mark(value) => write!(f, "mark {value:#x}"),
         }
     }

@@ -18,7 +18,9 @@ pub mod ring;
 #[cfg(target_os = "none")]
 mod points;
 #[cfg(target_os = "none")]
-pub(crate) use points::{callbacks, grace_period, is_told, lock_contended, lock_waited, stall, tell_holds};
+pub(crate) use points::{callbacks, grace_period, is_told, lock_contended, lock_waited, tell_holds};
+#[cfg(not(feature = "rcu-tiny"))]
+pub(crate) use points::{flood, stall};
 #[cfg(target_os = "none")]
 pub use points::{
     hotplug, irq_enter, irq_exit, is_on, mark, softirq_enter, softirq_exit, start, stop, switch, tail, wakeup,

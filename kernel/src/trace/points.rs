@@ -155,9 +155,17 @@ pub(crate) fn callbacks(called: usize, cpu: u32) {
 }
 
 /// A grace period lasts too long. Contexts: any. Linux: `trace_rcu_stall_warning`.
+#[cfg_attr(feature = "rcu-tiny", expect(dead_code, reason = "one CPU's grace periods wait for nobody"))]
 #[inline(always)]
 pub(crate) fn stall(number: u64) {
     point(Event::Stall(number));
+}
+
+/// `cpu` has this many callbacks, too many, and another one was queued by somebody who waits, or cannot. Contexts: any.
+#[cfg_attr(feature = "rcu-tiny", expect(dead_code, reason = "one CPU's callbacks are not held back"))]
+#[inline(always)]
+pub(crate) fn flood(waiting: usize, cpu: u32, waits: bool) {
+    point(Event::Flood { waiting: waiting as u32, cpu, waits });
 }
 
 /// A lock was found taken and will be waited for. Returns the moment for [`lock_waited`]; 0 while tracing is off.

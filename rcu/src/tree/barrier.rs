@@ -6,19 +6,20 @@
 //!    zero ends the barrier.
 //! 3. Barriers are numbered like grace periods, so that those who want one share it.
 //!
-//! A CPU's callbacks are visited under its lock. Those that are on their way from one CPU to another are under the locks
-//! of both, and who moves them sees to it that they are counted.
+//! Most CPUs have none, and are passed by after a load. That sees what it has to: who queued a callback said so before
+//! he asked for the barrier, and the full fences of the barriers' [`Sequence`](crate::Sequence) stand between; who called
+//! the last one took that back afterwards. Callbacks that move from one CPU to another do so under a lock that keeps
+//! barriers from looking meanwhile, so that they are found on one of the two.
 
 use core::ptr::NonNull;
 
 use hal::Platform;
 
-use super::faults::faulty;
-use super::percpu::Own;
+use super::percpu::Has;
 use super::{Action, Due, Tree};
 use crate::head::Head;
-use crate::primitives::{Ordering, fence};
-use crate::seq::{Cookie, running};
+use crate::primitives::Ordering;
+use crate::seq::Cookie;
 
 impl<P: Platform> Tree<'_, P> {
     /// Names a barrier that begins from now on. When [`barrier_done`](Tree::barrier_done) all callbacks that were queued
@@ -49,19 +50,28 @@ impl<P: Platform> Tree<'_, P> {
     /// Begins a barrier, unless one is running. Its end is said by [`Due::wake_barrier`] or
     /// [`Action::WakeBarrier`].
     ///
-    /// Linux: `rcu_barrier`. Contexts: task. Cost: each CPU's lock once.
+    /// Linux: `rcu_barrier`. Contexts: task. Cost: a lock, a load for each CPU, and the locks of those that
+    /// have callbacks.
     pub fn try_barrier(&self, mut act: impl FnMut(Action)) -> bool {
         if !self.barriers.try_start() {
             return false;
         }
-        if faulty!(self, BarrierCountsLate) {
-            self.barrier_left.store(1, Ordering::Relaxed);
-        }
+        // One for this, until all CPUs have been asked.
+        self.barrier_left.store(1, Ordering::Relaxed);
+        let mut any = false;
+        let here_they_stay = self.moves.lock();
         for cpu in 0..self.shape.cpus() {
-            P::chaos_point();
-            let mut own = self.percpu(cpu).lock();
-            if self.join_running_barrier(cpu, &mut own) {
-                drop(own);
+            // Acquire: pairs with the Release in `run_ready`; what the callbacks did that were called comes before.
+            if self.percpu(cpu).has.load(Ordering::Acquire) != Has::NONE {
+                any |= self.stand_in_line(cpu);
+            }
+        }
+        drop(here_they_stay);
+        // Not before this: whoever does what is wanted may take any lock.
+        for cpu in (0..self.shape.cpus()).filter(|_| any) {
+            let asked = &self.percpu(cpu).asked;
+            if asked.load(Ordering::Relaxed) {
+                asked.store(false, Ordering::Relaxed);
                 act(Action::Process(cpu));
             }
         }
@@ -69,23 +79,17 @@ impl<P: Platform> Tree<'_, P> {
         true
     }
 
-    /// Puts `cpu`'s own callback behind the others, if a barrier is running that has not done so. Returns whether there
-    /// were callbacks.
-    pub(super) fn join_running_barrier(&self, cpu: u32, own: &mut Own) -> bool {
-        let number = self.barriers.number();
-        // Acquire: pairs with the Release of the end before; the count below has been set up since.
-        fence(Ordering::Acquire);
-        // A number that is out of date does no harm: a barrier that has ended has visited this CPU, and who holds its lock
-        // knows.
-        if !running(number) || own.barrier == number {
-            return false;
-        }
-        own.barrier = number;
+    /// Puts `cpu`'s own callback behind the others, and says whether there were some. Of a barrier, once for each CPU.
+    fn stand_in_line(&self, cpu: u32) -> bool {
+        P::chaos_point();
+        let percpu = self.percpu(cpu);
+        let mut own = percpu.lock();
         if own.total() == 0 {
             return false;
         }
-        let percpu = self.percpu(cpu);
-        percpu.has_lazy.store(false, Ordering::Relaxed);
+        percpu.has.store(Has::SOME, Ordering::Relaxed);
+        // Its own barrier's: the next one begins when this one has ended.
+        percpu.asked.store(true, Ordering::Relaxed);
         self.barrier_left.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the head lives as long as the tree, is in no queue because the barrier before this one ended when it
         // had been called, and this one asks each CPU once. The function does nothing.
@@ -105,8 +109,6 @@ impl<P: Platform> Tree<'_, P> {
         if self.barrier_left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Due::NOTHING;
         }
-        // For the next one, before it can begin: a CPU may join it as soon as it has.
-        self.barrier_left.store(1, Ordering::Relaxed);
         self.barriers.end();
         Due { wake_barrier: true, ..Due::NOTHING }
     }

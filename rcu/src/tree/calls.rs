@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use hal::Platform;
 
 use super::faults::faulty;
-use super::percpu::Own;
+use super::percpu::{Has, Own};
 use super::{Backlog, Due, Tree};
 use crate::callbacks::Segment;
 use crate::head::{Callback, Head};
@@ -47,7 +47,7 @@ impl<P: Platform> Tree<'_, P> {
         if !unsafe { own.callbacks.push::<P>(head, function) } {
             return Due::NOTHING;
         }
-        percpu.has_lazy.store(false, Ordering::Relaxed);
+        percpu.has.store(Has::SOME, Ordering::Relaxed);
         let flooded = own.total() > self.flood();
         drop(own);
         // Those behind the first one come along when it is processed.
@@ -74,7 +74,7 @@ impl<P: Platform> Tree<'_, P> {
         if !unsafe { own.callbacks.push_lazy::<P>(head, function) } {
             return Due::NOTHING;
         }
-        percpu.has_lazy.store(true, Ordering::Relaxed);
+        percpu.has.store(Has::LAZY, Ordering::Relaxed);
         let many = own.callbacks.lazy_len() > self.limits.lazy;
         let flooded = own.total() > self.flood();
         drop(own);
@@ -87,7 +87,7 @@ impl<P: Platform> Tree<'_, P> {
         let percpu = self.percpu(cpu);
         let mut own = percpu.lock();
         own.callbacks.hurry();
-        percpu.has_lazy.store(false, Ordering::Relaxed);
+        percpu.has.store(Has::SOME, Ordering::Relaxed);
         drop(own);
         self.process_due(cpu)
     }
@@ -184,6 +184,10 @@ impl<P: Platform> Tree<'_, P> {
         own.callbacks.put_back(batch);
         own.in_flight = 0;
         own.is_running = false;
+        if own.total() == 0 {
+            // Release: pairs with the Acquire in `try_barrier`, which passes by.
+            percpu.has.store(Has::NONE, Ordering::Release);
+        }
         ran.more = own.callbacks.len_of(Segment::Done) != 0;
         ran
     }
@@ -254,7 +258,8 @@ impl<P: Platform> Tree<'_, P> {
         if there.is_offloaded.load(Ordering::Relaxed) {
             return Due::NOTHING;
         }
-        // Both at once: whoever visits the CPUs one after the other must find each callback on one of them.
+        // A barrier that looks at one CPU after the other finds each callback on one of them.
+        let _no_barrier_looks = (!faulty!(self, BarrierMissesMoved)).then(|| self.moves.lock());
         let (mut own, mut other);
         if cpu < from {
             own = here.lock();
@@ -264,11 +269,12 @@ impl<P: Platform> Tree<'_, P> {
             own = here.lock_second();
         }
         debug_assert!(!other.is_running, "callbacks are called on a CPU that is down");
-        if !faulty!(self, BarrierMissesMoved) {
-            self.join_running_barrier(from, &mut other);
-        }
         own.callbacks.adopt(&mut other.callbacks);
-        there.has_lazy.store(false, Ordering::Relaxed);
+        // Something or nothing: as it was here if there was nothing to adopt.
+        if own.total() != 0 {
+            here.has.store(Has::SOME, Ordering::Relaxed);
+        }
+        there.has.store(Has::NONE, Ordering::Relaxed);
         there.has_waiting.store(false, Ordering::Relaxed);
         let mut state = self.lock(there.leaf);
         state.callbacks &= !there.bit;

@@ -6,6 +6,7 @@ use hal::Platform;
 use hal::platform::TaskId;
 
 use super::faults::faulty;
+use super::percpu::Has;
 use super::{Due, Reader, Readers, Tree};
 use crate::primitives::{Ordering, fence};
 use crate::seq::running;
@@ -72,7 +73,7 @@ impl<P: Platform> Tree<'_, P> {
     pub fn check_tick(&self, cpu: u32, now: u64, interrupted: Interrupted) -> Due {
         let mut due = self.check_interrupt(cpu, interrupted);
         let percpu = self.percpu(cpu);
-        if percpu.has_lazy.load(Ordering::Relaxed) {
+        if percpu.has.load(Ordering::Relaxed) == Has::LAZY {
             due |= self.check_lazy(cpu, now);
         }
         due.driver_starves = self.driver_starves(now);

@@ -20,12 +20,10 @@ pub(super) enum Fault {
     ForgottenNestedReader,
     /// A CPU that goes down does not report.
     SilentDeath,
-    /// A barrier does not see callbacks that are on their way to another CPU.
+    /// Callbacks move from one CPU to another while a barrier looks at both, one after the other.
     BarrierMissesMoved,
     /// A barrier does not see callbacks that have been taken out to be called.
     BarrierMissesInFlight,
-    /// A barrier's count is set up after it has begun.
-    BarrierCountsLate,
     /// A request that comes while a grace period runs is forgotten at its end.
     LostRequest,
     /// An expedited grace period does not wait for preempted readers.

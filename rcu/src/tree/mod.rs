@@ -88,6 +88,7 @@ mod tests;
 use core::fmt;
 
 use hal::Platform;
+use sync::SpinLock;
 
 pub use action::{Action, Due};
 pub use calls::Ran;
@@ -103,6 +104,7 @@ pub use reader::Reader;
 use crate::primitives::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::seq::Sequence;
 use faults::Faults;
+use lock::NodeFlavor;
 use node::Locked;
 
 /// Whether a task may be replaced while it is in a read-side section.
@@ -187,8 +189,10 @@ pub struct Tree<'s, P: Platform> {
     expedited: Sequence,
     /// Numbers the barriers, likewise.
     barriers: Sequence,
-    /// How many callbacks of the running barrier have not been called; one more while CPUs are being asked, and before.
+    /// How many callbacks of the running barrier have not been called; one more while CPUs are being asked.
     barrier_left: AtomicUsize,
+    /// Held while callbacks move from one CPU to another, and while a barrier looks at the CPUs.
+    moves: SpinLock<(), NodeFlavor<P>>,
     /// Whether a driver exists.
     is_driven: AtomicBool,
     /// When it was first seen, since the driver's last step, that the driver has something to do: in nanoseconds cut to
@@ -234,7 +238,8 @@ impl<'s, P: Platform> Tree<'s, P> {
             grace_periods,
             expedited: Sequence::new(),
             barriers: Sequence::new(),
-            barrier_left: AtomicUsize::new(1),
+            barrier_left: AtomicUsize::new(0),
+            moves: SpinLock::new(()),
             is_driven: AtomicBool::new(false),
             driver_needed: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),

@@ -486,12 +486,6 @@ fn a_barrier_that_misses_moved_callbacks() {
 }
 
 #[test]
-#[should_panic(expected = "ended while none is running")]
-fn a_barrier_that_counts_late() {
-    barrier_beside(Some(Fault::BarrierCountsLate), adopts);
-}
-
-#[test]
 fn a_barrier_beside_a_batch() {
     barrier_beside(None, |ready| ready.run(WRITING));
 }

@@ -9,7 +9,7 @@ use sync::spin::SpinLockGuard;
 use super::lock::NodeFlavor;
 use crate::callbacks::{Segment, Segmented};
 use crate::head::Head;
-use crate::primitives::{AtomicBool, AtomicUsize, const_fn};
+use crate::primitives::{AtomicBool, AtomicU32, AtomicUsize, const_fn};
 
 /// A CPU's part of a [`Tree`](super::Tree), to be handed to it in a slice of one for each CPU.
 ///
@@ -28,8 +28,11 @@ pub struct PerCpu<P: Platform> {
     pub(super) expedited: AtomicBool,
     /// Whether callbacks here wait for a grace period.
     pub(super) has_waiting: AtomicBool,
-    /// Whether there are lazy callbacks.
-    pub(super) has_lazy: AtomicBool,
+    /// What callbacks there are, as [`Has`] says. Written under the lock; who does not hold it may find something where
+    /// there is nothing any more, and finds what was queued before.
+    pub(super) has: AtomicU32,
+    /// The running barrier has asked for these callbacks, and not yet for somebody to look after them. Its beginner's.
+    pub(super) asked: AtomicBool,
     /// Whether the callbacks are run by a thread and not here.
     pub(super) is_offloaded: AtomicBool,
     /// What `watching` was when the running grace period began; the grace-period thread's.
@@ -37,6 +40,18 @@ pub struct PerCpu<P: Platform> {
     /// The callback that tells a barrier that those before it have been called.
     pub(super) barrier: Head,
     own: SpinLock<Own, NodeFlavor<P>>,
+}
+
+/// What callbacks a CPU has, for who does not hold its lock.
+pub(super) struct Has;
+
+impl Has {
+    /// None, and none are being called.
+    pub(super) const NONE: u32 = 0;
+    /// Lazy ones, and perhaps others before them.
+    pub(super) const LAZY: u32 = 1;
+    /// Some, and nothing is lazy.
+    pub(super) const SOME: u32 = 2;
 }
 
 /// What the lock of a CPU's part protects: its callbacks.
@@ -51,8 +66,6 @@ pub(super) struct Own {
     pub(super) is_flooded: bool,
     /// When the oldest lazy callback came, in nanoseconds.
     pub(super) lazy_since: u64,
-    /// The last barrier that this CPU has been asked for, as the number of the barriers' sequence.
-    pub(super) barrier: usize,
 }
 
 /// A CPU's lock is held.
@@ -87,7 +100,8 @@ impl<P: Platform> PerCpu<P> {
                 reported: AtomicUsize::new(0),
                 expedited: AtomicBool::new(false),
                 has_waiting: AtomicBool::new(false),
-                has_lazy: AtomicBool::new(false),
+                has: AtomicU32::new(Has::NONE),
+                asked: AtomicBool::new(false),
                 is_offloaded: AtomicBool::new(false),
                 watched: AtomicUsize::new(1),
                 barrier: Head::new(),
@@ -97,7 +111,6 @@ impl<P: Platform> PerCpu<P> {
                     is_running: false,
                     is_flooded: false,
                     lazy_since: 0,
-                    barrier: 0,
                 }),
             }
         }

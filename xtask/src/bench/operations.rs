@@ -67,6 +67,7 @@ pub(super) const NAMES: &[&str] = &[
     "mutex_throughput",
     "rwlock_read_throughput",
     "seqlock_read_throughput",
+    "refcount_read_throughput",
     "rcu_read_throughput",
 ];
 

@@ -19,7 +19,7 @@ struct HotPath {
     promise: &'static [Mnemonic],
 }
 
-const HOT_PATHS: [HotPath; 9] = [
+const HOT_PATHS: [HotPath; 10] = [
     HotPath { function: "hot_percpu_increment", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_disable", promise: &[Mnemonic::Inc] },
     HotPath { function: "hot_preempt_enable", promise: &[Mnemonic::Dec, Mnemonic::Je] },
@@ -27,6 +27,8 @@ const HOT_PATHS: [HotPath; 9] = [
     HotPath { function: "hot_preempt_guard", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
     // A read-side section of RCU.
     HotPath { function: "hot_rcu_section", promise: &[Mnemonic::Inc, Mnemonic::Dec, Mnemonic::Je] },
+    // A pointer of RCU's where preemption is off: the guard is proof, and the load all there is.
+    HotPath { function: "hot_rcu_load_without_preemption", promise: &[Mnemonic::Mov] },
     // While no softirq is pending; the call that serves one stands behind the end.
     HotPath {
         function: "hot_bh_guard",
@@ -84,6 +86,9 @@ const HOT_PATHS: [HotPath; 9] = [
         ],
     },
 ];
+
+/// Those that touch what is the same for all CPUs: whether tracing is on, and a pointer.
+const SHARED: [&str; 2] = ["hot_trace_point", "hot_rcu_load_without_preemption"];
 
 /// Loops over pages, the registers that each must use, and how many of its instructions do. The compiler that builds the
 /// kernel has no vector registers: had it written the loops, they would be scalar.
@@ -165,11 +170,10 @@ impl HotPath {
             self.promise.len(),
             text.join("; ")
         );
-        // Those that touch memory go through GS, or it is not per-CPU. What MXCSR is loaded from is a constant, and whether
-        // tracing is on is the same for all CPUs.
+        // Those that touch memory go through GS, or it is not per-CPU. What MXCSR is loaded from is a constant.
         let touches_memory = |i: &Instruction| {
             i.mnemonic() != Mnemonic::Ldmxcsr
-                && self.function != "hot_trace_point"
+                && !SHARED.contains(&self.function)
                 && (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory)
         };
         for (instruction, text) in

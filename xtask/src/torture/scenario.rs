@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
-use crate::build::{Chaos, Variant};
+use crate::build::{Chaos, Rcu, Variant};
 use crate::qemu::{Machine, Time, parse_cpus};
 use crate::workspace;
 
@@ -205,7 +205,7 @@ impl Build {
         Variant {
             chaos: if self.chaos { Chaos::Seeded } else { Chaos::Off },
             hz: self.hz,
-            rcu_nonpreemptible: self.rcu_nonpreemptible,
+            rcu: if self.rcu_nonpreemptible { Rcu::Nonpreemptible } else { Rcu::Preemptible },
         }
     }
 }

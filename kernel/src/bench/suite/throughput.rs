@@ -12,6 +12,7 @@ pub(super) const ALL: &[Benchmark] = &[
     Benchmark::all_cpus("mutex_throughput", |machine| throughput(machine, "Mutex")),
     Benchmark::all_cpus("rwlock_read_throughput", |machine| throughput(machine, "RwLock, read")),
     Benchmark::all_cpus("seqlock_read_throughput", |machine| throughput(machine, "SeqLock, read")),
+    Benchmark::all_cpus("refcount_read_throughput", |machine| throughput(machine, "reference count, read")),
     Benchmark::all_cpus("rcu_read_throughput", |machine| throughput(machine, "RCU, read")),
 ];
 

@@ -62,6 +62,10 @@ fn write_grace(out: &mut dyn Write, grace: &Grace) -> fmt::Result {
         "{ended} have ended, {helped} of them driven by who waited; {expedited} expedited ones begun"
     )?;
     let kind = if grace.preemptible { "may be preempted" } else { "are not preempted" };
+    if grace.nodes.is_empty() {
+        writeln!(out, "readers {kind}; whenever the only CPU switches tasks or halts there is none")?;
+        return write_cpus(out, &grace.cpus);
+    }
     let times = if *stalls == 1 { "time" } else { "times" };
     writeln!(out, "readers {kind}; reported after {}: {stalls} {times} since boot", Span(grace.stall_ns))?;
     if held_back + unbounded > 0 {

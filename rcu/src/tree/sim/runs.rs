@@ -150,7 +150,6 @@ mistakes! {
     a_preempted_reader_that_is_forgotten_is_noticed: ForgottenReader, "ended before a reader";
     a_reader_preempted_twice_and_forgotten_is_noticed: ForgottenNestedReader, "ended before a reader";
     a_cpu_that_goes_down_silently_is_noticed: SilentDeath, "does not end";
-    a_barrier_that_misses_moved_callbacks_is_noticed: BarrierMissesMoved, "a barrier was passed";
     a_barrier_that_misses_callbacks_in_flight_is_noticed: BarrierMissesInFlight, "a barrier was passed";
     a_lost_request_is_noticed: LostRequest, "does not";
     an_expedited_period_that_forgets_readers_is_noticed: ExpeditedForgetsReaders, "ended before a reader";

@@ -78,9 +78,10 @@ fn operations(comparison: &Value) -> Vec<Operation<'_>> {
 }
 
 /// What the plots of all CPUs show, and in which words.
-const SCALING: [(&str, &str); 6] = [
+const SCALING: [(&str, &str); 7] = [
     ("rcu_read_throughput", "RCU, read"),
     ("seqlock_read_throughput", "sequence lock, read"),
+    ("refcount_read_throughput", "reference count, read"),
     ("rwlock_read_throughput", "reader-writer lock, read"),
     ("spinlock_throughput", "spin lock"),
     ("spinlock_irqsave_throughput", "spin lock, interrupts off"),

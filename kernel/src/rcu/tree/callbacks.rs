@@ -140,9 +140,10 @@ fn hold_back() {
         && Native::irq_depth() == 0
         && reader::depth() == 0
         && !sched::is_idle_here();
+    let cpu = percpu::current_cpu_number();
+    trace::flood(tree().backlog(cpu).total(), cpu, may_sleep);
     if may_sleep {
         WAITS.fetch_add(1, Ordering::Relaxed);
-        let cpu = Native::cpu().as_u32();
         // SAFETY: used up here, in a task in which nothing forbids sleeping, as was looked at above.
         let mut cx = unsafe { TaskCx::new() };
         RELIEF.wait(&mut cx, || tree().backlog(cpu).total() <= tree().flood() / 2);

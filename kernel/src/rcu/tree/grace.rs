@@ -10,6 +10,7 @@ use sync::wait::WaitQueue;
 use sync::{SpinLock, TaskCx};
 
 use super::{act, events, stall, tree};
+use crate::rcu::Figures;
 use crate::sched::policy::Policy;
 use crate::task::{Builder, Task};
 use crate::{cpus, tick, trace};
@@ -32,17 +33,6 @@ const HELPED_NODES: usize = 8;
 static ENDED_COUNT: AtomicU64 = AtomicU64::new(0);
 static HELPED: AtomicU64 = AtomicU64::new(0);
 static EXPEDITED_COUNT: AtomicU64 = AtomicU64::new(0);
-
-/// What has been counted since boot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Figures {
-    /// Grace periods that have ended.
-    pub ended: u64,
-    /// Those of them that somebody who waited drove to their end by himself.
-    pub helped: u64,
-    /// Expedited ones that were begun.
-    pub expedited: u64,
-}
 
 /// What has been counted since boot. Out of date at once.
 pub fn figures() -> Figures {

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use ::rcu::domain::check_may_wait;
-use ::rcu::{AtomicReaders, Callback, Cookie, Domain, Head, ReadGuard};
+use ::rcu::{AtomicReaders, Callback, Cookie, Domain, Head};
 use hal::x86_64::reader;
 use hal::{Native, Platform};
 use sync::TaskCx;
@@ -16,25 +16,6 @@ use super::{PREEMPTIBLE, act, callbacks, grace, readers, tree};
 /// spin locks, serve as proof.
 #[derive(Clone, Copy, Debug)]
 pub enum Kernel {}
-
-/// A pointer for this machine's readers.
-pub type Rcu<O> = ::rcu::Rcu<O, Kernel>;
-/// A pointer for this machine's readers that may be empty.
-pub type RcuOption<O> = ::rcu::RcuOption<O, Kernel>;
-
-/// Begins a read-side section, which lasts until the guard is dropped. Linux: `rcu_read_lock`.
-///
-/// Contexts: any. Cost: one instruction, and two at the end.
-#[inline(always)]
-pub fn read() -> ReadGuard<'static, Kernel> {
-    ::rcu::read()
-}
-
-/// The same in a task that has its token, so that neither a sleep nor a wait for a grace period in the section compiles.
-#[inline(always)]
-pub fn read_in(cx: &TaskCx) -> ReadGuard<'_, Kernel> {
-    ::rcu::read_in(cx)
-}
 
 // SAFETY: the tree's guarantee, as long as it is told the truth: a CPU reports only where the running task is in no
 // section (`events`, `readers`), tasks that are preempted in one are entered, CPUs that idle leave that state before

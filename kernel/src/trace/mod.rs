@@ -19,7 +19,7 @@ pub mod ring;
 mod points;
 #[cfg(target_os = "none")]
 pub(crate) use points::{callbacks, grace_period, is_told, lock_contended, lock_waited, tell_holds};
-#[cfg(not(feature = "rcu-tiny"))]
+#[cfg(all(target_os = "none", not(feature = "rcu-tiny")))]
 pub(crate) use points::{flood, stall};
 #[cfg(target_os = "none")]
 pub use points::{

@@ -25,9 +25,8 @@ static LATCH_READER: fn(&Latch<[u64; 3]>) -> u64 = hot_latch_read;
 
 /// Keeps the functions in the image.
 #[used]
-static RCU_READER: fn(&PreemptGuard) -> Option<&u64> = hot_rcu_load_without_preemption;
-
-static POINTER: RcuOption<RcuBox<u64>> = RcuOption::none();
+static RCU_READER: for<'g> fn(&'g RcuOption<RcuBox<u64>>, &'g PreemptGuard) -> Option<&'g u64> =
+    hot_rcu_load_without_preemption;
 
 /// Keeps the functions in the image.
 #[used]
@@ -69,8 +68,11 @@ extern "C" fn hot_rcu_section() {
 }
 
 #[unsafe(no_mangle)]
-fn hot_rcu_load_without_preemption(guard: &PreemptGuard) -> Option<&u64> {
-    POINTER.load(guard)
+fn hot_rcu_load_without_preemption<'g>(
+    pointer: &'g RcuOption<RcuBox<u64>>,
+    guard: &'g PreemptGuard,
+) -> Option<&'g u64> {
+    pointer.load(guard)
 }
 
 #[unsafe(no_mangle)]

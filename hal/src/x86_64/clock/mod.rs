@@ -240,11 +240,11 @@ pub fn distrust_tsc(warp: u64) -> bool {
         Some(device) => {
             let counter = Counter::device(device);
             let origin = counter.read();
-            Timebase::new(counter, device.hz(), origin, base_ns)
+            Timebase::new(counter, device.hz(), origin, base_ns())
         }
         None => {
             let now = tsc::read();
-            Timebase::new(Counter::ClampedTsc(AtomicU64::new(now)), current.hz(), now, base_ns)
+            Timebase::new(Counter::ClampedTsc(AtomicU64::new(now)), current.hz(), now, base_ns())
         }
     });
     if !done {

@@ -67,7 +67,7 @@ pub fn fall_back(kind: Kind, ppm: u64) -> bool {
     let done = change(margin, |base_ns| {
         let counter = Counter::device(device);
         let origin = counter.read();
-        Timebase::new(counter, device.hz(), origin, base_ns)
+        Timebase::new(counter, device.hz(), origin, base_ns())
     });
     if done {
         log::warn!("the clock is now the {}", super::source());
@@ -76,16 +76,18 @@ pub fn fall_back(kind: Kind, ppm: u64) -> bool {
 }
 
 /// Replaces the timebase by what `make` makes of the time that it starts from, which is `margin_ns` ahead. One at a time;
-/// with interrupts off and memory at hand, so that little time passes between the last reading of the old one and the first
-/// of the new one.
-pub(super) fn change(margin_ns: u64, make: impl FnOnce(u64) -> Timebase) -> bool {
+/// with interrupts off and memory at hand, so that little time passes between the readings of the old one and the new one.
+///
+/// `make` reads the new counter's origin first, and then the time. A host can stop a virtual CPU between the two for
+/// milliseconds. In this order that puts the clock forward; in the other one it would put it back.
+pub(super) fn change(margin_ns: u64, make: impl FnOnce(&dyn Fn() -> u64) -> Timebase) -> bool {
     let place = Box::new_uninit();
     // Acquire: pairs with the Release below; who changes it next sees what the one before published.
     if CHANGING.swap(true, Ordering::Acquire) {
         return false;
     }
     Native::irq_disable();
-    publish(Box::write(place, make(now_ns() + margin_ns)));
+    publish(Box::write(place, make(&|| now_ns() + margin_ns)));
     // Release: pairs with the Acquire above.
     CHANGING.store(false, Ordering::Release);
     if Native::irq_enable() {
@@ -104,6 +106,7 @@ pub fn plant_tsc(ppm: i64) -> bool {
     // Who believes in a lower frequency sees time pass faster.
     let believed = i128::from(hz) * 1_000_000 / i128::from(1_000_000 + ppm);
     change(super::SWITCH_MARGIN_NS + ppm.unsigned_abs() * 20, |base_ns| {
-        Timebase::new(Counter::Tsc, believed as u64, tsc::read(), base_ns)
+        let origin = tsc::read();
+        Timebase::new(Counter::Tsc, believed as u64, origin, base_ns())
     })
 }

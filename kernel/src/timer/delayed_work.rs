@@ -107,10 +107,12 @@ impl DelayedWork {
     /// Linux: `flush_delayed_work`. Contexts: task, with nothing held that the function waits for.
     #[track_caller]
     pub fn flush(&self, cx: &mut TaskCx) -> bool {
-        if self.0.take_back() {
+        let was_armed = self.0.take_back();
+        if was_armed {
             self.0.queue.queue(Arc::clone(&self.0.work));
         }
-        self.0.work.flush(cx)
+        // A worker may have been faster than this.
+        self.0.work.flush(cx) | was_armed
     }
 
     /// Takes it back if it is waiting. Returns whether it was. Its function may be running.

@@ -18,7 +18,7 @@ use hal::{CpuId, Native, Platform, percpu};
 
 use crate::serial::PanicWriter;
 use crate::task::Task;
-use crate::{log, memory, sched, snapshot};
+use crate::{log, memory, sched, snapshot, watchdog};
 
 const NOBODY: u32 = u32::MAX;
 
@@ -125,6 +125,9 @@ fn report(
             let text = core::str::from_utf8(&message.bytes[..message.length]).unwrap_or("(not readable)");
             writeln!(out, "CPU#{other} came second: {}", text.trim_end())?;
         }
+    }
+    if sched::is_started() {
+        watchdog::hung::print_stuck(out)?;
     }
     writeln!(out, "the machine is stopped")
 }

@@ -230,6 +230,12 @@ pub(crate) const fn running(number: usize) -> bool {
     number & RUNNING != 0
 }
 
+/// Whether a sequence whose number was one and is the other has ended a round meanwhile.
+#[inline]
+pub(crate) const fn ended_between(earlier: usize, later: usize) -> bool {
+    earlier / ROUND != later / ROUND
+}
+
 /// Whether a counter that stands at `number` has reached `target`, by signed difference: right across the wrap.
 #[inline]
 pub(crate) const fn has_reached(number: usize, target: usize) -> bool {

@@ -31,6 +31,8 @@ pub(crate) fn idle() -> ! {
         }
         if !due && !pull() {
             Native::irq_disable();
+            // An interrupt may have queued one since. What this raises comes as an interrupt, and ends the halt at once.
+            rcu::ask();
             // SAFETY: off just now, until the halt, which turns them on.
             rcu::idle_enter(&unsafe { Quiet::assume() });
             native::halt_unless_roused();

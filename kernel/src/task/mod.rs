@@ -56,6 +56,12 @@ pub fn for_each(visit: impl FnMut(&Task)) {
     table().lock().iter().for_each(visit);
 }
 
+/// The same, unless somebody holds the lock at this moment; says whether it was done. For who may have stopped him.
+pub(crate) fn try_for_each(visit: impl FnMut(&Task)) -> bool {
+    let tasks = table().try_lock();
+    tasks.map(|tasks| tasks.iter().for_each(visit)).is_some()
+}
+
 /// The task with this number, if it has not ended.
 pub fn find(number: u32) -> Option<TaskRef> {
     table().lock().iter().find(|task| task.number() == number).map(Task::reference)

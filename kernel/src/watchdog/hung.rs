@@ -11,7 +11,7 @@
 //! Linux: `khungtaskd`.
 
 use alloc::vec::Vec;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hal::platform::Wakeup;
@@ -164,6 +164,33 @@ fn report(task: &Task, ms: u64) {
     );
     let _ = snapshot::print_steps(&mut lines, task.backtrace());
     REPORTED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many tasks the report of a machine that stops shows at the most.
+const SHOWN: usize = 8;
+
+/// Shows where tasks are that wait for somebody who must do something, for the report of a machine that stops. Takes no
+/// lock for which it would have to wait.
+pub(crate) fn print_stuck(out: &mut dyn Write) -> fmt::Result {
+    let (mut shown, mut left, mut written) = (0, 0, Ok(()));
+    let looked = task::try_for_each(|task| {
+        if written.is_err() || !is_stuck(task) {
+            return;
+        }
+        if shown == SHOWN {
+            left += 1;
+            return;
+        }
+        shown += 1;
+        written = writeln!(out, "waiting: {task:?}, last on CPU#{}", task.cpu())
+            .and_then(|()| snapshot::print_steps(out, task.backtrace()));
+    });
+    written?;
+    match (looked, left) {
+        (false, _) => writeln!(out, "(which tasks wait cannot be said: their table is locked)"),
+        (true, 0) => Ok(()),
+        (true, left) => writeln!(out, "({left} more tasks wait)"),
+    }
 }
 
 /// The tasks that wait for somebody who must do something, and for how long they have been seen to, in milliseconds.

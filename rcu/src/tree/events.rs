@@ -100,13 +100,13 @@ impl<P: Platform> Tree<'_, P> {
             }
         } else if !reported {
             // A period has ended since the last look.
-            due = self.quiescent_or_not(cpu, number);
+            due = self.note_end(cpu, number);
         }
         due
     }
 
     /// The end of a grace period is noticed wherever the CPU is.
-    fn quiescent_or_not(&self, cpu: u32, number: usize) -> Due {
+    pub(super) fn note_end(&self, cpu: u32, number: usize) -> Due {
         self.percpu(cpu).reported.store(number, Ordering::Relaxed);
         self.waiting_due(cpu)
     }

@@ -26,6 +26,8 @@ pub(super) enum Fault {
     BarrierMissesInFlight,
     /// A request that comes while a grace period runs is forgotten at its end.
     LostRequest,
+    /// A CPU does not look after its callbacks if a grace period ends while it is about to report.
+    EndGoesUnnoticed,
     /// An expedited grace period does not wait for preempted readers.
     ExpeditedForgetsReaders,
 }

@@ -15,7 +15,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::faults::{Fault, Faults};
-use super::{Driver, Geometry, Interrupted, Node, PerCpu, Reader, Readers, Tree};
+use super::{Action, Driver, Geometry, Interrupted, Node, PerCpu, Reader, Readers, Tree};
 use crate::head::Head;
 use crate::modelled::Modelled;
 use crate::primitives::{AtomicUsize, Ordering};
@@ -415,7 +415,8 @@ unsafe fn count(head: NonNull<Head>) {
 }
 
 impl Ready {
-    fn new(fault: Option<Fault>) -> Arc<Ready> {
+    /// `cpu` is up, and has the callback, for which a grace period has been asked.
+    fn queued(fault: Option<Fault>, cpu: u32) -> Arc<Ready> {
         let shape = Geometry::new(2);
         let nodes = Box::leak(Box::new([Node::new()]));
         let cpus = Box::leak(Box::new([PerCpu::new(), PerCpu::new()]));
@@ -423,11 +424,17 @@ impl Ready {
         tree.faults = fault.map_or(Faults::NONE, Faults::only);
         let ready =
             Arc::new(Ready { tree, callback: ManuallyDrop::new(Head::new()), called: AtomicUsize::new(0) });
-        let tree = &ready.tree;
-        tree.cpu_up(WRITING);
+        ready.tree.cpu_up(cpu);
         // SAFETY: in place until the end of the model, and queued once.
-        let _ = unsafe { tree.call(WRITING, NonNull::from(&*ready.callback), count) };
-        let _ = tree.process(WRITING);
+        let _ = unsafe { ready.tree.call(cpu, NonNull::from(&*ready.callback), count) };
+        let _ = ready.tree.process(cpu);
+        ready
+    }
+
+    /// The grace period has ended, and the CPU is down.
+    fn new(fault: Option<Fault>) -> Arc<Ready> {
+        let ready = Ready::queued(fault, WRITING);
+        let tree = &ready.tree;
         let mut driver = Driver::new(tree);
         while driver.step(WRITING, 0, |_| ()) == super::Next::Again {}
         let _ = tree.process(WRITING);
@@ -439,6 +446,24 @@ impl Ready {
     fn run(&self, cpu: u32) {
         // SAFETY: the callback may be called anywhere.
         let _ = unsafe { self.tree.run_ready(cpu, |_| false) };
+    }
+
+    /// A tick of a busy CPU, the reschedule that it may ask for, and the softirq.
+    fn tick(&self, cpu: u32) {
+        let mut due = self.tree.check_tick(cpu, 0, KERNEL);
+        due |= self.tree.note_context_switch(cpu, None);
+        if due.process {
+            let _ = self.tree.process(cpu);
+            self.run(cpu);
+        }
+    }
+
+    /// An interrupt of the idle loop, and its softirq.
+    fn looks_after_idle(&self) {
+        let was_idle = self.tree.interrupt_enter(READING);
+        let _ = self.tree.process(READING);
+        self.run(READING);
+        self.tree.interrupt_exit(READING, was_idle);
     }
 
     /// Begins a barrier, and looks once whether it has been passed.
@@ -465,6 +490,70 @@ fn barrier_beside(fault: Option<Fault>, other: fn(&Ready)) {
         (0..2).for_each(|cpu| shared.run(cpu));
         assert_eq!(shared.called.load(Ordering::Relaxed), 1);
         assert!(!shared.tree.barriers.is_running(), "a barrier was not passed");
+    });
+}
+
+/// A busy CPU whose callback waits, which nobody interrupts and which looks by itself, beside a grace period from its
+/// beginning to its end. That does not wait for the CPU, whose step its beginning was, so that the CPU may find any number
+/// whenever it looks.
+fn busy_beside_the_end(fault: Option<Fault>) {
+    check(3, move || {
+        let shared = Ready::queued(fault, READING);
+        shared.tree.cpu_up(WRITING);
+        let begun = Arc::clone(&shared);
+        let other = thread::spawn(move || {
+            let mut driver = Driver::new(&begun.tree);
+            while driver.step(READING, 0, |_| ()) == super::Next::Again {}
+            assert!(begun.tree.quiescent(WRITING).wake_driver, "it is waited for");
+            while driver.step(WRITING, 0, |_| ()) == super::Next::Again {}
+        });
+        shared.tick(READING);
+        other.join().unwrap();
+        shared.tick(READING);
+        assert_eq!(shared.called.load(Ordering::Relaxed), 1, "nobody looked after a callback that is due");
+    });
+}
+
+#[test]
+fn a_busy_cpu_beside_the_end() {
+    busy_beside_the_end(None);
+}
+
+#[test]
+#[should_panic(expected = "nobody looked after a callback that is due")]
+fn a_busy_cpu_that_does_not_notice_the_end() {
+    busy_beside_the_end(Some(Fault::EndGoesUnnoticed));
+}
+
+/// The same CPU goes to idle for good, beside the grace period. Either it notices the end itself on its way, or the driver
+/// does that it has to be told.
+#[test]
+fn a_cpu_that_idles_beside_the_end() {
+    check(3, || {
+        let shared = Ready::queued(None, READING);
+        shared.tree.cpu_up(WRITING);
+        let begun = Arc::clone(&shared);
+        let other = thread::spawn(move || {
+            let mut is_told = false;
+            let mut note = |action| is_told |= action == Action::Process(READING);
+            let mut driver = Driver::new(&begun.tree);
+            while driver.step(WRITING, 0, &mut note) == super::Next::Again {}
+            // A scan, for a CPU that idled without having anything to report.
+            let scan = begun.tree.timing.scan;
+            while driver.step(WRITING, scan, &mut note) == super::Next::Again {}
+            (is_told, driver.ended() == 1)
+        });
+        shared.tick(READING);
+        if shared.tree.idle_enter(READING).process {
+            shared.looks_after_idle();
+        }
+        let (is_told, has_ended) = other.join().unwrap();
+        assert!(has_ended || shared.tree.lock(0).is_done(), "nobody is waited for");
+        if is_told {
+            shared.looks_after_idle();
+        }
+        let called = shared.called.load(Ordering::Relaxed) == 1;
+        assert_eq!(called, has_ended, "a callback and its grace period");
     });
 }
 

@@ -9,7 +9,7 @@ use super::faults::faulty;
 use super::node::{Locked, State};
 use super::{Due, Reader, Tree};
 use crate::primitives::Ordering;
-use crate::seq::running;
+use crate::seq::{ended_between, running};
 
 /// Which of the two kinds of grace period something is said of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,16 +67,22 @@ impl<P: Platform> Tree<'_, P> {
         let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut due = Due::NOTHING;
         let number = self.number_of(leaf);
-        if !running(number) && percpu.reported.load(Ordering::Relaxed) != number {
-            // A period has ended since the last look.
-            percpu.reported.store(number, Ordering::Relaxed);
-            due = self.waiting_due(cpu);
-            if preempted.is_none() && !percpu.expedited.load(Ordering::Relaxed) {
-                return due;
-            }
+        if !running(number)
+            && percpu.reported.load(Ordering::Relaxed) != number
+            && preempted.is_none()
+            && !percpu.expedited.load(Ordering::Relaxed)
+        {
+            // A period has ended since the last look, and there is nothing to report.
+            return self.note_end(cpu, number);
         }
         let mut state = self.lock(leaf);
+        // Once more: with the lock it is the one of the state, and what is stored below is what has been acted upon. One
+        // that ended just before the lock would not be noticed again.
         let number = self.number_of(leaf);
+        if ended_between(percpu.reported.load(Ordering::Relaxed), number) && !faulty!(self, EndGoesUnnoticed)
+        {
+            due |= self.waiting_due(cpu);
+        }
         if let Some((reader, task)) = preempted {
             let normal = state.waiting & bit != 0 && !faulty!(self, ForgottenReader);
             let expedited = state.expedited & bit != 0 && !faulty!(self, ExpeditedForgetsReaders);

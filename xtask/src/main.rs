@@ -1,7 +1,7 @@
 //! Everything a person types to build, boot and test Quiesce: `cargo xtask <subcommand>`.
 //!
-//! One module a subcommand ([`run`], [`test_smp`], [`torture`], [`mod@bench`], [`image`], [`models`], [`lint`], [`doctor`]), each a struct
-//! that clap fills and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel
+//! One module a subcommand ([`run`], [`test_smp`], [`torture`], [`mod@bench`], [`image`], [`models`], [`verify`], [`lint`], [`doctor`]), each a
+//! struct that clap fills and that has `run(self)`. What they share sits below: [`toolchain`] finds a compiler for the kernel
 //! target, [`build`] uses it, [`qemu`] starts the guest, [`serial`] and [`symbolise`] read what it
 //! prints, [`schedule`] runs several at a time, [`packages`] installs
 //! what is missing, and [`process`] makes sure that no child and no raw terminal is left behind.
@@ -21,11 +21,13 @@ mod schedule;
 mod serial;
 mod strip;
 mod symbolise;
+mod tally;
 mod terminal;
 mod test_smp;
 mod toolchain;
 mod torture;
 mod ui;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -54,6 +56,7 @@ enum Command {
     Bench(bench::Bench),
     Image(image::Image),
     Models(models::Models),
+    Verify(verify::Verify),
     Lint(lint::Lint),
     Doctor(doctor::Doctor),
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Image(command) => command.run(),
         Command::Models(command) => command.run(),
+        Command::Verify(command) => command.run(),
         Command::Lint(command) => command.run(),
         Command::Doctor(command) => command.run(),
     });

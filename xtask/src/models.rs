@@ -16,17 +16,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::tally::Tally;
 use crate::ui::{Exit, Step, error, time};
 use crate::workspace;
 
 /// The crates that may have models.
-const CRATES: [&str; 5] = ["hal", "sync", "timers", "rcu", "kernel"];
+pub(crate) const CRATES: [&str; 5] = ["hal", "sync", "timers", "rcu", "kernel"];
 /// The longest that one crate's models may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// A model checker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Checker {
+pub(crate) enum Checker {
     /// All interleavings and all values that loads may return, of few threads
     Loom,
     /// Many random interleavings of more threads
@@ -34,10 +35,10 @@ enum Checker {
 }
 
 impl Checker {
-    const ALL: [Checker; 2] = [Checker::Loom, Checker::Shuttle];
+    pub(crate) const ALL: [Checker; 2] = [Checker::Loom, Checker::Shuttle];
 
     /// The name of its configuration, and of its target folder.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Checker::Loom => "loom",
             Checker::Shuttle => "shuttle",
@@ -79,52 +80,86 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn run(self) -> Result<()> {
-        for name in &self.crates {
-            ensure!(CRATES.contains(&name.as_str()), "no crate `{name}`; there are: {}", CRATES.join(", "));
-        }
+        require_known(&self.crates)?;
         let (mut passed, mut failed) = (0, 0);
         for checker in Checker::ALL {
             for name in CRATES {
                 let asked = self.checker.is_none_or(|only| only == checker)
                     && (self.crates.is_empty() || self.crates.iter().any(|other| other == name));
-                if !asked || !has_models(name, checker)? {
+                if !asked {
                     continue;
                 }
-                let step = format!("{} models of {name}", checker.name());
-                let result = Step::new(step).limit(LIMIT).try_run(self.command(name, checker))?;
-                let (ok, bad) = count(&result.output);
-                passed += ok;
-                failed += bad;
-                if !result.success || ok + bad == 0 {
-                    failed += usize::from(bad == 0);
-                    eprint!("{}", result.output);
-                    let why = if result.timed_out {
-                        "took too long"
-                    } else if result.success {
-                        "has models in its source but none ran"
-                    } else {
-                        "failed; its output is above"
-                    };
-                    error(&format!("{name} ({}): {why}", checker.name()));
-                }
-                println!("  {name}, {}: {ok} models, {}", checker.name(), time(result.elapsed));
+                let Some(outcome) = explore(name, checker, self.filter.as_deref())? else { continue };
+                passed += outcome.tally.passed;
+                failed += outcome.tally.failed.max(u64::from(outcome.problem.is_some()));
+                let Tally { passed: ok, .. } = outcome.tally;
+                let explored = outcome.tally.explored_in_words();
+                let comma = if explored.is_empty() { "" } else { ", " };
+                println!(
+                    "  {name}, {}: {ok} models{comma}{explored}, {}",
+                    checker.name(),
+                    time(outcome.elapsed)
+                );
             }
         }
         println!("{passed} passed, {failed} failed");
         if failed > 0 { Err(Exit::silent(1)) } else { Ok(()) }
     }
+}
 
-    fn command(&self, name: &str, checker: Checker) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .current_dir(workspace::root())
-            .args(["test", "--profile", "models", "--lib", "--package", name, "--target-dir"])
-            .arg(workspace::target().join(checker.name()))
-            .arg("--")
-            .args(self.filter.as_ref().map_or(checker.filters(), |filter| vec![filter.as_str()]))
-            .env("RUSTFLAGS", format!("--cfg {}", checker.name()));
-        command
+/// Refuses names of crates that have no tests of this kind.
+pub(crate) fn require_known(names: &[String]) -> Result<()> {
+    for name in names {
+        ensure!(CRATES.contains(&name.as_str()), "no crate `{name}`; there are: {}", CRATES.join(", "));
     }
+    Ok(())
+}
+
+/// What came of a crate's models.
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) elapsed: Duration,
+    /// Why this is a failure; it has been said, after the output.
+    pub(crate) problem: Option<&'static str>,
+}
+
+/// Runs the models of a crate whose names contain `filter`. `None` if it has none.
+pub(crate) fn explore(name: &str, checker: Checker, filter: Option<&str>) -> Result<Option<Outcome>> {
+    if !has_models(name, checker)? {
+        return Ok(None);
+    }
+    let step = Step::new(format!("{} models of {name}", checker.name())).limit(LIMIT);
+    let result = step.try_run(command(name, checker, filter))?;
+    let tally = Tally::of(&result.output);
+    let problem = if result.timed_out {
+        Some("took too long")
+    } else if !result.success {
+        Some("failed; its output is above")
+    } else if tally.is_empty() && filter.is_none() {
+        Some("has models in its source but none ran")
+    } else {
+        None
+    };
+    if let Some(why) = problem {
+        eprint!("{}", result.output);
+        error(&format!("{name} ({}): {why}", checker.name()));
+    }
+    if tally.is_empty() && problem.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Outcome { tally, elapsed: result.elapsed, problem }))
+}
+
+fn command(name: &str, checker: Checker, filter: Option<&str>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(workspace::root())
+        .args(["test", "--profile", "models", "--lib", "--package", name, "--target-dir"])
+        .arg(workspace::target().join(checker.name()))
+        .args(["--", "--show-output"])
+        .args(filter.map_or(checker.filters(), |filter| vec![filter]))
+        .env("RUSTFLAGS", format!("--cfg {}", checker.name()));
+    command
 }
 
 fn has_models(name: &str, checker: Checker) -> Result<bool> {
@@ -132,7 +167,7 @@ fn has_models(name: &str, checker: Checker) -> Result<bool> {
 }
 
 /// Whether a source file in the folder contains the text.
-fn mentions(folder: &Path, text: &str) -> Result<bool> {
+pub(crate) fn mentions(folder: &Path, text: &str) -> Result<bool> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
         let found = if path.is_dir() {
@@ -148,30 +183,4 @@ fn mentions(folder: &Path, text: &str) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Passed and failed tests in cargo's output.
-fn count(output: &str) -> (usize, usize) {
-    let results = output.lines().filter(|line| line.contains("test result:"));
-    results.fold((0, 0), |(passed, failed), line| {
-        let number = |what: &str| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let at = words.iter().position(|word| word.trim_end_matches(';') == what);
-            at.and_then(|at| words.get(at.checked_sub(1)?)?.parse().ok()).unwrap_or(0)
-        };
-        (passed + number("passed"), failed + number("failed"))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_counted() {
-        let output = "running 2 tests\ntest result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out\n\
-                      test result: ok. 2 passed; 0 failed; 0 ignored\n";
-        assert_eq!(count(output), (7, 1));
-        assert_eq!(count(""), (0, 0));
-    }
 }

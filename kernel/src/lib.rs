@@ -5,6 +5,8 @@
 //!
 //! In the order of a boot: `boot`, [`memory`], `cpus`, then what runs: [`console`], `testing`. [`log`] and `panic` tell.
 #![cfg_attr(not(test), no_std)]
+// The hooks of an instrumented build must not be instrumented.
+#![cfg_attr(quiesce_sanitize = "address", feature(sanitize))]
 
 extern crate alloc;
 
@@ -50,6 +52,8 @@ mod machine;
 pub mod panic;
 #[cfg(target_os = "none")]
 pub mod rcu;
+#[cfg(target_os = "none")]
+mod sanitize;
 #[cfg(target_os = "none")]
 pub mod services;
 #[cfg(target_os = "none")]

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::packages::Installing;
+use crate::sanitizer::Sanitizer;
 use crate::strip;
 use crate::toolchain::{Choice, Library, TARGET, Toolchain};
 use crate::ui::{self, Step};
@@ -90,6 +91,9 @@ pub(crate) struct BuildOptions {
     /// Build with little optimisation and all debug assertions
     #[arg(long, overrides_with = "release", help_heading = "Build")]
     debug: bool,
+    /// Check accesses to memory; implies --debug, and compiles the core library, too
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "release", help_heading = "Build")]
+    sanitize: Option<Sanitizer>,
     /// Which compiler to use
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto", help_heading = "Build")]
     toolchain: Choice,
@@ -103,7 +107,12 @@ pub(crate) struct BuildOptions {
 
 impl BuildOptions {
     pub(crate) fn profile(&self) -> Profile {
-        if self.debug { Profile::Debug } else { Profile::Release }
+        if self.debug || self.sanitize.is_some() { Profile::Debug } else { Profile::Release }
+    }
+
+    /// Whether the kernel's code is not the one that people run.
+    pub(crate) fn is_instrumented(&self) -> bool {
+        self.sanitize.is_some()
     }
 
     pub(crate) fn toolchain(&self) -> Choice {
@@ -114,21 +123,32 @@ impl BuildOptions {
         if self.no_install { Installing::Forbidden } else { Installing::Allowed }
     }
 
+    /// Checks of accesses are in the core library, too, for which its source is needed.
+    fn choose_toolchain(&self) -> Result<Toolchain> {
+        let choose = |choice, installing| Toolchain::choose(choice, installing);
+        match (self.sanitize, self.toolchain) {
+            (Some(_), Choice::Auto) => choose(Choice::Debian, Installing::Forbidden)
+                .or_else(|_| choose(Choice::RustSrc, Installing::Forbidden))
+                .or_else(|_| choose(Choice::Debian, self.installing())),
+            (_, choice) => choose(choice, self.installing()),
+        }
+    }
+
     /// Finds a toolchain and builds the kernel with it.
     pub(crate) fn build(&self, variant: impl Into<Variant>) -> Result<Kernel> {
-        let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
+        let toolchain = self.choose_toolchain()?;
         let mut variant = variant.into();
         // A scenario's own wish comes first.
         if variant.rcu == Rcu::Preemptible {
             variant.rcu = self.rcu;
         }
-        Kernel::build(&toolchain, self.profile(), variant, &QUIESCE)
+        Kernel::build(&toolchain, self.profile(), variant, self.sanitize, &QUIESCE)
     }
 
     /// The same for the kernel in `examples/other-kernel`.
     pub(crate) fn build_other(&self) -> Result<Kernel> {
         let toolchain = Toolchain::choose(self.toolchain, self.installing())?;
-        Kernel::build(&toolchain, self.profile(), Chaos::Off.into(), &OTHER)
+        Kernel::build(&toolchain, self.profile(), Chaos::Off.into(), None, &OTHER)
     }
 }
 
@@ -154,8 +174,19 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Builds the program; quick when nothing changed.
-    fn build(toolchain: &Toolchain, profile: Profile, variant: Variant, program: &Program) -> Result<Self> {
-        let folder = target_folder();
+    fn build(
+        toolchain: &Toolchain,
+        profile: Profile,
+        variant: Variant,
+        sanitizer: Option<Sanitizer>,
+        program: &Program,
+    ) -> Result<Self> {
+        ensure!(
+            sanitizer.is_none() || toolchain.library == Library::Source,
+            "--sanitize needs the core library's source: try --toolchain debian or rust-src, instead of {toolchain}"
+        );
+        let folder =
+            sanitizer.map_or_else(target_folder, |sanitizer| workspace::target().join(sanitizer.folder()));
         let products = folder.join(TARGET).join(profile_folder(profile));
         if !products.exists() {
             announce(toolchain);
@@ -163,6 +194,10 @@ impl Kernel {
         let started = Instant::now();
         let mut command = cargo(toolchain, "build", &folder);
         command.args(["--package", program.package, "--bin", program.binary]);
+        if let Some(sanitizer) = sanitizer {
+            let flags = sanitizer.flags();
+            command.arg("--config").arg(format!("target.{TARGET}.rustflags={flags:?}"));
+        }
         if profile == Profile::Release {
             command.arg("--release");
         }

@@ -17,6 +17,7 @@ mod packages;
 mod process;
 mod qemu;
 mod run;
+mod sanitizer;
 mod schedule;
 mod serial;
 mod strip;

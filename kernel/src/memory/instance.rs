@@ -22,6 +22,7 @@ use super::frames::{FrameAllocator, order_for};
 use super::heap::Heap;
 use super::map::{Kind, MemoryMap, RawRegion};
 use super::{MemoryStats, shootdown, space, stacks};
+use crate::sanitize;
 
 static MAP: Once<MemoryMap> = Once::new();
 static FRAMES: IrqSpinLock<FrameAllocator<'static>> = IrqSpinLock::new(FrameAllocator::new());
@@ -42,8 +43,12 @@ const BOOT_LIMIT: u64 = 1 << 32;
 const LOW_LIMIT: u64 = 1 << 20;
 
 // SAFETY: `grow_heap` gives whole frames that are the heap's for good, through the direct map, and does not allocate.
-#[global_allocator]
+#[cfg_attr(not(quiesce_sanitize = "address"), global_allocator)]
 static HEAP: Heap = unsafe { Heap::new(grow_heap) };
+
+#[cfg(quiesce_sanitize = "address")]
+#[global_allocator]
+static CHECKED: sanitize::Checked = sanitize::Checked(&HEAP);
 
 /// Takes the machine's memory over: reads the map, sets the frame allocator up, and replaces the boot tables by the
 /// final ones. From here on there is a heap.
@@ -76,6 +81,8 @@ pub fn init(boot: &BootInfo) {
 
     add_regions(usable(map, BOOT_LIMIT..u64::MAX), &mut words);
     report_ready(features);
+    #[cfg(quiesce_sanitize = "address")]
+    sanitize::start(usable(map, 0..u64::MAX).last().map_or(0, |region| region.end), allocate_bytes);
 }
 
 /// Switches on, on an executing CPU that has just started, what the tables rely on: no-execute, write protection, global
@@ -192,14 +199,16 @@ fn report_ready(features: Features) {
 ///
 /// Contexts: any but NMI. Linux: `alloc_pages`.
 pub fn allocate_frames(order: usize) -> Option<u64> {
-    FRAMES.lock().allocate(order)
+    let mut frames = FRAMES.lock();
+    frames.allocate(order).inspect(|block| sanitize::frames_allocated(*block, order))
 }
 
 /// Takes the lowest `1 << order` contiguous frames that end at or below the physical address `limit`.
 ///
 /// Contexts: any but NMI.
 pub fn allocate_frames_below(order: usize, limit: u64) -> Option<u64> {
-    FRAMES.lock().allocate_below(order, limit)
+    let mut frames = FRAMES.lock();
+    frames.allocate_below(order, limit).inspect(|block| sanitize::frames_allocated(*block, order))
 }
 
 /// Gives frames back. A block that is not allocated is reported, with the caller's line, and left alone.
@@ -207,7 +216,10 @@ pub fn allocate_frames_below(order: usize, limit: u64) -> Option<u64> {
 /// Contexts: any but NMI. Linux: `__free_pages`.
 #[track_caller]
 pub fn free_frames(block: u64, order: usize) {
-    let freed = FRAMES.lock().free(block, order);
+    let mut frames = FRAMES.lock();
+    // Before anybody else can have them.
+    let freed = frames.free(block, order).inspect(|()| sanitize::frames_freed(block, order));
+    drop(frames);
     if let Err(error) = freed {
         Native::report(&Report {
             severity: Severity::Bug,
@@ -237,12 +249,13 @@ fn low_table_frame() -> Option<u64> {
     Some(frame)
 }
 
-fn grow_heap(bytes: usize) -> Option<NonNull<u8>> {
+/// Takes so many bytes in one piece, rounded up to whole frames.
+fn allocate_bytes(bytes: u64) -> Option<u64> {
     let mut frames = FRAMES.lock();
-    let order = order_for(bytes as u64);
+    let order = order_for(bytes);
     let start = frames.allocate(order)?;
     // What is beyond the wish goes back, in the largest pieces that end where the block ends.
-    let mut at = start + (bytes as u64).next_multiple_of(PAGE_SIZE);
+    let mut at = start + bytes.next_multiple_of(PAGE_SIZE);
     let end = start + (PAGE_SIZE << order);
     while at < end {
         let piece = (at / PAGE_SIZE).trailing_zeros() as usize;
@@ -250,6 +263,12 @@ fn grow_heap(bytes: usize) -> Option<NonNull<u8>> {
         debug_assert_eq!(freed, Ok(()));
         at += PAGE_SIZE << piece;
     }
+    Some(start)
+}
+
+fn grow_heap(bytes: usize) -> Option<NonNull<u8>> {
+    let start = allocate_bytes(bytes as u64)?;
+    sanitize::heap_grown(start, bytes as u64);
     NonNull::new(phys_to_virt(start))
 }
 

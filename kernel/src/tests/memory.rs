@@ -12,7 +12,7 @@ use hal::{Native, Platform};
 use crate::memory::map::Kind;
 use crate::memory::stacks::{self, GuardedStack, Owner};
 use crate::memory::{self, shootdown};
-use crate::{check, check_eq, cpus, kernel_test, services, testing};
+use crate::{check, check_eq, cpus, kernel_test, sanitize, services, testing};
 
 /// A generator of test values: a multiplicative congruential one, whose upper bits are good enough here.
 struct Random(u64);
@@ -124,8 +124,8 @@ kernel_test! {
 kernel_test! {
     fn smoke_memory_used_stays_small() {
         let stats = memory::stats();
-        // Records of frames grow with the machine, not with what is done on it.
-        let used = stats.used() - stats.frames.metadata_bytes;
+        // Records of frames, and shadow, grow with the machine, not with what is done on it.
+        let used = stats.used() - stats.frames.metadata_bytes - sanitize::shadow_bytes();
         let allowed = (8 << 20) + cpus::online_count().saturating_sub(4) as u64 * (256 << 10);
         check!(used < allowed, "{} KiB are in use", used / 1024);
         Ok(())

@@ -19,6 +19,8 @@ mod messages;
 mod percpu;
 mod rcu;
 mod references;
+#[cfg(quiesce_sanitize = "address")]
+mod sanitize;
 mod sched;
 mod smp;
 mod softirq;

@@ -101,7 +101,8 @@ impl TestSmp {
     /// Whether the look at the machine code is selected.
     fn looks_at_code(&self) -> bool {
         let everything = self.cpus.is_empty() && self.machine.is_empty();
-        self.filter.as_deref().map_or(everything, |filter| hot_paths::NAME.contains(filter))
+        let selected = self.filter.as_deref().map_or(everything, |filter| hot_paths::NAME.contains(filter));
+        selected && !self.build.is_instrumented()
     }
 
     /// The guests to boot.

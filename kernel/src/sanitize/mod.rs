@@ -1,0 +1,36 @@
+//! Checks that the compiler puts around every access to memory, for builds that ask for them.
+//!
+//! `cargo xtask test-smp --sanitize address` builds the kernel with a call before each load and store, and `address` is
+//! what is called. Any other build has none of this: the functions here that the memory code calls are empty then.
+
+#[cfg(quiesce_sanitize = "address")]
+mod address;
+#[cfg(quiesce_sanitize = "address")]
+mod objects;
+#[cfg(quiesce_sanitize = "address")]
+pub(crate) use {
+    address::{frames_allocated, frames_freed, heap_grown, shadow_bytes, start},
+    objects::Checked,
+};
+
+/// `1 << order` frames from the physical address `block` have an owner. The frame allocator is locked.
+#[cfg(not(quiesce_sanitize = "address"))]
+#[inline(always)]
+pub(crate) fn frames_allocated(_block: u64, _order: usize) {}
+
+/// `1 << order` frames from the physical address `block` have none any more. The frame allocator is locked.
+#[cfg(not(quiesce_sanitize = "address"))]
+#[inline(always)]
+pub(crate) fn frames_freed(_block: u64, _order: usize) {}
+
+/// The frames from the physical address `start` are the heap's.
+#[cfg(not(quiesce_sanitize = "address"))]
+#[inline(always)]
+pub(crate) fn heap_grown(_start: u64, _bytes: u64) {}
+
+/// How much memory the shadow takes, in bytes.
+#[cfg(not(quiesce_sanitize = "address"))]
+#[inline(always)]
+pub(crate) fn shadow_bytes() -> u64 {
+    0
+}

@@ -500,9 +500,13 @@ static void late_fired(struct timer_list *t)
 
 static void timer_late(const char *name, u32 least, u32 most)
 {
-	u32 i;
+	/* How many were called in time, 1 tick late, 2 to 3, 4 to 7, ..: fls() is the class. */
+	static u32 classes[33];
+	static char histogram[256];
+	u32 i, last = 0, at;
 
 	late_called = 0;
+	memset(classes, 0, sizeof(classes));
 	for (i = 0; i < LATE; i++) {
 		timer_setup(&late[i].timer, late_fired, 0);
 		late[i].asked = jiffies + least + (most - least) * i / LATE;
@@ -513,8 +517,13 @@ static void timer_late(const char *name, u32 least, u32 most)
 	for (i = 0; i < LATE; i++) {
 		del_timer_sync(&late[i].timer);
 		samples[i] = late[i].late * 1000;
+		classes[fls((u32)late[i].late)]++;
+		last = max_t(u32, last, fls((u32)late[i].late));
 	}
-	emit(name, "ticks", LATE, "");
+	at = scnprintf(histogram, sizeof(histogram), " histogram=%u", classes[0]);
+	for (i = 1; i <= last; i++)
+		at += scnprintf(histogram + at, sizeof(histogram) - at, ",%u", classes[i]);
+	emit(name, "ticks", LATE, histogram);
 }
 
 static void run_timer_late_L0(const char *name) { timer_late(name, 8, 60); }

@@ -388,6 +388,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn any_text_survives_quoting(before in "[a-z]{1,8}", text in any::<String>(), after in "[a-z]{1,8}") {
             let line = format!("{before} key={} {after}", quote(&text));

@@ -239,6 +239,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn the_queue_equals_a_bounded_queue(operations in proptest::collection::vec(any::<Option<u8>>(), 0..200)) {
             let queue = ByteQueue::<8>::new();

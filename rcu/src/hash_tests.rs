@@ -75,6 +75,8 @@ fn as_the_standard_map<S: BuildHasher + Default>(steps: Vec<Step>) -> Result<(),
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn any_run_of_steps_is_as_with_the_standard_map(steps in prop::collection::vec(step(), 0..400)) {
         as_the_standard_map::<RandomState>(steps)?;

@@ -21,7 +21,7 @@ impl Rules for RelaxedHome {
 fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// Two who come to a ring that was moved: each finds the one member, and then the end.

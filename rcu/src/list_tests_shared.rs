@@ -40,6 +40,8 @@ macro_rules! list_tests {
         type Nodes = $List<RcuBox<Node>, Listed, Lists>;
 
         proptest! {
+            #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
             #[test]
             fn any_run_of_steps_is_as_with_a_vector(steps in prop::collection::vec((0..7_u8, 0..20_u32), 0..100)) {
                 let mut list: Nodes = $new;

@@ -35,6 +35,8 @@ fn is(key: u32) -> impl Fn(&Node) -> bool {
 type Table = RcuNullsTable<RcuBox<Node>, Hashed, Tables>;
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn any_run_of_steps_is_as_with_a_plain_set(steps in prop::collection::vec((0..4_u8, 0..12_u32, 0..12_u32), 0..100)) {
         let table = Table::new(CHAINS);

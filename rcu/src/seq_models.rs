@@ -31,7 +31,7 @@ impl Rules for RelaxedEnd {
 /// One waiter changes a value; one driver runs rounds, each of which looks at the value as a participant would. Whoever
 /// finds the cookie done must find that a participant saw the change.
 fn change_then_round<R: Rules + 'static>() {
-    loom::model(|| {
+    test_support::model(|| {
         struct Shared<R> {
             rounds: Count<R>,
             changed: AtomicUsize,
@@ -80,7 +80,7 @@ fn a_round_without_fences_is_refused() {
 
 /// A participant's unsynchronised write comes before the end of the round, and the waiter's read after `done`.
 fn participants_before_done<R: Rules + 'static>() {
-    loom::model(|| {
+    test_support::model(|| {
         struct Shared<R> {
             rounds: Count<R>,
             work: UnsafeCell<u32>,
@@ -161,7 +161,7 @@ fn waiters_that_run_rounds_themselves() {
 
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(|| {
+    test_support::check(&builder, || {
         let zeros = || [AtomicUsize::new(0), AtomicUsize::new(0)];
         let shared = Arc::new(Shared {
             rounds: Count::starting_at(0),

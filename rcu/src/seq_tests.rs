@@ -14,6 +14,8 @@ struct Waiting {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Any run of starts, ends and snapshots, from any number on, the wrap included: a cookie is done exactly when the
     /// first round that began after it has ended.
     #[test]

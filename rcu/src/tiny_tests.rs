@@ -49,6 +49,8 @@ fn queue(tiny: &'static Tiny<Single>, number: u32, again: bool) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Any run of calls (some of which queue themselves again), quiescent states, ticks and softirqs: what is called,
     /// and in which order, is what a queue with a mark says.
     #[test]

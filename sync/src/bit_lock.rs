@@ -395,7 +395,7 @@ mod bit_models {
 
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(2);
-        builder.check(move || {
+        test_support::check(&builder, move || {
             let shared = Arc::new(Shared(AtomicUsize::new(0), UnsafeCell::new(0)));
             let takers: Vec<_> = (0..2)
                 .map(|_| {

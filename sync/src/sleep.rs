@@ -128,6 +128,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn the_roundest_number_is_in_the_range_and_none_is_rounder(least in 0..1_000_u64, more in 0..300_u64) {
             let most = least + more;

@@ -448,6 +448,8 @@ static DATA: [CallData; 4] = [
 ];
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn one_cpu_does_what_the_model_says(steps in proptest::collection::vec(step(), 1..60)) {
         let _cpu = hosted::bind().unwrap();

@@ -264,7 +264,7 @@ fn step() -> impl Strategy<Value = (u8, prop::sample::Index, bool, Happens)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(1_000)))]
 
     /// Any guards, taken in any order and dropped in any other, against a model that counts them. The depths are the
     /// numbers of guards; softirqs are served at once when nothing holds them off, and else exactly when the last guard

@@ -60,6 +60,8 @@ fn times() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn limits_are_the_least_that_is_not_early(ns in times()) {
         let ticks = Ticks::covering_ns(ns);

@@ -324,7 +324,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: test_support::cases(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn none_is_early_none_late_none_lost_none_twice(acts in prop::collection::vec((act(), 0..12_u64), 1..200)) {

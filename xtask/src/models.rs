@@ -49,7 +49,7 @@ impl Checker {
     fn mark(self) -> &'static str {
         match self {
             Checker::Loom => "loom::model",
-            Checker::Shuttle => "shuttle::check",
+            Checker::Shuttle => "test_support::schedules",
         }
     }
 

@@ -37,6 +37,8 @@ fn model_of(mask: &CpuMask) -> BTreeSet<u32> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn every_operation_agrees_with_a_sorted_set(steps in prop::collection::vec((0..4u8, number()), 0..80)) {
         let (mut mask, mut model) = (CpuMask::new(), BTreeSet::new());

@@ -369,6 +369,8 @@ mod tests {
     use std::vec::Vec;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn gaps_never_overlap_and_are_aligned(steps in prop::collection::vec((0..3u8, 1..40usize, 0..7u32), 1..60)) {
             let mut book = Book::new();

@@ -188,6 +188,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn text_comes_through(text in "\\PC{0,40}") {
             let expected: Vec<Key> = text.chars().map(Key::Char).collect();

@@ -119,6 +119,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn quoted_words_survive(texts in proptest::collection::vec("\\PC{0,8}", 0..5)) {
             let quote = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));

@@ -169,6 +169,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         /// Refusals on one way only: the CPU ends all up or all down, and says what the outcome was.
         #[test]
         fn a_cpu_is_never_left_in_between(

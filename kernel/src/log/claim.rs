@@ -78,7 +78,7 @@ mod loom_models {
 
     #[test]
     fn loom_nothing_published_is_left_behind() {
-        loom::model(|| {
+        test_support::model(|| {
             let shared = Arc::new((AtomicBool::new(false), Claim::new(0)));
             let serve = |shared: &(AtomicBool, Claim<u32>)| {
                 while shared.0.load(Ordering::Relaxed) {

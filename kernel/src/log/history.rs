@@ -57,6 +57,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn equals_a_queue_of_lines(lines in proptest::collection::vec("[a-z]{0,12}\n", 0..60)) {
             let mut history = History::<32>::new();

@@ -212,6 +212,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         /// Messages on several CPUs, drained at any moments: every one is shown once, whole, and those drained together
         /// are in the order of time.
         #[test]

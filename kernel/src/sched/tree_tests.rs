@@ -59,6 +59,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn as_a_sorted_vector(steps in steps()) {
         let mut tree = Objects::new();

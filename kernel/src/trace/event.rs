@@ -183,6 +183,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn events_survive_their_encoding(event in event()) {
             let (kind, small, large) = event.encode();

@@ -97,6 +97,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn none_is_lost_and_no_second_has_too_many(
             steps in prop::collection::vec(0..400_000_000_u64, 0..100),

@@ -77,6 +77,8 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Any sequence of what can be done to a list: each callback is called once, in order, when its period has ended and
     /// not before.
     #[test]

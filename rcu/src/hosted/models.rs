@@ -110,7 +110,7 @@ fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// A reader against `synchronize` and what follows it.

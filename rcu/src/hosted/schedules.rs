@@ -154,8 +154,7 @@ fn everything<R: Rules>() {
 
 /// Random schedules, and schedules by priorities that change at three places.
 fn check(f: fn()) {
-    shuttle::check_random(f, 2_000);
-    shuttle::check_pct(f, 2_000, 3);
+    test_support::schedules(f, 2_000, 2_000);
 }
 
 #[test]

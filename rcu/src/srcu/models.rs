@@ -136,7 +136,7 @@ fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 fn spawn<R: Rules>(world: &Arc<World<R>>, f: impl FnOnce(&World<R>) + 'static) -> thread::JoinHandle<()> {

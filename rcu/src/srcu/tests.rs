@@ -52,6 +52,8 @@ fn queue<D: Driver>(srcu: &Srcu<hal::Native, D>, number: u32) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// The model knows which readers are there. A state or callback waits for those that were there when it was named.
     #[test]
     fn any_run_of_steps_is_as_the_model_says(steps in prop::collection::vec((0..7_u8, 0..8_usize), 0..120)) {

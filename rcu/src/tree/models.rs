@@ -122,7 +122,7 @@ fn check(bound: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(bound);
     builder.max_branches = 20_000;
-    builder.check(model);
+    test_support::check(&builder, model);
 }
 
 /// One CPU writes, the other does `reading`.

@@ -18,7 +18,7 @@ use crate::test_platform::Modelled;
 fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// A descriptor: what its sender wants to tell, and what its function found.

@@ -78,7 +78,7 @@ fn reader_while_adding(
     add: unsafe fn(NonNull<Links>, NonNull<Links>) -> Result<(), Corruption>,
     after: [u32; 2],
 ) {
-    loom::model(move || {
+    test_support::model(move || {
         let shared = Shared::new(1);
         let reader = {
             let shared = shared.clone();
@@ -148,7 +148,7 @@ fn a_relaxed_publication_is_caught() {
 
 #[test]
 fn a_reader_while_one_is_removed() {
-    loom::model(|| {
+    test_support::model(|| {
         let shared = Shared::new(3);
         let reader = {
             let shared = shared.clone();
@@ -163,7 +163,7 @@ fn a_reader_while_one_is_removed() {
 
 #[test]
 fn a_reader_while_another_list_is_spliced_in() {
-    loom::model(|| {
+    test_support::model(|| {
         let (shared, other) = (Shared::new(1), Shared::new(1));
         let reader = {
             let shared = shared.clone();
@@ -179,7 +179,7 @@ fn a_reader_while_another_list_is_spliced_in() {
 /// Of two that want to add one node, one succeeds, and what it writes comes after what the former owner read.
 #[test]
 fn claims_meet() {
-    loom::model(|| {
+    test_support::model(|| {
         let shared = Shared::new(1);
         let claimers = [1, 2].map(|by| {
             let shared = shared.clone();
@@ -205,7 +205,7 @@ fn claims_meet() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_mark_is_caught() {
-    loom::model(|| {
+    test_support::model(|| {
         let shared = Shared::new(1);
         let claimer = {
             let shared = shared.clone();

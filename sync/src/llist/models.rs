@@ -65,7 +65,7 @@ impl<R: Rules + 'static> Shared<R> {
 fn model(f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// Two pushers and a taker: nothing is lost, nothing comes twice, everything told is seen, and the answers "it was empty"

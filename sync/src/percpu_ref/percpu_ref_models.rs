@@ -72,7 +72,7 @@ impl Rules for CountedOnce {
 fn holder_beside_killer<R: Rules + 'static>() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(|| {
+    test_support::check(&builder, || {
         let object = Arc::new(Object::<R> {
             shared: Shared::new(),
             slots: [AtomicIsize::new(0), AtomicIsize::new(0)],
@@ -137,7 +137,7 @@ fn not_counting_again_is_noticed() {
 fn finder_beside_killer(find: fn(&Object<Sound>) -> bool) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(move || {
+    test_support::check(&builder, move || {
         let object = Arc::new(Object::<Sound> {
             shared: Shared::new(),
             slots: [AtomicIsize::new(0), AtomicIsize::new(0)],
@@ -181,7 +181,7 @@ fn a_finder_of_live_objects_gets_a_reference_or_nothing() {
 fn a_revived_object_counts_from_the_start() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(|| {
+    test_support::check(&builder, || {
         let object = Arc::new(Object::<Sound> {
             shared: Shared::new(),
             slots: [AtomicIsize::new(0), AtomicIsize::new(0)],

@@ -78,7 +78,7 @@ fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 50_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 fn read(shared: &Shared, cx: &mut TaskCx<Modelled>) -> u32 {

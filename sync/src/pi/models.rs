@@ -23,7 +23,7 @@ fn bounded(preemptions: usize) -> loom::model::Builder {
 }
 
 fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
-    bounded(preemptions).check(f);
+    test_support::check(&bounded(preemptions), f);
 }
 
 /// Runs `body` as task `number` on a thread of the model.
@@ -128,7 +128,7 @@ struct Chain {
 fn chain(preemptions: usize, limit: Option<Duration>) {
     let mut builder = bounded(preemptions);
     builder.max_duration = limit;
-    builder.check(|| {
+    test_support::check(&builder, || {
         let chain = Arc::new(Chain { a: PiMutex::new(()), b: PiMutex::new(()) });
         let [a_is_held, b_is_held, middle_sleeps, high_sleeps] =
             std::array::from_fn(|_| Arc::new(Event::new()));

@@ -58,7 +58,7 @@ impl Rules for FromZero {
 fn last_one_destroys<R: Rules + 'static>(looks_up: bool) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(if looks_up { 2 } else { 3 });
-    builder.check(move || {
+    test_support::check(&builder, move || {
         let object = Arc::new(Object::<R> { refs: Counter::new(2), data: UnsafeCell::new(0) });
         let holders: Vec<_> = (0..2)
             .map(|i| {
@@ -132,7 +132,7 @@ fn who_looks_up_under_the_lock_never_finds_a_dead_object() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     builder.max_branches = 10_000;
-    builder.check(|| {
+    test_support::check(&builder, || {
         let refs = Arc::new(RefCount::<Modelled>::with_count(1));
         let table = Arc::new(SpinLock::<bool, Task<Modelled>>::new(true));
         let finder = {

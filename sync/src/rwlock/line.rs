@@ -187,6 +187,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         /// Everybody runs, in any order: once a waiter is in line, it is passed by those before it and by nobody else,
         /// whoever reads and whoever writes.
         #[test]

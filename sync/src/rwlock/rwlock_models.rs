@@ -90,7 +90,7 @@ fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 5_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// A writer beside a reader and, if `second_writer`, another writer.

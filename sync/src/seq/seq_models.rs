@@ -76,7 +76,7 @@ impl<R: Rules + 'static> Readable for TwoCopies<Pair, R> {
 fn read_beside_writes<D: Readable>(writes: usize, readers: usize, preemptions: Option<usize>) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
-    builder.check(move || {
+    test_support::check(&builder, move || {
         let data = Arc::new(D::new());
         let readers: Vec<_> = (0..readers)
             .map(|_| {
@@ -171,7 +171,7 @@ fn a_latch_whose_reader_does_not_look_again_is_noticed() {
 #[test]
 fn a_reader_that_interrupts_the_writer_of_a_latch_is_done_at_the_first_attempt() {
     for step in 0..4 {
-        loom::model(move || {
+        test_support::model(move || {
             let data = TwoCopies::<Pair>::new([0; 2]);
             let nmi = |at: usize| {
                 if at == step {

@@ -210,6 +210,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn what_goes_in_comes_out(value: [u32; 7], other: [u32; 7]) {
             let words = Words::new(other);

@@ -18,7 +18,7 @@ fn check(f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.max_branches = 50_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// What is to be seen by a run: what each CPU did before it scheduled; and what the last run saw.

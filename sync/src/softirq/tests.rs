@@ -92,7 +92,7 @@ fn reaction() -> impl Strategy<Value = Reaction> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(2_000)))]
     #[test]
     fn rounds_are_as_the_model_says(
         first in 0..1024_u32,

@@ -18,7 +18,7 @@ fn check(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 50_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// Runs `body` as task `number` on a thread of the model.

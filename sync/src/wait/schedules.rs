@@ -14,8 +14,7 @@ use crate::{Channel, Completion, Condvar, Mutex, ReceiveError, RwSemaphore, Sema
 
 /// Random schedules, and schedules by priorities that change at three places.
 fn check(f: impl Fn() + Send + Sync + Copy + 'static) {
-    shuttle::check_random(f, 2_000);
-    shuttle::check_pct(f, 2_000, 3);
+    test_support::schedules(f, 2_000, 2_000);
 }
 
 /// Runs `bodies` as tasks 0, 1, .. and waits for all.

@@ -15,8 +15,7 @@ use crate::shuttle_platform::{Modelled, become_task};
 
 /// Random schedules, and schedules by priorities that change at three places.
 fn check(f: impl Fn() + Send + Sync + Copy + 'static) {
-    shuttle::check_random(f, 2_000);
-    shuttle::check_pct(f, 2_000, 3);
+    test_support::schedules(f, 2_000, 2_000);
 }
 
 /// Runs `body` as task `number`.

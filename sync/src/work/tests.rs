@@ -203,7 +203,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(2_000)))]
     #[test]
     fn queues_do_what_the_model_does(ops in ops(), limit in prop_oneof![Just(1_u32), Just(2), Just(u32::MAX)]) {
         let (mut real, mut model) = (Real::new(limit), Model { limit: limit as usize, ..Model::default() });

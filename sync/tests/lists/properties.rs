@@ -366,7 +366,7 @@ fn apply_to_chain(op: &ChainOp, objects: &[Arc<Object>], model: &mut [Vec<usize>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: test_support::cases(512), ..ProptestConfig::default() })]
 
     #[test]
     fn lists_are_vectors(ops in proptest::collection::vec((any::<bool>(), op()), 0..60)) {

@@ -246,7 +246,7 @@ fn compare(model: &Model, mutexes: &Mutexes, puppets: &[Puppet]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(test_support::cases(64)) })]
 
     #[test]
     fn each_owner_is_as_urgent_as_who_waits_for_it(steps in prop::collection::vec(step(), 1..120)) {

@@ -56,6 +56,8 @@ fn a_bit_that_is_not_there_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Whatever is in the word, and whichever bits are locked in whatever order: only those bits change.
     #[test]
     fn only_the_bit_changes(word: usize, bits in prop::collection::hash_set(0..usize::BITS, 1..5), other: usize) {

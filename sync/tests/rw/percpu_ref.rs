@@ -125,7 +125,7 @@ fn references_of_one_cpu_are_given_up_on_another() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(64)))]
     /// One CPU's steps against a plain count.
     #[test]
     fn counts_as_a_number_does(steps in prop::collection::vec(0..12_u8, 0..80)) {

@@ -99,6 +99,8 @@ fn of_many_who_give_up_one_destroys_with_the_lock_held() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn counts_as_a_number_does(start in 1..5_u32, steps in prop::collection::vec(0..4_u8, 0..60)) {
         let refs = Count::with_count(start);

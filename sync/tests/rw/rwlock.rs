@@ -165,6 +165,8 @@ enum Any<'a> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// One task tries this and that on one lock, against a count of readers and a flag.
     #[test]
     fn tries_succeed_exactly_if_they_may(steps in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 0..60)) {

@@ -247,6 +247,8 @@ fn sizes() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Writes that publish, discard or only look, against a plain variable.
     #[test]
     fn a_lock_and_a_latch_are_a_variable(steps in prop::collection::vec((0..5_u8, any::<[u32; 3]>()), 0..40)) {

@@ -87,6 +87,8 @@ fn values_that_nobody_received_are_dropped() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// The ring against a `VecDeque`.
     #[test]
     fn tries_are_a_bounded_queue(steps in prop::collection::vec(prop::option::of(0..100_u8), 0..60)) {

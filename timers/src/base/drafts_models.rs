@@ -84,7 +84,7 @@ fn run(timer: &Draft, held_over_the_call: bool, function: impl Fn(&Draft)) {
 #[test]
 #[should_panic(expected = "freed memory was read")]
 fn a_lock_held_over_the_call_is_released_in_freed_memory() {
-    loom::model(|| {
+    test_support::model(|| {
         let timer = Draft::new();
         thread::spawn(move || run(&timer, true, Draft::free)).join().unwrap();
     });
@@ -93,7 +93,7 @@ fn a_lock_held_over_the_call_is_released_in_freed_memory() {
 #[test]
 #[should_panic(expected = "a deadlock")]
 fn a_lock_held_over_the_call_is_waited_for_by_a_delete_from_inside() {
-    loom::model(|| {
+    test_support::model(|| {
         let timer = Draft::new();
         thread::spawn(move || run(&timer, true, Draft::delete)).join().unwrap();
     });
@@ -102,7 +102,7 @@ fn a_lock_held_over_the_call_is_waited_for_by_a_delete_from_inside() {
 #[test]
 #[should_panic(expected = "Concurrent read and write accesses")]
 fn a_lock_released_before_the_call_is_waited_for_in_memory_that_the_call_frees() {
-    loom::model(|| {
+    test_support::model(|| {
         let timer = Draft::new();
         let deleter = {
             let timer = Arc::clone(&timer);

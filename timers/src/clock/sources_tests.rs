@@ -105,6 +105,8 @@ fn the_last_one_stays_whatever_it_is() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Two that agree within what is tolerated are never both thrown out, and the time ends at one of them.
     #[test]
     fn the_majority_is_right(liar in 0usize..3, off in prop_oneof![-400_000i64..-10_000, 10_000i64..400_000]) {

@@ -55,6 +55,8 @@ fn watch((hz, bits): (u64, u32), ppm: i64) -> (World, Watchdog) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn an_honest_clock_is_never_doubted(
         waits in waits(),

@@ -50,7 +50,7 @@ fn check(f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     builder.max_branches = 100_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// Both CPUs arm a timer and stop: whoever is last wakes for the first one.

@@ -180,7 +180,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(300)))]
     /// Never early, never lost, never twice, overruns exact, and the interrupt is always programmed in time.
     #[test]
     fn called_when_the_model_says(ops in prop::collection::vec(op(), 1..80)) {

@@ -200,7 +200,7 @@ fn run(ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(300)))]
     #[test]
     fn behaves_as_a_sorted_set(ops in prop::collection::vec(op(), 1..300)) {
         run(&ops);

@@ -5,7 +5,7 @@
 //!    proptest (which shortens those that fail), or the corpus.
 //! 2. The corpus is one short sequence for each broken wheel that it finds out. A wheel with one wrong rule must fail
 //!    the sequence of its name, and must fail random ones soon; the sound one must pass all.
-//! 3. `QUIESCE_FUZZ_SECONDS=600 cargo test --release -p timers fuzz` goes on with new random sequences for so long.
+//! 3. `cargo xtask verify timers --only fuzz --minutes 10` goes on with new random sequences for so long.
 
 use core::ptr::NonNull;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -453,24 +453,16 @@ proptest! {
 /// For so many seconds as `QUIESCE_FUZZ_SECONDS` says; else not at all.
 #[test]
 fn fuzz() {
-    let Some(seconds) = std::env::var("QUIESCE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()) else {
-        return;
-    };
-    let begun = std::time::Instant::now();
-    let first = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
-    let (mut seed, mut operations) = (first, 0);
-    while begun.elapsed() < std::time::Duration::from_secs(seconds) {
+    test_support::fuzz("operations", |seed| {
         // Long ones, and short ones that begin often.
         let length = if seed.is_multiple_of(2) { 40_000 } else { 400 };
         let bytes = random(seed, length);
         if fails(run::<Sound>, &bytes) {
             let short = shortened(&bytes, |bytes| fails(run::<Sound>, bytes));
-            panic!("found by seed {seed}: {}", digits(&short));
+            panic!("failed by: {}", digits(&short));
         }
-        operations += run::<Sound>(&bytes);
-        seed += 1;
-    }
-    println!("{} sequences, {operations} operations", seed - first);
+        run::<Sound>(&bytes)
+    });
 }
 
 /// Writes the corpus anew, for rules that have changed: `QUIESCE_CORPUS=FILE cargo test -p timers new_corpus`.

@@ -101,12 +101,14 @@ struct Comparison {
 }
 
 /// One operation of one kernel, over all runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Side {
     median: f64,
     least: f64,
     most: f64,
     fairness: Option<f64>,
+    /// Of all runs together.
+    histogram: Vec<u32>,
 }
 
 /// One operation.
@@ -130,7 +132,7 @@ impl Comparison {
             let any = ours.first().or(linux.first())?;
             let (unit, more) = (any.unit.clone(), any.more_is_better());
             let (ours, linux) = (side(&ours), side(&linux));
-            let ratio = match (ours, linux) {
+            let ratio = match (&ours, &linux) {
                 (Some(ours), Some(linux)) => ratio(ours.median, linux.median, more),
                 _ => None,
             };
@@ -167,7 +169,17 @@ fn side(figures: &[Figure]) -> Option<Side> {
     let mut medians: Vec<f64> = figures.iter().map(|figure| figure.median).collect();
     medians.sort_by(f64::total_cmp);
     let fairness = figures.iter().filter_map(|figure| figure.fairness).min_by(f64::total_cmp);
-    Some(Side { median: middle(&medians)?, least: *medians.first()?, most: *medians.last()?, fairness })
+    let mut histogram = vec![0; figures.iter().map(|figure| figure.histogram.len()).max().unwrap_or(0)];
+    for counts in figures.iter().map(|figure| &figure.histogram) {
+        histogram.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    Some(Side {
+        median: middle(&medians)?,
+        least: *medians.first()?,
+        most: *medians.last()?,
+        fairness,
+        histogram,
+    })
 }
 
 /// The median of numbers in order.
@@ -211,8 +223,8 @@ fn summary(rows: &[Row]) -> Option<String> {
 
 impl Row {
     fn cells(&self) -> Vec<String> {
-        let [ours, our_spread] = cells_of(self.ours);
-        let [linux, linux_spread] = cells_of(self.linux);
+        let [ours, our_spread] = cells_of(self.ours.as_ref());
+        let [linux, linux_spread] = cells_of(self.linux.as_ref());
         let ratio = self.ratio.map_or("-".to_owned(), |ratio| match ratio {
             0.0..0.01 => format!("{ratio:.5}"),
             _ => format!("{ratio:.2}"),
@@ -221,20 +233,26 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let side = |side: Option<Side>| {
-            side.map(|side| {
-                json!({ "median": side.median, "least": side.least, "most": side.most, "fairness": side.fairness })
+        let side = |side: &Option<Side>| {
+            side.as_ref().map(|side| {
+                let mut value = json!({
+                    "median": side.median, "least": side.least, "most": side.most, "fairness": side.fairness
+                });
+                if !side.histogram.is_empty() {
+                    value["histogram"] = json!(side.histogram);
+                }
+                value
             })
         };
         json!({
-            "name": self.name, "unit": self.unit, "quiesce": side(self.ours), "linux": side(self.linux),
+            "name": self.name, "unit": self.unit, "quiesce": side(&self.ours), "linux": side(&self.linux),
             "ratio": self.ratio,
         })
     }
 }
 
 /// The median, with the fairness where there is one, and how far the runs are apart.
-fn cells_of(side: Option<Side>) -> [String; 2] {
+fn cells_of(side: Option<&Side>) -> [String; 2] {
     let Some(side) = side else { return ["-".to_owned(), String::new()] };
     let mut shown = table::number(side.median);
     if let Some(fairness) = side.fairness {
@@ -265,6 +283,10 @@ mod tests {
             .collect();
         let side = side(&sides).unwrap();
         assert_eq!((side.median, side.least, side.most), (12.0, 10.0, 50.0));
+        let late = ["40,20", "30,20,0,4"].map(|counts| {
+            output(&[&format!("BENCH timer_late_L0 1 ticks histogram={counts}")]).figures.remove(0)
+        });
+        assert_eq!(super::side(&late).unwrap().histogram, [70, 40, 0, 4]);
         assert_eq!(middle(&[1.0, 3.0]), Some(2.0));
         assert_eq!(middle(&[]), None);
     }

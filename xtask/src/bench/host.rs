@@ -1,7 +1,8 @@
 //! `cargo xtask bench host`: the crates' own benchmarks, beside those of other crates.
 //!
 //! Every `[[bench]]` target of the workspace is run. What criterion has measured is read from the files that it leaves, and
-//! put in one table; benchmarks that write tables of their own are shown as they are.
+//! put in one table; benchmarks that write tables of their own are shown as they are. One more target is no benchmark of
+//! time: the simulation of grace periods, which counts locks and messages for up to 4,096 CPUs.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,11 +29,18 @@ pub(super) struct Host {
     targets: Vec<String>,
 }
 
-/// A `[[bench]]` target.
+/// A `[[bench]]` target, or a test that prints a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     package: String,
     name: String,
+    /// The name of the test.
+    test: Option<&'static str>,
+}
+
+/// The test that counts what a grace period costs; its table is the same in every run.
+fn grace_periods() -> Target {
+    Target { package: "rcu".into(), name: "grace_periods".into(), test: Some("what_a_grace_period_costs") }
 }
 
 /// What criterion says of one benchmark, in nanoseconds.
@@ -46,7 +54,8 @@ struct Estimate {
 
 impl Host {
     pub(super) fn run(self) -> Result<()> {
-        let all = targets(&metadata()?);
+        let mut all = targets(&metadata()?);
+        all.push(grace_periods());
         let wanted = choose(&all, &self.targets)?;
         let begun = SystemTime::now();
         let mut text = format!("{}\n", results::machine_in_words());
@@ -74,11 +83,33 @@ impl Host {
             .map(|e| json!({ "name": e.name, "median": e.median, "low": e.low, "high": e.high }))
             .collect();
         let report = json!({ "machine": results::machine(), "criterion": rows, "tables": outputs });
+        let report = match results::read(&results::folder().join("host.json"))? {
+            Some(older) if wanted.len() < all.len() => with_older(report, &older),
+            _ => report,
+        };
         results::write("host.json", &report)?;
         let path = results::write_text("host.txt", &text)?;
         ui::note(format_args!("written to {} and .json", workspace::shown(&path)));
         Ok(())
     }
+}
+
+/// What was measured now, and of what was measured before all that was not measured now.
+fn with_older(mut report: Value, older: &Value) -> Value {
+    let empty = Vec::new();
+    let mut rows = report["criterion"].as_array().cloned().unwrap_or_default();
+    for row in older["criterion"].as_array().unwrap_or(&empty) {
+        if !rows.iter().any(|other| other["name"] == row["name"]) {
+            rows.push(row.clone());
+        }
+    }
+    report["criterion"] = Value::Array(rows);
+    for (name, table) in older["tables"].as_object().into_iter().flatten() {
+        if report["tables"][name].is_null() {
+            report["tables"][name] = table.clone();
+        }
+    }
+    report
 }
 
 /// Cargo as it was called.
@@ -101,7 +132,8 @@ fn targets(metadata: &Value) -> Vec<Target> {
         for target in list(&package["targets"]) {
             let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
             if list(&target["kind"]).iter().any(|kind| kind == "bench") {
-                targets.push(Target { package: text(&package["name"]), name: text(&target["name"]) });
+                let (package, name) = (text(&package["name"]), text(&target["name"]));
+                targets.push(Target { package, name, test: None });
             }
         }
     }
@@ -118,7 +150,12 @@ fn choose(all: &[Target], names: &[String]) -> Result<Vec<Target>> {
 
 fn bench(target: &Target) -> Result<String> {
     let mut command = cargo();
-    command.args(["bench", "--package", &target.package, "--bench", &target.name]);
+    match target.test {
+        None => command.args(["bench", "--package", &target.package, "--bench", &target.name]),
+        Some(test) => {
+            command.args(["test", "--package", &target.package, "--lib", "--", "--nocapture", test])
+        }
+    };
     // Where its results are looked for.
     command.env("CARGO_TARGET_DIR", workspace::target());
     let step = Step::new(format!("measuring {}/{}", target.package, target.name));
@@ -204,6 +241,17 @@ mod tests {
         assert_eq!(choose(&all, &[]).unwrap().len(), 2);
         assert_eq!(choose(&all, &["wheel".to_owned()]).unwrap()[0].package, "timers");
         assert!(choose(&all, &["whel".to_owned()]).unwrap_err().to_string().contains("locks wheel"));
+    }
+
+    #[test]
+    fn a_part_that_is_measured_again_leaves_the_rest() {
+        let row = |name: &str, median: f64| json!({ "name": name, "median": median });
+        let older =
+            json!({ "criterion": [row("a", 1.0), row("b", 2.0)], "tables": { "x": "old", "y": "old" } });
+        let now = json!({ "criterion": [row("b", 3.0)], "tables": { "y": "new" } });
+        let both = with_older(now, &older);
+        assert_eq!(both["criterion"], json!([row("b", 3.0), row("a", 1.0)]));
+        assert_eq!(both["tables"], json!({ "x": "old", "y": "new" }));
     }
 
     #[test]

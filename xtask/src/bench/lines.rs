@@ -16,6 +16,8 @@ pub(super) struct Figure {
     pub(super) samples: u32,
     /// The least served CPU's share over the most served one's.
     pub(super) fairness: Option<f64>,
+    /// How many samples were 0 units, 1, 2 to 3, 4 to 7, and so on; empty where that is not said.
+    pub(super) histogram: Vec<u32>,
 }
 
 impl Figure {
@@ -67,10 +69,24 @@ fn figure<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Figure> {
     let name = words.next().context("no name")?.to_owned();
     let median: f64 = words.next().context("no number")?.parse().context("the number")?;
     let unit = words.next().context("no unit")?.to_owned();
-    let mut figure =
-        Figure { name, unit, median, min: median, p99: median, max: median, samples: 1, fairness: None };
+    let mut figure = Figure {
+        name,
+        unit,
+        median,
+        min: median,
+        p99: median,
+        max: median,
+        samples: 1,
+        fairness: None,
+        histogram: Vec::new(),
+    };
     for word in words {
         let (key, value) = word.split_once('=').with_context(|| format!("`{word}` is no key=value"))?;
+        if key == "histogram" {
+            let counts = value.split(',').map(str::parse).collect::<Result<_, _>>();
+            figure.histogram = counts.with_context(|| format!("`{word}` is no list of counts"))?;
+            continue;
+        }
         let value: f64 = value.parse().with_context(|| format!("`{word}` has no number"))?;
         match key {
             "min" => figure.min = value,
@@ -112,6 +128,14 @@ mod tests {
         let mutex = output.find("mutex_throughput").unwrap();
         assert!(mutex.more_is_better() && mutex.fairness == Some(0.805));
         assert_eq!(output.info["system"], "Linux 6.1.0");
+    }
+
+    #[test]
+    fn histograms_are_counts_in_classes() {
+        let mut output = Output::default();
+        output.take("BENCH timer_late_L0 1.000 ticks max=5.000 samples=64 histogram=40,20,0,4").unwrap();
+        assert_eq!(output.find("timer_late_L0").unwrap().histogram, [40, 20, 0, 4]);
+        assert!(output.take("BENCH timer_late_L1 1.000 ticks histogram=40,x").is_err());
     }
 
     #[test]

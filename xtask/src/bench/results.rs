@@ -39,6 +39,9 @@ pub(super) fn figure(figure: &Figure) -> Value {
     if let Some(fairness) = figure.fairness {
         value["fairness"] = fairness.into();
     }
+    if !figure.histogram.is_empty() {
+        value["histogram"] = json!(figure.histogram);
+    }
     value
 }
 

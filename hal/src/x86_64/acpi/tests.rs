@@ -305,6 +305,8 @@ fn sleep_types_are_read_in_each_encoding() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Random damage, with checksums mended so that it reaches the decoders: an answer or an error, never a panic or a
     /// read outside the table (which the array's bounds and the checked copies would turn into one).
     #[test]

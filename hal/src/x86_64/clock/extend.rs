@@ -47,6 +47,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn equals_the_wide_counter(
             bits in 8u32..=64,

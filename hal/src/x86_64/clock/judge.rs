@@ -215,6 +215,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         /// With at least three honest samples and any number of scattered liars the honest ones win.
         #[test]
         fn honest_samples_win(

@@ -79,6 +79,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn within_one_of_exact(from in 1u64..1 << 40, to in 1u64..1 << 40, count: u64) {
             let exact = count as u128 * to as u128 / from as u128;

@@ -99,7 +99,7 @@ fn pages_of(view: View) -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(150)))]
 
     #[test]
     fn agrees_with_a_map_of_pages(steps in prop::collection::vec(step(), 1..25), few_frames in 4..40usize, plenty in any::<bool>()) {

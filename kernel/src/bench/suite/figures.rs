@@ -56,19 +56,35 @@ impl Figures {
         self.thousandths.get(last * percent / 100).copied().unwrap_or(0)
     }
 
+    /// How many samples are below 1, how many are 1, 2 to 3, 4 to 7, and so on up to the greatest, in whole units.
+    fn by_class(&self) -> Vec<u32> {
+        let class =
+            |thousandths: u64| (thousandths / 1_000).checked_ilog2().map_or(0, |log| log as usize + 1);
+        let mut counts = alloc::vec![0; 1 + class(self.percentile(100))];
+        self.thousandths.iter().for_each(|sample| counts[class(*sample)] += 1);
+        counts
+    }
+
     /// Half of the samples are not above it. In thousandths of the unit.
     pub fn median(&self) -> u64 {
         self.percentile(50)
     }
 }
 
-/// What follows the name in a line: `median unit min=.. p99=.. max=.. samples=..`.
+/// What follows the name in a line: `median unit min=.. p99=.. max=.. samples=..`, and for ticks `histogram=..`.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [median, min, p99, max] = [50, 0, 99, 100].map(|percent| Thousandths(self.percentile(percent)));
         let samples = self.thousandths.len();
         write!(f, "{median} {} min={min} p99={p99} max={max} samples={samples}", self.unit)?;
-        self.fairness.map_or(Ok(()), |fairness| write!(f, " fairness={}", Thousandths(fairness)))
+        self.fairness.map_or(Ok(()), |fairness| write!(f, " fairness={}", Thousandths(fairness)))?;
+        if self.unit == Unit::Ticks {
+            write!(f, " histogram=")?;
+            for (class, count) in self.by_class().into_iter().enumerate() {
+                write!(f, "{}{count}", if class == 0 { "" } else { "," })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,6 +112,14 @@ mod tests {
             shared.to_string(),
             "12.100 Mops/s min=12.100 p99=12.100 max=12.100 samples=1 fairness=0.805"
         );
+    }
+
+    #[test]
+    fn ticks_are_counted_by_class() {
+        let figures = Figures::new(Unit::Ticks, [0, 0, 1, 2, 3, 8].map(|ticks| ticks * 1_000).to_vec());
+        assert!(figures.to_string().ends_with(" samples=6 histogram=2,1,2,0,1"), "{figures}");
+        let none = Figures::new(Unit::Ticks, Vec::new());
+        assert!(none.to_string().ends_with(" samples=0 histogram=0"), "{none}");
     }
 
     #[test]

@@ -108,6 +108,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn what_is_read_is_what_was_written(number in 0..5_000_000_u64, unit in 0..UNITS.len()) {
             let (name, ns) = UNITS[unit];

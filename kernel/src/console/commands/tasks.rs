@@ -247,7 +247,7 @@ fn cpu_sets(machine: &dyn Machine) -> Vec<String> {
 pub(super) fn find_task(machine: &dyn Machine, word: &str) -> Result<Task, Failure> {
     let mut tasks = machine.tasks();
     let wrong = |why| Err(Failure::Usage(why));
-    if let Ok(number) = word.parse() {
+    if let Ok(number) = word.parse::<u32>() {
         return match tasks.into_iter().find(|task| task.number == number) {
             Some(task) => Ok(task),
             None => wrong(alloc::format!("there is no task {number}; `ps` lists them")),

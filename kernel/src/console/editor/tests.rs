@@ -164,6 +164,8 @@ fn some_input() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     /// Whatever is typed, the screen shows the editor's line and cursor, in one row.
     #[test]
     fn the_screen_shows_the_line(input in some_input()) {

@@ -125,6 +125,8 @@ mod sequential {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         /// Pushes (`Some(length)`) and pops (`None`) against a queue that counts words.
         #[test]
         fn equals_a_queue(operations in proptest::collection::vec(proptest::option::of(0..120usize), 0..300)) {
@@ -222,7 +224,7 @@ mod loom_models {
     fn writers_and_reader(preemption_bound: usize, words: usize, writes: [u32; 2]) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(preemption_bound);
-        model.check(move || {
+        test_support::check(&model, move || {
             let ring = Arc::new(ring(words));
             let threads: Vec<_> = writes
                 .into_iter()

@@ -136,6 +136,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn agrees_with_a_tree_set(
             blocks in 1..40usize,

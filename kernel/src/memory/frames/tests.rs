@@ -65,7 +65,7 @@ fn has_room(model: &Model, regions: &[Range<u64>], order: usize, limit: u64) -> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(300)))]
 
     #[test]
     fn agrees_with_the_model(regions in regions(), steps in prop::collection::vec(step(), 1..120)) {

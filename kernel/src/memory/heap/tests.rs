@@ -62,7 +62,7 @@ impl Block {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(40)))]
 
     #[test]
     fn blocks_keep_what_is_written_to_them(steps in prop::collection::vec((0..4u8, 1..60_000usize, 0..13u32, any::<u8>()), 1..120)) {

@@ -54,7 +54,7 @@ fn entry() -> impl Strategy<Value = RawRegion> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(2000)))]
 
     #[test]
     fn agrees_with_the_per_page_model(entries in prop::collection::vec(entry(), 0..14), limit_page in 1..=PAGES, odd in 0..PAGE_SIZE) {

@@ -25,7 +25,7 @@ fn owner() -> impl Strategy<Value = Owner> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(100)))]
 
     #[test]
     fn every_address_leads_to_its_owner(wanted in prop::collection::vec((owner(), 1..=MAX_PAGES), 1..40), drops in prop::collection::vec(any::<bool>(), 40)) {

@@ -26,6 +26,8 @@ fn each_step_of_niceness_is_a_factor() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn policies_are_what_their_names_and_codes_say(class in 0..4_u8, number in any::<i8>()) {
         let policy = match class {

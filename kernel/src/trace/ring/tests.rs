@@ -32,6 +32,8 @@ mod sequential {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
         #[test]
         fn holds_the_newest(count in 0..40_u64) {
             let ring = ring(8);
@@ -98,7 +100,7 @@ mod loom_models {
 
     /// Position 0 is read while it is overwritten.
     fn write_and_read<R: Rules + 'static>() {
-        loom::model(|| {
+        test_support::model(|| {
             let ring = Arc::new(ring(1));
             ring.push_by::<R>(record(1));
             let other = ring.clone();
@@ -112,7 +114,7 @@ mod loom_models {
 
     /// Two write, then somebody reads: one record is left, and it is one that was written.
     fn write_at_once<R: Rules + 'static>() {
-        loom::model(|| {
+        test_support::model(|| {
             let ring = Arc::new(ring(1));
             let writers = [1, 2].map(|number| {
                 let ring = ring.clone();

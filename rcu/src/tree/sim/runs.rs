@@ -79,6 +79,16 @@ fn three_levels_of_many_cpus() {
     sound(Plan { cpus: 512, leaf: 8, inner: 16, settle_every: 200_000, ..SMALL }, 600_000);
 }
 
+/// For so many seconds as `QUIESCE_FUZZ_SECONDS` says; else not at all.
+#[test]
+fn fuzz() {
+    let plans: Vec<Plan> = plans().collect();
+    test_support::fuzz("grace periods", |seed| {
+        let plan = Plan { seed, ..plans[seed as usize % plans.len()] };
+        sound(plan, 60_000)
+    });
+}
+
 /// A million grace periods; `cargo test --release -p rcu --lib -- --ignored million --nocapture`.
 #[test]
 #[ignore = "takes a minute"]

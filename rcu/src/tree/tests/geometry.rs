@@ -30,6 +30,8 @@ fn is_a_tree(shape: &Geometry) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn any_shape(cpus in 1..=MAX_CPUS, leaf in 1..=64_u32, inner in 2..=64_u32) {
         is_a_tree(&Geometry::with_fan_out(cpus, leaf, inner));

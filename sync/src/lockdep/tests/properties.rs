@@ -206,13 +206,8 @@ fn reports_of(routines: &[Routine]) -> Vec<String> {
     sim.take()
 }
 
-/// Of each property. Trying all schedules takes milliseconds; `PROPTEST_CASES` asks for more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: test_support::cases(100), ..ProptestConfig::default() })]
 
     /// After each event the checker has reported exactly if a circle exists in what was seen.
     #[test]

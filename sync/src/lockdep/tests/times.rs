@@ -49,6 +49,8 @@ fn figures(sim: &Sim, class: u32) -> LockTimes {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
+
     #[test]
     fn figures_are_those_of_the_events(
         steps in prop::collection::vec(step(), 0..60),

@@ -178,7 +178,7 @@ impl Rules for Impatient {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(test_support::cases(64)))]
 
     /// While all CPUs run: who is in line is passed by each other one at most once, and nobody is skipped.
     #[test]

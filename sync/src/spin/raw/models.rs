@@ -93,13 +93,12 @@ fn check(preemptions: usize, f: impl Fn() + Send + Sync + Clone + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(preemptions);
         builder.max_branches = 20_000;
-        builder.check(f);
+        test_support::check(&builder, f);
     }
     #[cfg(shuttle)]
     {
         let _ = preemptions;
-        shuttle::check_random(f.clone(), 3_000);
-        shuttle::check_pct(f, 1_000, 3);
+        test_support::schedules(f, 3_000, 1_000);
     }
 }
 

@@ -32,7 +32,7 @@ fn check_bounded(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 100_000;
-    builder.check(f);
+    test_support::check(&builder, f);
 }
 
 /// Bases that live for ever, as far as their timers know: until the model's threads have ended.

@@ -31,24 +31,34 @@ impl Section {
     pub(super) fn missing(self, command: &'static str) -> Self {
         Self { missing: Some(command), ..self }
     }
+
+    /// With these plots, or, if there are none, with the command that measures what they need.
+    pub(super) fn plots_or(self, plots: Vec<String>, command: &'static str) -> Self {
+        if plots.is_empty() { self.missing(command) } else { Self { plots, ..self } }
+    }
 }
 
-/// Colours are variables, and the plots use them: ours, Linux's, lines and text.
+/// Colours are variables, and the plots use them: lines of four kinds, what is worse, frames and text.
 const STYLE: &str = "
-:root { --ink: #1b1f24; --paper: #ffffff; --faint: #d0d7de; --one: #0969da; --two: #bc4c00; --three: #1a7f37; color-scheme: light dark; }
+:root { --ink: #1b1f24; --paper: #ffffff; --faint: #d0d7de; --one: #0969da; --two: #bc4c00; --three: #1a7f37;
+  --four: #8250df; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --paper: #0d1117; --faint: #30363d; --one: #58a6ff; --two: #f0883e; --three: #56d364; }
+  :root { --ink: #e6edf3; --paper: #0d1117; --faint: #30363d; --one: #58a6ff; --two: #f0883e; --three: #56d364;
+    --four: #bc8cff; }
 }
-body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-svg { display: block; width: 100%; height: auto; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0; } p { max-width: 44rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem; align-items: start; }
+svg { display: block; width: 100%; max-width: 35rem; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+svg .title { font-weight: 600; font-size: 13px; } svg .name { font-size: 11px; } svg .mark { text-anchor: middle; }
 .axis { stroke: var(--faint); stroke-width: 1; } .line { stroke: var(--ink); stroke-width: 1.5; }
 .bar { fill: var(--one); } .worse { fill: var(--two); }
-polyline { fill: none; stroke-width: 2; } .dashed { stroke-dasharray: 6 4; }
-.c0 { stroke: var(--one); } .c1 { stroke: var(--two); } .c2 { stroke: var(--three); }
-code { background: var(--faint); padding: 0 0.3em; border-radius: 0.2em; }
+polyline { fill: none; stroke-width: 2; } .dashed { stroke-dasharray: 6 4; } circle { fill: var(--paper); stroke-width: 1.5; }
+circle.dashed { stroke-dasharray: none; }
+.c0 { stroke: var(--one); } .c1 { stroke: var(--two); } .c2 { stroke: var(--three); } .c3 { stroke: var(--four); }
+code { background: var(--faint); padding: 0 0.3em; border-radius: 0.2em; overflow-wrap: anywhere; }
 ";
 
 impl Page {
@@ -73,8 +83,8 @@ impl Page {
             if let Some(command) = section.missing {
                 let _ = writeln!(html, "<p>Not measured yet: <code>{command}</code></p>");
             }
-            for plot in &section.plots {
-                html += plot;
+            if !section.plots.is_empty() {
+                let _ = write!(html, "<div class=\"plots\">\n{}</div>\n", section.plots.concat());
             }
         }
         html + "</html>\n"

@@ -23,8 +23,8 @@ const FLAGS: usize = TaskId::ALIGN - 1;
 /// For how long those that watch may pass a line, from when its first became the first: 250 us. Long beside a wake-up and
 /// its inter-processor interrupt, which take a few microseconds, and short beside a tick.
 const PATIENCE_NS: u64 = 250_000;
-/// How often a task looks whether it can watch, before it goes to sleep.
-const TURNS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
+/// For how long a task waits for its turn to watch, before it goes to sleep; models are not about time.
+const TURN_NS: u64 = if cfg!(any(loom, shuttle)) { 0 } else { PATIENCE_NS };
 /// Times of the line are kept in 32 bits, which count this many ns and wrap after more than an hour.
 const TIME_UNIT_NS: u64 = 1024;
 
@@ -191,7 +191,7 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     /// Watches the owner while it runs, to take the mutex as it comes free. Returns whether it was taken; if not, the
     /// caller joins the line (M3).
     fn watch_owner(&self, me: TaskId, limits: Limits) -> bool {
-        if self.is_line_due() || !self.begin_watch() {
+        if !self.begin_watch(limits) {
             return false;
         }
         let taken = self.owners_end(limits, |word| match word {
@@ -201,20 +201,32 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
             _ => None,
         });
         self.spinner.store(false, Ordering::Relaxed);
-        // M3. Pairs with the fence in `leave_to_watcher`.
+        // M3. Pairs with the fence in `look_after_watcher`.
         fence(Ordering::SeqCst);
         taken.unwrap_or(false)
     }
 
-    /// One at a time: more would fight for the word with the owner.
-    fn begin_watch(&self) -> bool {
-        // Who watched so far and has just taken the mutex is about to say so.
-        for _ in 0..TURNS {
+    /// One at a time: more would fight for the word with the owner. The others wait for their turn, for a while, as long
+    /// as the owner runs, this CPU is not wanted, and nobody has waited in line for too long: the mutex changes hands many
+    /// times before one of them could be woken.
+    fn begin_watch(&self, limits: Limits) -> bool {
+        let (begun, mut on) = (P::now_ns(), None);
+        while !self.is_line_due() {
             // Relaxed: a hint. The flag is written by whoever gets it and by nobody else.
             if !self.spinner.load(Ordering::Relaxed)
                 && self.spinner.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 return true;
+            }
+            if let Some(owner) = self.owner() {
+                on = runs_on::<P>(owner, on);
+                if on.is_none() {
+                    break;
+                }
+            }
+            let is_late = P::now_ns() - begun >= TURN_NS;
+            if is_late || P::context().resched_due() || limits.are_reached::<P>() {
+                break;
             }
             P::relax();
         }

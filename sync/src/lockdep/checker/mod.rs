@@ -15,6 +15,8 @@
 //! * **C2**: an edge is looked up and added in one hold of `lock`, and so is a use. Of two that only together are wrong,
 //!   the second one's search therefore sees the first.
 
+mod views;
+
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::panic::Location;
@@ -28,9 +30,8 @@ use super::graph::{CLASSES, ClassId, Full, Graph, SITES, Strength};
 use super::held::{Entry, Held, Removed, Since, level_of};
 use super::map::{Acquire, Level, Subclass, WaitType};
 use super::report::{Finding, Wrong};
-use super::search::{Direction, Place, Step};
-use super::summary::Summary;
-use super::times::{Lasted, LockTimes, Long, Times};
+use super::search::{Direction, Place};
+use super::times::Times;
 use super::usage::{Irq, Mark, Usage, Use};
 use super::verdicts::Verdicts;
 
@@ -437,55 +438,6 @@ impl Checker {
         }
     }
 
-    /// A lock that was measured has been released.
-    #[inline]
-    fn note_hold(&self, entry: &Entry, at: &'static Location<'static>, env: &Env<'_>) {
-        let Some(class) = entry.class.filter(|_| entry.since != Since::NEVER) else { return };
-        let Some(ns) = entry.since.elapsed((env.now)()) else { return };
-        let row = self.times.of(class);
-        if row.add_hold(ns) {
-            // With the graph's lock, so that the place is that of the longest.
-            self.with_graph(env.relax, |_| row.longest_hold.offer(ns, entry.at));
-        }
-        if entry.label.identity.wait == WaitType::Spin {
-            self.times.tell(&Long { what: Lasted::Lock(entry.label), ns, at: entry.at, until: at });
-        }
-    }
-
-    /// The wait for a lock that was taken is over, after it had begun at `since_ns`.
-    pub(super) fn waited(&self, held: &mut Held, address: usize, since_ns: u64, env: &Env<'_>) {
-        let now = (env.now)();
-        // What was acquired without waiting for it is not known yet.
-        let Some(entry) = held.find_mut(address) else { return };
-        if entry.since != Since::NEVER {
-            // What was the time of asking is now that of getting.
-            entry.since = Since::at(now);
-        }
-        let (Some(class), at, ns) = (entry.class, entry.at, now.saturating_sub(since_ns)) else { return };
-        let row = self.times.of(class);
-        if row.add_wait(ns) {
-            self.with_graph(env.relax, |_| row.longest_wait.offer(ns, at));
-        }
-    }
-
-    /// How long each class is waited for and held.
-    pub(super) fn times(&self) -> &Times {
-        &self.times
-    }
-
-    /// The figures of the class of the given number, from 1 on.
-    pub(super) fn times_at(&self, number: u16, relax: fn()) -> Option<LockTimes> {
-        self.with_graph(relax, |graph| {
-            let is_known = number != 0 && usize::from(number) <= graph.class_count();
-            is_known.then(|| self.times.of(ClassId(number)).read())
-        })
-    }
-
-    /// Forgets all figures.
-    pub(super) fn reset_times(&self, relax: fn()) {
-        self.with_graph(relax, |_| self.times.reset());
-    }
-
     /// Handlers are about to be switched on: everything that is held is exposed to them.
     pub(super) fn expose(&self, held: &Held, here: Here, at: &'static Location<'static>, env: &Env<'_>) {
         if !self.is_checking() {
@@ -538,50 +490,6 @@ impl Checker {
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
         (env.report)(&Finding::WaitContext { taking, why: Wrong::InNmi }, None, taking.at);
-    }
-
-    /// An edge of a path, with names.
-    pub(super) fn step(&self, edge: u16, relax: fn()) -> Option<Step> {
-        self.with_graph(relax, |graph| graph.step(edge))
-    }
-
-    pub(super) fn set_on_drop(&self, on_drop: OnDrop) {
-        // Relaxed: a function's address, which is all that is passed on.
-        self.on_drop.store(on_drop as *mut (), Ordering::Relaxed);
-    }
-
-    pub(super) fn on_drop(&self) -> Option<OnDrop> {
-        let on_drop = self.on_drop.load(Ordering::Relaxed);
-        if on_drop.is_null() {
-            return None;
-        }
-        // SAFETY: not null, so that it is what `set_on_drop` stored, a function of this type.
-        Some(unsafe { core::mem::transmute::<*mut (), OnDrop>(on_drop) })
-    }
-
-    /// How much of the tables is in use.
-    pub(super) fn summary(&self, relax: fn()) -> Summary {
-        let (sites, classes, edges) =
-            self.with_graph(relax, |graph| (graph.site_count(), graph.class_count(), graph.edge_count()));
-        Summary {
-            is_checking: self.is_checking(),
-            sites,
-            classes,
-            orders: edges,
-            chains: self.verdicts.count(),
-            chains_turned_away: self.verdicts.turned_away(),
-            deepest: self.deepest.load(Ordering::Relaxed),
-            reports: self.reports.load(Ordering::Relaxed) as usize,
-        }
-    }
-
-    /// The class of the given number, from 1 on, and how it is used.
-    pub(super) fn class_at(&self, number: u16, relax: fn()) -> Option<(Label, Usage)> {
-        self.with_graph(relax, |graph| {
-            let class = ClassId(number);
-            (usize::from(number) <= graph.class_count())
-                .then(|| Some((graph.label(class)?, graph.usage(class))))?
-        })
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::packages::Installing;
-use crate::sanitizer::Sanitizer;
+use crate::sanitizer::{self, Sanitizer};
 use crate::strip;
 use crate::toolchain::{Choice, Library, TARGET, Toolchain};
 use crate::ui::{self, Step};
@@ -110,9 +110,31 @@ impl BuildOptions {
         if self.debug || self.sanitize.is_some() { Profile::Debug } else { Profile::Release }
     }
 
-    /// Whether the kernel's code is not the one that people run.
-    pub(crate) fn is_instrumented(&self) -> bool {
-        self.sanitize.is_some()
+    /// What accesses to memory are checked for.
+    pub(crate) fn sanitizer(&self) -> Option<Sanitizer> {
+        self.sanitize
+    }
+
+    /// The words that ask for them in a command, after a space.
+    pub(crate) fn sanitizer_words(&self) -> String {
+        self.sanitize.map_or(String::new(), |sanitizer| format!(" --sanitize {}", sanitizer.name()))
+    }
+
+    /// How much more time a guest may take because its kernel is instrumented.
+    pub(crate) fn patience(&self) -> u32 {
+        self.sanitize.map_or(1, |_| sanitizer::SLOWER)
+    }
+
+    /// For what measures.
+    ///
+    /// # Errors
+    /// If the kernel is not the one that people run.
+    pub(crate) fn ensure_measurable(&self) -> Result<()> {
+        ensure!(
+            self.sanitize.is_none(),
+            "what --sanitize builds is not worth measuring: it calls a function for each access"
+        );
+        Ok(())
     }
 
     pub(crate) fn toolchain(&self) -> Choice {

@@ -2,8 +2,13 @@
 //!
 //! The guest writes code addresses as `[<ffffffff80201234>]`, already adjusted so that a look-up of exactly that address
 //! gives the right line. Here each becomes `0xffffffff80201234 function (file:line)`, and every function that it was
-//! inlined into follows on a line of its own, the outermost last. Everything else passes through unchanged and at once:
-//! a byte is held back only while it may belong to an address.
+//! inlined into follows on a line of its own, the outermost last.
+//!
+//! Where one place is meant, and the guest knows only how it got there, it writes the lower halves of all steps in a row,
+//! the innermost first: `[?80201234?][?80205678?]`. That becomes `file:line` of the innermost that is in this checkout, and
+//! not in a library's code.
+//!
+//! Everything else passes through unchanged and at once: a byte is held back only while it may belong to an address.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -13,10 +18,18 @@ use addr2line::Loader;
 
 use crate::workspace;
 
-const OPEN: &[u8] = b"[<";
-const CLOSE: &[u8] = b">]";
-const DIGITS: usize = 16;
-const TOKEN: usize = OPEN.len() + DIGITS + CLOSE.len();
+/// How an address begins, its digits, and how it ends.
+struct Form {
+    open: [u8; 2],
+    digits: usize,
+    close: [u8; 2],
+}
+
+const NAMED: Form = Form { open: *b"[<", digits: 16, close: *b">]" };
+const STEP: Form = Form { open: *b"[?", digits: 8, close: *b"?]" };
+
+/// What is in front of the lower half of a code address: the kernel is in the top 2 GiB.
+const UPPER_HALF: u64 = 0xffff_ffff_0000_0000;
 
 /// Function names longer than this are shortened.
 const LONGEST_NAME: usize = 80;
@@ -27,6 +40,8 @@ pub(crate) struct Frame {
     pub(crate) function: String,
     /// `file:line`.
     pub(crate) place: Option<String>,
+    /// The file is in this checkout.
+    pub(crate) is_ours: bool,
 }
 
 impl Frame {
@@ -43,6 +58,15 @@ pub(crate) trait Resolve {
     fn resolve(&mut self, address: u64) -> Vec<Frame>;
 }
 
+/// A row of steps of which one is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// None is, of those that came; this was the first.
+    Searching(u64),
+    /// It was shown.
+    Shown,
+}
+
 /// A stream editor for the guest's output.
 pub(crate) struct Symboliser<R> {
     resolver: R,
@@ -50,11 +74,13 @@ pub(crate) struct Symboliser<R> {
     held: Vec<u8>,
     /// Lines that come after the end of the current one.
     after: Vec<u8>,
+    /// The last thing that came was a step.
+    row: Option<Row>,
 }
 
 impl<R: Resolve> Symboliser<R> {
     pub(crate) fn new(resolver: R) -> Self {
-        Self { resolver, held: Vec::with_capacity(TOKEN), after: Vec::new() }
+        Self { resolver, held: Vec::new(), after: Vec::new(), row: None }
     }
 
     /// Takes `input` and appends what can be shown to `out`.
@@ -64,39 +90,47 @@ impl<R: Resolve> Symboliser<R> {
         }
     }
 
-    /// Whether bytes are held back.
+    /// Whether something is held back.
     pub(crate) fn holds(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() || matches!(self.row, Some(Row::Searching(_)))
     }
 
     /// Shows what is held back, because nothing follows soon or at all.
     pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        self.end_row(out);
         out.append(&mut self.held);
     }
 
     fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
-        while !self.held.is_empty() && !fits(&self.held, byte) {
+        while !self.held.is_empty() && form_of(&self.held, byte).is_none() {
             // No address after all. The held bytes hold at most one more beginning: the `[` of `[[<...`, which is the
             // byte at hand. So all of them can go.
-            out.append(&mut self.held);
+            self.flush(out);
         }
-        if self.held.is_empty() && byte != OPEN[0] {
+        if self.held.is_empty() && byte != b'[' {
+            self.end_row(out);
             out.push(byte);
             if byte == b'\n' {
                 out.append(&mut self.after);
             }
             return;
         }
+        let form = form_of(&self.held, byte);
         self.held.push(byte);
-        if self.held.len() == TOKEN {
-            self.finish_token(out);
+        if let Some(form) = form.filter(|form| self.held.len() == form.length()) {
+            let digits = std::str::from_utf8(&self.held[2..2 + form.digits]);
+            let address = digits.ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+            self.held.clear();
+            if form.open == STEP.open {
+                self.step(UPPER_HALF | address, out);
+            } else {
+                self.end_row(out);
+                self.named(address, out);
+            }
         }
     }
 
-    fn finish_token(&mut self, out: &mut Vec<u8>) {
-        let digits = std::str::from_utf8(&self.held[OPEN.len()..OPEN.len() + DIGITS]);
-        let address = digits.ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
-        self.held.clear();
+    fn named(&mut self, address: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("{address:#018x}").as_bytes());
         let mut frames = self.resolver.resolve(address).into_iter();
         if let Some(first) = frames.next() {
@@ -107,15 +141,53 @@ impl<R: Resolve> Symboliser<R> {
             self.after.extend_from_slice(format!("      inlined by {}\r\n", outer.text()).as_bytes());
         }
     }
+
+    fn step(&mut self, address: u64, out: &mut Vec<u8>) {
+        if self.row == Some(Row::Shown) {
+            return;
+        }
+        let frames = self.resolver.resolve(address);
+        // The entries to the heap that the compiler makes carry the line of a static.
+        let ours = frames.into_iter().find(|frame| frame.is_ours && !frame.function.contains("__rust_"));
+        match ours.and_then(|frame| frame.place) {
+            Some(place) => {
+                out.extend_from_slice(place.as_bytes());
+                self.row = Some(Row::Shown);
+            }
+            None => self.row = self.row.or(Some(Row::Searching(address))),
+        }
+    }
+
+    /// Of a row without a place the innermost step is shown as it is.
+    fn end_row(&mut self, out: &mut Vec<u8>) {
+        if let Some(Row::Searching(first)) = self.row.take() {
+            out.extend_from_slice(format!("{first:#018x}").as_bytes());
+        }
+    }
 }
 
-/// Whether `byte` can follow `held` in an address.
-fn fits(held: &[u8], byte: u8) -> bool {
-    match held.len() {
-        1 => byte == OPEN[1],
-        n if n < OPEN.len() + DIGITS => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        n => byte == CLOSE[n - OPEN.len() - DIGITS],
+impl Form {
+    const fn length(&self) -> usize {
+        self.open.len() + self.digits + self.close.len()
     }
+
+    /// Whether `byte` can follow `held`.
+    fn fits(&self, held: &[u8], byte: u8) -> bool {
+        let is_begun = held.iter().zip(&self.open).all(|(held, open)| held == open);
+        is_begun
+            && match held.len() {
+                n if n < self.open.len() => byte == self.open[n],
+                n if n < self.open.len() + self.digits => {
+                    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+                }
+                n => byte == self.close[n - self.open.len() - self.digits],
+            }
+    }
+}
+
+/// What `held` and `byte` may become an address of.
+fn form_of(held: &[u8], byte: u8) -> Option<&'static Form> {
+    [&NAMED, &STEP].into_iter().find(|form| form.fits(held, byte))
 }
 
 /// Looks addresses up in an ELF file with line tables, which is read at the first address.
@@ -148,27 +220,32 @@ impl Resolve for ElfResolver {
         let mut found = Vec::new();
         if let Ok(mut frames) = loader.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
-                let place = frame.location.and_then(|location| {
-                    let line = location.line.map_or(String::new(), |line| format!(":{line}"));
-                    Some(format!("{}{line}", short_path(location.file?, &root)))
-                });
+                let file = frame.location.as_ref().and_then(|location| location.file);
+                let line = frame.location.as_ref().and_then(|location| location.line);
+                let line = line.map_or(String::new(), |line| format!(":{line}"));
+                let place = file.map(|file| format!("{}{line}", short_path(file, &root)));
+                let is_ours = file.is_some_and(|file| Path::new(file).starts_with(&root));
                 let function =
                     frame.function.and_then(|name| name.raw_name().ok().map(|name| demangled(&name)));
-                found.push((function, place));
+                found.push((function, place, is_ours));
             }
         }
         if found.is_empty() {
-            return symbol().map(|function| Frame { function, place: None }).into_iter().collect();
+            return symbol()
+                .map(|function| Frame { function, place: None, is_ours: false })
+                .into_iter()
+                .collect();
         }
         // Line tables name functions without their path. The outermost one has a symbol, which says it whole.
-        if let (Some((function, _)), Some(symbol)) = (found.last_mut(), symbol()) {
+        if let (Some((function, ..)), Some(symbol)) = (found.last_mut(), symbol()) {
             let same = function.as_deref().is_none_or(|name| symbol.ends_with(&format!("::{name}")));
             if same {
                 *function = Some(symbol);
             }
         }
         let named = |function: Option<String>| function.unwrap_or_else(|| "?".to_owned());
-        found.into_iter().map(|(function, place)| Frame { function: named(function), place }).collect()
+        let frame = |(function, place, is_ours)| Frame { function: named(function), place, is_ours };
+        found.into_iter().map(frame).collect()
     }
 }
 
@@ -234,7 +311,8 @@ mod tests {
     }
 
     fn frame(function: &str, place: &str) -> Frame {
-        Frame { function: function.to_owned(), place: Some(place.to_owned()) }
+        let is_ours = place.starts_with("kernel/");
+        Frame { function: function.to_owned(), place: Some(place.to_owned()), is_ours }
     }
 
     fn table() -> Table {
@@ -242,6 +320,9 @@ mod tests {
         Table(BTreeMap::from([
             (0xffff_ffff_8020_1234, vec![frame("f", "kernel/src/f.rs:7")]),
             (0x10, inlined),
+            (0xffff_ffff_0000_0010, vec![frame("read", "core/ptr.rs:1")]),
+            (0xffff_ffff_0000_0020, vec![frame("read", "core/ptr.rs:1"), frame("user", "kernel/src/u.rs:2")]),
+            (0xffff_ffff_0000_0030, vec![frame("__rust_alloc", "kernel/src/memory.rs:3")]),
         ]))
     }
 
@@ -268,10 +349,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_row_of_steps_the_first_place_in_the_checkout_is_shown() {
+        let user = "in kernel/src/u.rs:2, and";
+        assert_eq!(all(b"in [?00000010?][?00000030?][?00000020?][?80201234?], and"), user);
+        assert_eq!(all(b"[?80201234?] [?00000020?][?80201234?]"), "kernel/src/f.rs:7 kernel/src/u.rs:2");
+        assert_eq!(all(b"[?00000010?][?00000030?]!"), "0xffffffff00000010!");
+        assert_eq!(all(b"[?00000010?]"), "0xffffffff00000010");
+    }
+
+    #[test]
     fn what_is_no_address_stays() {
-        for text in
-            ["[[<x>]", "[<12>]", "[<ffffffff8020123", "[<FFFFFFFF80201234>]", "a[b<c", "[<[<", "[ 0.1] [<"]
-        {
+        for text in [
+            "[[<x>]",
+            "[<12>]",
+            "[?12?]",
+            "[?1234567>]",
+            "[?<12?]",
+            "[<ffffffff8020123",
+            "[<FFFFFFFF80201234>]",
+            "a[b<c",
+            "[<[<",
+            "[ 0.1] [<",
+        ] {
             assert_eq!(all(text.as_bytes()), text);
         }
         assert_eq!(all(b"[<00000000000000ff>]"), "0x00000000000000ff");
@@ -293,7 +392,8 @@ mod tests {
         fn pieces_do_not_matter(
             words in prop::collection::vec(prop_oneof![
                 Just("[<ffffffff80201234>]".to_owned()), Just("[<0000000000000010>]".to_owned()),
-                "[\\[<>\\]0-9a-f\\n ]{0,8}",
+                Just("[?00000010?]".to_owned()), Just("[?00000020?]".to_owned()),
+                "[\\[<>?\\]0-9a-f\\n ]{0,8}",
             ], 0..8),
             cuts in prop::collection::vec(1usize..7, 0..60),
         ) {

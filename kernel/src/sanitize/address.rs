@@ -12,21 +12,21 @@
 //!
 //! # Invariants
 //! The hooks and what they call on the way to "allowed" are not instrumented themselves, and use nothing but operators: a
-//! function of the core library is instrumented, and would call the hook again.
+//! function of the core library is instrumented, and would call the hook again. Each hook has a frame of its own on the
+//! stack while it reports, so that the step above it is the access.
 //!
 //! Linux: KASAN, in its generic form with outlined checks.
 
 use core::arch::asm;
-use core::fmt;
-use core::panic::Location;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use hal::platform::{Report, Severity};
 use hal::x86_64::layout::{DIRECT_MAP, PAGE_SIZE};
 use hal::{MAX_CPUS, Native, Platform};
 use log::{info, warn};
 
 use super::objects::{Object, Stack};
+use crate::machine::Lines;
 
 /// Bytes that one byte of shadow stands for.
 pub(super) const GRANULE: u64 = 8;
@@ -124,8 +124,9 @@ pub(super) fn mark(address: u64, bytes: u64, code: u8) {
     }
 }
 
-/// The shadow of an address, or 0 where there is none.
-#[sanitize(kernel_address = "off")]
+/// The shadow of an address, or 0 where there is none. Always inlined: it is instrumented where its caller is, which may
+/// see to it with hooks of its own, and not in hooks.
+#[inline(always)]
 pub(super) fn shadow_of(address: u64) -> u8 {
     let offset = address.wrapping_sub(DIRECT_MAP);
     let code: u32;
@@ -145,13 +146,25 @@ pub(super) fn shadow_of(address: u64) -> u8 {
 /// The memory is the caller's.
 #[sanitize(kernel_address = "off")]
 unsafe fn fill(at: u64, count: u64, byte: u8) {
+    let words = count / 8;
+    let word = byte as u64 * 0x0101_0101_0101_0101;
     // SAFETY: the caller's promise; the direction flag is clear in all of the kernel.
     unsafe {
-        asm!("rep stosb", inout("rcx") count => _, inout("rdi") at => _, in("al") byte, options(nostack, preserves_flags));
+        asm!(
+            // Emulators take a step for each store.
+            "rep stosq",
+            "mov ecx, {rest:e}",
+            "rep stosb",
+            rest = in(reg) (count % 8) as u32,
+            inout("rcx") words => _,
+            inout("rdi") at => _,
+            in("rax") word,
+            options(nostack, preserves_flags),
+        );
     }
 }
 
-/// Copies `count` bytes, without a hook.
+/// Copies `count` bytes, a multiple of 8, without a hook.
 ///
 /// # Safety
 /// `to` is the caller's, `from` can be read, and they do not overlap.
@@ -159,12 +172,13 @@ unsafe fn fill(at: u64, count: u64, byte: u8) {
 pub(super) unsafe fn copy(to: u64, from: u64, count: u64) {
     // SAFETY: the caller's promise; the direction flag is clear in all of the kernel.
     unsafe {
-        asm!("rep movsb", inout("rcx") count => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags));
+        asm!("rep movsq", inout("rcx") count / 8 => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack, preserves_flags));
     }
 }
 
-/// Looks whether `size` bytes from `address` may be accessed.
-#[sanitize(kernel_address = "off")]
+/// Looks whether `size` bytes from `address` may be accessed. Inlined into hooks, and instrumented no more than
+/// they are.
+#[inline(always)]
 fn check(address: u64, size: u64, write: bool) {
     // SAFETY: written once, before others run.
     let limit = unsafe { LIMIT };
@@ -179,7 +193,10 @@ fn check(address: u64, size: u64, write: bool) {
         let forbidden = code != 0 && (code >= 8 || last - granule >= code as u64);
         if forbidden {
             let first = if address > granule { address } else { granule };
-            return bad(Access { address, size, write, first, code });
+            bad(Access { address, size, write, first, code });
+            // SAFETY: no instruction. It comes after the call, which for that is none that ends the hook's frame first.
+            unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
+            return;
         }
         granule += GRANULE;
     }
@@ -196,39 +213,60 @@ struct Access {
 }
 
 #[cold]
+#[inline(never)]
 fn bad(access: Access) {
     let allocating = AT_WORK[Native::cpu().index()].load(Ordering::Relaxed);
     if allocating {
         return;
     }
-    let stack = Stack::here();
-    tell(format_args!("{access}\n  accessed{stack}"));
+    let Access { address, size, write, first, code } = access;
+    let object = Object::near(first);
+    let what = match (code, &object) {
+        (FREE_FRAME, _) => "use of a freed frame",
+        (FREED, _) => "use after free",
+        (HEADER, _) => "underflow of a heap object",
+        (_, Some(_)) => "overflow of a heap object",
+        _ => "use of memory that the heap has not handed out",
+    };
+    let how = if write { "write" } else { "read" };
+    // Above this function is the hook, and above that the access.
+    Mistake { what: format_args!("{what}: {how} of {size} bytes"), address, object, made: Stack::above(2) }
+        .tell();
 }
 
-/// Reports, unless there were too many reports or this is a part of one.
-pub(super) fn tell(message: fmt::Arguments<'_>) {
-    if REPORTING.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    if REPORTS.fetch_add(1, Ordering::Relaxed) < MOST_REPORTS {
-        Native::report(&Report { severity: Severity::Bug, message, location: Location::caller() });
-    }
-    REPORTING.store(false, Ordering::Relaxed);
+/// What was done wrong.
+pub(super) struct Mistake<'a> {
+    pub(super) what: fmt::Arguments<'a>,
+    pub(super) address: u64,
+    /// What it was done to, as far as one can tell.
+    pub(super) object: Option<Object>,
+    pub(super) made: Stack,
 }
 
-impl fmt::Display for Access {
+impl Mistake<'_> {
+    /// Reports it, unless there were too many reports or this is a part of one.
+    pub(super) fn tell(&self) {
+        if REPORTING.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if REPORTS.fetch_add(1, Ordering::Relaxed) < MOST_REPORTS {
+            // Not by `Native::report`, which ends the line with a place in the source: that would be one in here.
+            let mut lines = Lines::new();
+            // Never fails.
+            let _ = writeln!(lines, "{self}");
+        }
+        REPORTING.store(false, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Mistake<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let object = Object::near(self.first);
-        let what = match (self.code, &object) {
-            (FREE_FRAME, _) => "use of a freed frame",
-            (FREED, _) => "use after free",
-            (HEADER, _) => "underflow of a heap object",
-            (_, Some(_)) => "overflow of a heap object",
-            _ => "use of memory that the heap has not handed out",
-        };
-        let how = if self.write { "write" } else { "read" };
-        write!(f, "{what}: {how} of {} bytes at {:#018x}", self.size, self.address)?;
-        object.map_or(Ok(()), |object| write!(f, "{}", object.seen_from(self.address)))
+        write!(f, "BUG: {} in {}", self.what, self.made.place())?;
+        if let Some(object) = &self.object {
+            write!(f, "{}", object.seen_from(self.address))?;
+        }
+        write!(f, "\n  access to {:#018x}{}", self.address, self.made)?;
+        self.object.as_ref().map_or(Ok(()), |object| write!(f, "{}", object.history()))
     }
 }
 

@@ -13,6 +13,9 @@ pub(crate) use {
     objects::Checked,
 };
 
+/// How much more time tests may take.
+pub(crate) const SLOWER: u64 = if cfg!(quiesce_sanitize = "address") { 5 } else { 1 };
+
 /// `1 << order` frames from the physical address `block` have an owner. The frame allocator is locked.
 #[cfg(not(quiesce_sanitize = "address"))]
 #[inline(always)]

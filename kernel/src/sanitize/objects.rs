@@ -17,7 +17,7 @@ use hal::x86_64::layout::IMAGE;
 use hal::{Native, Platform};
 use sync::IrqSpinLock;
 
-use super::address::{FREED, GRANULE, HEADER, REDZONE, as_allocator, copy, mark, shadow_of, tell};
+use super::address::{FREED, GRANULE, HEADER, Mistake, REDZONE, as_allocator, copy, mark, shadow_of};
 use crate::memory::heap::Heap;
 
 /// Bytes of freed objects, with what surrounds them, that wait. If memory runs out, fewer do.
@@ -26,8 +26,10 @@ const QUARANTINE: u64 = 512 * 1024;
 const BEHIND: u64 = 16;
 /// How far from an access its object is looked for, in bytes.
 const REACH: u64 = 64 * 1024;
-/// How much of a stack is kept.
-const DEPTH: usize = 8;
+/// How many steps of a stack are kept.
+const DEPTH: usize = 12;
+/// How many of them are looked at for a place in the kernel's source. The others would make a line too long.
+const LOOKED_AT: usize = 6;
 
 /// Where something was done. Zeroes end the steps.
 #[derive(Clone, Copy)]
@@ -40,25 +42,31 @@ pub(super) struct Stack {
 impl Stack {
     const NONE: Stack = Stack { cpu: 0, steps: [0; DEPTH] };
 
-    /// The caller's.
+    /// The steps above the caller's own, without the first `skipped - 1` of them.
     #[inline(never)]
-    pub(super) fn here() -> Stack {
+    pub(super) fn above(skipped: usize) -> Stack {
         let mut stack = Stack { cpu: Native::cpu().as_u32(), ..Stack::NONE };
-        // The first step is the hook, or the heap itself.
-        for (kept, step) in stack.steps.iter_mut().zip(Backtrace::here().skip(1)) {
+        for (kept, step) in stack.steps.iter_mut().zip(Backtrace::here().skip(skipped)) {
             *kept = step.address() as u32;
         }
         stack
+    }
+
+    fn known(&self) -> impl Iterator<Item = &u32> {
+        self.steps.iter().take_while(|step| **step != 0)
+    }
+
+    /// The innermost step that is in the kernel's own source. Which one that is, the host finds out.
+    pub(super) fn place(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| self.known().take(LOOKED_AT).try_for_each(|step| write!(f, "[?{step:08x}?]")))
     }
 }
 
 impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " on CPU#{}:", self.cpu)?;
-        for step in self.steps.iter().take_while(|step| **step != 0) {
-            write!(f, "\n    [<{:016x}>]", IMAGE & !0xffff_ffff | u64::from(*step))?;
-        }
-        Ok(())
+        let upper = IMAGE & !0xffff_ffff;
+        self.known().try_for_each(|step| write!(f, "\n    [<{:016x}>]", upper | u64::from(*step)))
     }
 }
 
@@ -178,7 +186,7 @@ unsafe impl GlobalAlloc for Checked {
             return start;
         }
         let object = start as u64 + before;
-        let allocated = Stack::here();
+        let allocated = Stack::above(1);
         // SAFETY: the block is ours, and has room for the header.
         unsafe { set_header(object, Header { size, next: 0, align, allocated, freed: Stack::NONE }) };
         mark(start as u64, block.size() as u64, REDZONE);
@@ -189,23 +197,21 @@ unsafe impl GlobalAlloc for Checked {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let object = memory as u64;
+        let freed = Stack::above(1);
         // Objects exist before the shadow does; then nothing is known about them but what their headers say.
         if shadow_of(object) == FREED {
-            let seen = Object::near(object);
-            match seen {
-                Some(seen) => tell(format_args!("double free{}", seen.seen_from(object))),
-                None => tell(format_args!("double free at {object:#018x}")),
-            }
-            return;
+            let what = format_args!("double free");
+            return Mistake { what, address: object, object: Object::near(object), made: freed }.tell();
         }
         // SAFETY: the caller gives back what `alloc` gave.
         let before = unsafe { header(object) };
         if before.size != layout.size() as u64 {
-            tell(format_args!("an object of {} bytes is freed as one of {}", before.size, layout.size()));
+            let what = format_args!("free of {} bytes", layout.size());
+            Mistake { what, address: object, object: Object::near(object), made: freed }.tell();
         }
         let Some((_, block)) = block(before.size, before.align) else { return };
         // SAFETY: as above; nobody else looks at the header of an object in use.
-        unsafe { set_header(object, Header { freed: Stack::here(), next: 0, ..before }) };
+        unsafe { set_header(object, Header { freed, next: 0, ..before }) };
         mark(object, before.size, FREED);
         WAITING.lock().push(object, block.size() as u64);
         self.give_back(QUARANTINE);
@@ -239,19 +245,34 @@ impl Object {
         Some(Object { address: at, header: unsafe { header(at) } })
     }
 
-    /// Says where `address` is in this object, and what happened to the object.
+    fn is_freed(&self) -> bool {
+        self.header.freed.steps[0] != 0
+    }
+
+    /// Says where `address` is in this object, and whose the object is or was.
     pub(super) fn seen_from(&self, address: u64) -> impl fmt::Display {
-        let &Object { address: start, header } = self;
         fmt::from_fn(move |f| {
+            let &Object { address: start, header } = self;
             let end = start + header.size;
             match address {
                 a if a < start => write!(f, ", {} bytes before", start - a)?,
                 a if a >= end => write!(f, ", {} bytes behind", a - end)?,
                 a => write!(f, ", {} bytes into", a - start)?,
             }
-            write!(f, " an object of {} bytes\n  allocated{}", header.size, header.allocated)?;
-            if header.freed.steps[0] != 0 {
-                write!(f, "\n  freed{}", header.freed)?;
+            write!(f, " an object of {} bytes allocated in {}", header.size, header.allocated.place())?;
+            if self.is_freed() {
+                write!(f, " and freed in {}", header.freed.place())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The stacks of its owners.
+    pub(super) fn history(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, "\n  allocated{}", self.header.allocated)?;
+            if self.is_freed() {
+                write!(f, "\n  freed{}", self.header.freed)?;
             }
             Ok(())
         })

@@ -24,7 +24,7 @@ use core::fmt;
 use hal::{CpuId, Native, Platform};
 use sync::TaskCx;
 
-use crate::{log, services, trace};
+use crate::{log, sanitize, services, trace};
 
 /// How a test ends: well, or else.
 pub type Outcome = Result<(), Verdict>;
@@ -200,7 +200,7 @@ pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
         let name = short_name(test);
         log::raw_line(format_args!("TEST start {name}"));
         let begun = Native::now_ns();
-        watchdog::arm(name, test.limit_ms);
+        watchdog::arm(name, test.limit_ms * sanitize::SLOWER);
         let outcome = run(test, cx);
         watchdog::disarm();
         // No interrupt does one test's work in another one.
@@ -252,7 +252,7 @@ fn run(test: &KernelTest, cx: &mut TaskCx) -> Outcome {
 }
 
 /// How long a test waits for what must happen, in nanoseconds. Long, because virtual CPUs may be more than the host's.
-pub const PATIENCE_NS: u64 = 10_000_000_000;
+pub const PATIENCE_NS: u64 = 10_000_000_000 * sanitize::SLOWER;
 
 /// Waits until `condition` holds, and says whether it did in time. Contexts: any; it spins.
 pub fn comes_true(condition: impl Fn() -> bool) -> bool {

@@ -487,7 +487,8 @@ impl<P: Platform> Core<P> {
         lane.map().release::<P>(core.made);
     }
 
-    /// Tells the dependency checker that the end of a call is waited for.
+    /// Tells the dependency checker that the end of a call is waited for. Not if it is certain that the wait would have no
+    /// end: that is reported once.
     fn expect_to_wait(&self, at: &'static Location<'static>) {
         self.map.acquire::<P>(Acquire::WRITE, at);
         self.map.release::<P>(at);
@@ -510,10 +511,10 @@ impl<P: Platform> Core<P> {
     }
 
     fn flush(&self, cx: &mut TaskCx<P>, at: &'static Location<'static>) -> bool {
-        self.expect_to_wait(at);
         if self.is_own("flushed", cx, at) {
             return false;
         }
+        self.expect_to_wait(at);
         let (mut last, mut had_to_wait) = (None, false);
         loop {
             // Anew each time: once it was idle it may have gone elsewhere.
@@ -534,11 +535,13 @@ impl<P: Platform> Core<P> {
     }
 
     fn cancel_sync(&self, cx: &mut TaskCx<P>, at: &'static Location<'static>) -> bool {
-        self.expect_to_wait(at);
+        let own = self.is_own("cancelled", cx, at);
+        if !own {
+            self.expect_to_wait(at);
+        }
         let Some((locked, home)) = self.lock_home() else { return false };
         self.refused.set(self.refused.get() + 1);
         let was_pending = locked.cancel(home, self);
-        let own = self.is_own("cancelled", cx, at);
         loop {
             // It keeps its home while it is refused.
             let locked = home.lock();

@@ -180,10 +180,6 @@ impl<P: Platform> WorkQueue<P> {
     pub fn flush(&self, cx: &mut TaskCx<P>) {
         let at = Location::caller();
         cx.might_sleep();
-        for lane in self.lanes {
-            lane.map().acquire::<P>(Acquire::WRITE, at);
-            lane.map().release::<P>(at);
-        }
         if self.lanes.iter().any(|lane| lane.lock().is_own(lane, cx)) {
             P::report(&Report {
                 severity: Severity::Bug,
@@ -194,6 +190,11 @@ impl<P: Platform> WorkQueue<P> {
                 location: at,
             });
             return;
+        }
+        // What is certain has been told; the checker would tell it again.
+        for lane in self.lanes {
+            lane.map().acquire::<P>(Acquire::WRITE, at);
+            lane.map().release::<P>(at);
         }
         let flushing = self.flushing.lock(cx);
         let mut old = 0;

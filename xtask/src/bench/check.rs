@@ -61,6 +61,7 @@ impl Key {
 impl Check {
     pub(super) fn run(self) -> Result<()> {
         operations::check_filters(&self.filters)?;
+        self.build.ensure_measurable()?;
         qemu::require(self.build.installing())?;
         let key = self.key()?;
         let path = baseline_path();

@@ -46,6 +46,7 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn run(self) -> Result<()> {
         operations::check_filters(&self.filters)?;
+        self.build.ensure_measurable()?;
         let settings = self.settings();
         settings.iter().try_for_each(|setting| linux::check_setting(*setting))?;
         qemu::require(self.build.installing())?;

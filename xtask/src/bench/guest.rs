@@ -36,6 +36,7 @@ pub(super) struct GuestBench {
 impl GuestBench {
     pub(super) fn run(self) -> Result<()> {
         operations::check_filters(&self.filters)?;
+        self.build.ensure_measurable()?;
         qemu::require(self.build.installing())?;
         let kernel = self.build.build(Chaos::Off)?;
         let setting = Setting { cpus: self.cpus, icount: self.icount };

@@ -80,7 +80,7 @@ impl TestSmp {
         ui::note(format_args!("{} guests, QEMU {version} ({})", cases.len(), accelerator.name()));
 
         let started = Instant::now();
-        let mut total = Total::default();
+        let mut total = Total::new(self.build.sanitizer_words());
         if self.looks_at_code() {
             total.code(hot_paths::check(&fs::read(&kernels.plain.symbols)?));
         }
@@ -102,7 +102,7 @@ impl TestSmp {
     fn looks_at_code(&self) -> bool {
         let everything = self.cpus.is_empty() && self.machine.is_empty();
         let selected = self.filter.as_deref().map_or(everything, |filter| hot_paths::NAME.contains(filter));
-        selected && !self.build.is_instrumented()
+        selected && self.build.sanitizer().is_none()
     }
 
     /// The guests to boot.
@@ -179,6 +179,7 @@ impl TestSmp {
             command: &|words| self.command(case, kernel, accelerator, words),
             symbols: &kernel.symbols,
             logs: &logs,
+            patience: self.build.patience(),
             on_test: &|finished| drop(events.send(Progress::Test(finished.clone()))),
         };
         // The receiver is gone only when the whole run is being given up.

@@ -52,9 +52,16 @@ pub(super) struct Total {
     pub(super) ran: usize,
     pub(super) names: BTreeSet<String>,
     failures: Vec<Failure>,
+    /// See [`Total::new`].
+    options: String,
 }
 
 impl Total {
+    /// `options` are those of the build, each after a space, for commands that repeat what failed.
+    pub(super) fn new(options: String) -> Total {
+        Total { options, ..Total::default() }
+    }
+
     pub(super) fn take(&mut self, case: &Case, event: Progress) {
         match event {
             Progress::Test(finished) => self.test(case, finished),
@@ -139,7 +146,10 @@ impl Total {
         if !self.failures.is_empty() {
             println!("\nfailed:");
             for failure in &self.failures {
-                println!("  {:<50} again: cargo xtask test-smp {}", failure.what, failure.again);
+                println!(
+                    "  {:<50} again: cargo xtask test-smp{} {}",
+                    failure.what, self.options, failure.again
+                );
             }
         }
         let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };

@@ -55,6 +55,8 @@ pub(super) struct Runner<'a> {
     pub(super) symbols: &'a Path,
     /// Where serial logs go.
     pub(super) logs: &'a Path,
+    /// By how much all limits are multiplied.
+    pub(super) patience: u32,
     /// Told about each test as it ends.
     pub(super) on_test: &'a dyn Fn(&Finished),
 }
@@ -208,6 +210,7 @@ impl Runner<'_> {
             (true, None) => boot,
             (false, _) => boot + CRASH,
         }
+        .saturating_mul(self.patience)
     }
 }
 

@@ -20,6 +20,7 @@ fn run(case: &Case, script: &str) -> (Outcome, Vec<Finished>, String) {
         },
         symbols: Path::new("/nonexistent"),
         logs: folder.path(),
+        patience: 1,
         on_test: &|finished| seen.borrow_mut().push(finished.clone()),
     };
     let outcome = runner.run().unwrap();

@@ -168,6 +168,7 @@ impl<'a> Bench<'a> {
             // Where instructions are counted, guests are as slow as they are asked to be.
             must_do_much: scenario.time == Clock::Real,
             must_speak: !self.options.gdb,
+            patience: self.options.build.patience(),
         };
         subject.run()
     }
@@ -229,7 +230,7 @@ impl<'a> Bench<'a> {
         if options.qemu == Some(Which::Backports) {
             words += " --qemu backports";
         }
-        words
+        words + &options.build.sanitizer_words()
     }
 }
 

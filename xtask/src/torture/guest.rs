@@ -58,6 +58,8 @@ pub(super) struct Subject<'a> {
     pub(super) must_do_much: bool,
     /// Whether silence is a hang; with a debugger it is not.
     pub(super) must_speak: bool,
+    /// By how much the limit of silence is multiplied.
+    pub(super) patience: u32,
 }
 
 impl Subject<'_> {
@@ -102,7 +104,7 @@ impl Subject<'_> {
                 looked = true;
                 serial.note(&look(connect()))?;
             }
-            if self.must_speak && heard.elapsed() > SILENCE + SILENCE_PER_CPU * self.cpus {
+            if self.must_speak && heard.elapsed() > (SILENCE + SILENCE_PER_CPU * self.cpus) * self.patience {
                 break Some(Stop::Silent);
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) && judge.problems.is_empty() {

@@ -102,8 +102,9 @@ pub struct Looks {
 
 /// Compares a clock with a reference.
 ///
-/// A clock that is off by 1 % or more is found by the third look that is not skipped. A look is skipped if it follows the
-/// one before by less than 400 times what the two took together, or if the clock says that the reference has turned since.
+/// A clock that is off by 1 % or more is found by the third look that is not skipped, if looks come before the reference
+/// has turned: one that is slow by whole turns cannot be told from a right one. A look is skipped if it follows the one
+/// before by less than 400 times what the two took together, or if the clock says that the reference has turned since.
 /// One that is off by less than 0.5 % is never found wrong, however long the host keeps the machine from running, and where.
 ///
 /// A machine that was suspended in a way that one counter counts and the other does not is doubted once.

@@ -3,8 +3,8 @@
 //! 1. *loom* and *shuttle* go through the models, as `cargo xtask models` does, by the same code.
 //! 2. *properties* runs each crate's tests with a multiple of the random cases that `cargo test` takes.
 //! 3. *fuzz* gives the tests that can go on for ever the time that was asked for.
-//! 4. *address* and *thread* run the tests under the compiler's sanitizers. They need options that stable compilers take
-//!    only when told to (`RUSTC_BOOTSTRAP`); a tool chain without their run-time libraries is said to be skipped.
+//! 4. *address* runs the tests under the compiler's address sanitizer. It is an option that stable compilers take only
+//!    when told to (`RUSTC_BOOTSTRAP`); a tool chain without its run-time library is said to be skipped.
 //!
 //! Each is a [`Row`] of the closing table. All run, whatever fails; one that failed makes the whole fail.
 
@@ -34,13 +34,10 @@ enum Kind {
     Fuzz,
     /// All tests under the address sanitizer
     Address,
-    /// All tests under the thread sanitizer
-    Thread,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Loom, Kind::Shuttle, Kind::Properties, Kind::Fuzz, Kind::Address, Kind::Thread];
+    const ALL: [Kind; 5] = [Kind::Loom, Kind::Shuttle, Kind::Properties, Kind::Fuzz, Kind::Address];
 
     fn name(self) -> &'static str {
         match self {
@@ -49,12 +46,12 @@ impl Kind {
             Kind::Properties => "properties",
             Kind::Fuzz => "fuzz",
             Kind::Address => "address",
-            Kind::Thread => "thread",
         }
     }
 }
 
-/// Run all models, the tests with many more random cases, fuzzing for a stated time, and the tests under sanitizers.
+/// Run all models, the tests with many more random cases, fuzzing for a stated time, and the tests under the address
+/// sanitizer.
 ///
 /// Closes with one table of what was explored. The exit code is 1 if anything failed.
 #[derive(Args)]
@@ -144,7 +141,7 @@ impl Verify {
                 Kind::Properties => suites::properties(name, self.cases, filter)?,
                 Kind::Fuzz if fuzzers.contains(&name) => suites::fuzz(name, time, filter)?,
                 Kind::Fuzz => None,
-                Kind::Address | Kind::Thread => suites::sanitized(name, kind, filter)?,
+                Kind::Address => suites::address(name, filter)?,
             };
             if let Some(row) = row {
                 println!("  {row}");

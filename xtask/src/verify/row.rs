@@ -152,17 +152,17 @@ mod tests {
         vec![
             Row::new("loom", "sync", tally, Duration::from_millis(61_500), true),
             Row::failed("fuzz", "rcu"),
-            Row::skipped("thread", "no run-time library".to_owned()),
+            Row::skipped("address", "no run-time library".to_owned()),
         ]
     }
 
     #[test]
     fn the_table_says_what_was_explored() {
         let expected = "\
-KIND    CRATE  TESTS  EXPLORED               TIME  RESULT
-loom    sync      12  51,200 executions    61.5 s  passed
-fuzz    rcu        0                         0 us  FAILED
-thread  all        0  no run-time library    0 us  skipped
+KIND     CRATE  TESTS  EXPLORED               TIME  RESULT
+loom     sync      12  51,200 executions    61.5 s  passed
+fuzz     rcu        0                         0 us  FAILED
+address  all        0  no run-time library    0 us  skipped
 ";
         assert_eq!(table(&rows()), expected);
         assert_eq!(rows()[0].to_string(), "sync, loom: 12 of 12 passed, 51,200 executions, 61.5 s");

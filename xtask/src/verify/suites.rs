@@ -15,7 +15,7 @@ use crate::tally::Tally;
 use crate::ui::{Step, error};
 use crate::workspace;
 
-/// The sanitizers are part of the compiler for this one.
+/// What the sanitizer is built for.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 /// What a test reads to know for how long to go on (`test_support::fuzz`).
 const SECONDS: &str = "QUIESCE_FUZZ_SECONDS";
@@ -53,28 +53,25 @@ pub(super) fn fuzzers<'a>(crates: &[&'a str]) -> Result<Vec<&'a str>> {
     Ok(found)
 }
 
-/// All tests of a crate, compiled with a sanitizer.
-pub(super) fn sanitized(krate: &str, kind: Kind, filter: Option<&str>) -> Result<Option<Row>> {
+/// All tests of a crate, compiled with the address sanitizer.
+pub(super) fn address(krate: &str, filter: Option<&str>) -> Result<Option<Row>> {
     let mut command = tests_of(krate, filter);
     // Programs that must not compile are refused before any code runs.
     command.args(["--skip", "types", "--skip", "compile"]);
-    // Options of the compiler's that are not stable. They concern nothing but this target folder. The standard library is
-    // taken as it came, without instrumentation; the thread sanitizer must be told that this is meant.
-    let mismatch = if kind == Kind::Thread { " -Cunsafe-allow-abi-mismatch=sanitizer" } else { "" };
-    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", format!("-Zsanitizer={}{mismatch}", kind.name()));
-    command.env("CARGO_BUILD_TARGET", HOST).env("CARGO_TARGET_DIR", workspace::target().join(kind.name()));
+    // An option of the compiler's that is not stable. It concerns nothing but this target folder. The standard library is
+    // taken as it came, without instrumentation.
+    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    command.env("CARGO_BUILD_TARGET", HOST).env("CARGO_TARGET_DIR", workspace::target().join("address"));
     // Threads of tests that panic on purpose, and objects that live for ever, leave memory behind.
     command.env("ASAN_OPTIONS", "detect_leaks=0");
-    run(kind.name(), krate, command, LIMIT)
+    run(Kind::Address.name(), krate, command, LIMIT)
 }
 
 /// Why this cannot be done on this machine, if so.
 pub(super) fn missing(kind: Kind) -> Result<Option<String>> {
-    let library = match kind {
-        Kind::Address => "asan",
-        Kind::Thread => "tsan",
-        _ => return Ok(None),
-    };
+    if kind != Kind::Address {
+        return Ok(None);
+    }
     let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .current_dir(workspace::root())
         .args(["--print", "target-libdir", "--target", HOST])
@@ -82,18 +79,18 @@ pub(super) fn missing(kind: Kind) -> Result<Option<String>> {
         .context("asking rustc where its libraries are")?;
     ensure!(output.status.success(), "rustc does not say where its libraries are");
     let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(without_runtime(Path::new(&folder), library))
+    Ok(without_runtime(Path::new(&folder)))
 }
 
-/// Says so if the tool chain whose libraries are in `folder` has no run-time library of this sanitizer.
-fn without_runtime(folder: &Path, library: &str) -> Option<String> {
+/// Says so if the tool chain whose libraries are in `folder` has no run-time library of the address sanitizer.
+fn without_runtime(folder: &Path) -> Option<String> {
     let has = |entry: fs::DirEntry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with("librustc-") && name.ends_with(&format!("_rt.{library}.a"))
+        name.starts_with("librustc-") && name.ends_with("_rt.asan.a")
     };
     let found = fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(has));
-    (!found).then(|| format!("no librustc-*_rt.{library}.a in {}", folder.display()))
+    (!found).then(|| format!("no librustc-*_rt.asan.a in {}", folder.display()))
 }
 
 /// The library tests and the test programs of a crate.
@@ -132,10 +129,10 @@ mod tests {
     #[test]
     fn a_sanitizer_is_there_if_its_library_is() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(without_runtime(folder.path(), "asan").unwrap().contains("librustc-*_rt.asan.a"));
+        fs::write(folder.path().join("librustc-stable_rt.tsan.a"), "").unwrap();
+        assert!(without_runtime(folder.path()).unwrap().contains("librustc-*_rt.asan.a"));
         fs::write(folder.path().join("librustc-stable_rt.asan.a"), "").unwrap();
-        assert_eq!(without_runtime(folder.path(), "asan"), None);
-        assert!(without_runtime(folder.path(), "tsan").is_some());
-        assert!(without_runtime(&folder.path().join("none"), "asan").is_some());
+        assert_eq!(without_runtime(folder.path()), None);
+        assert!(without_runtime(&folder.path().join("none")).is_some());
     }
 }

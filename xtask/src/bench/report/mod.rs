@@ -99,7 +99,10 @@ impl Measured {
         let Some(counted) = &self.counted else {
             return section.missing("cargo xtask bench compare --icount");
         };
-        section.plot(ratios("Instructions, ratio", &operations(counted), 1))
+        section.plots_or(
+            ratios("Instructions, ratio", &operations(counted), 1),
+            "cargo xtask bench compare --icount",
+        )
     }
 
     fn times(&self) -> Section {
@@ -111,7 +114,7 @@ impl Measured {
         let operations = operations(timed);
         let most = operations.iter().map(|operation| operation.cpus).max().unwrap_or(1);
         let title = format!("Time, ratio, {most} CPUs");
-        section.plot(ratios(&title, &operations, most))
+        section.plots_or(ratios(&title, &operations, most), "cargo xtask bench compare")
     }
 
     /// What grows with the number of CPUs, and what does not: readers, and whoever takes a lock.
@@ -295,14 +298,21 @@ fn points(operations: &[Operation<'_>], name: &str, side: usize) -> Vec<(f64, f6
     of_name.filter_map(|operation| Some((operation.cpus as f64, operation.medians[side]?))).collect()
 }
 
-fn ratios(title: &str, operations: &[Operation<'_>], cpus: u64) -> String {
+/// In order, and in two plots that may stand beside each other if there are many.
+fn ratios(title: &str, operations: &[Operation<'_>], cpus: u64) -> Vec<String> {
+    const MANY: usize = 32;
     let wanted =
         operations.iter().filter(|operation| operation.cpus == cpus && operation.name != "empty_loop");
     let mut bars: Vec<Bar> = wanted
         .filter_map(|operation| Some(Bar { label: operation.name.to_owned(), value: operation.ratio? }))
         .collect();
     bars.sort_by(|a, b| a.value.total_cmp(&b.value));
-    plot::bars(title, &bars, Scale::Log { line: Some(1.0) })
+    let scale = Scale::Log { line: Some(1.0) };
+    if bars.len() <= MANY {
+        return bars.chunks(MANY).map(|bars| plot::bars(title, bars, scale)).collect();
+    }
+    let halves = bars.chunks(bars.len().div_ceil(2)).zip(["the lower half", "the upper half"]);
+    halves.map(|(bars, half)| plot::bars(&format!("{title}, {half}"), bars, scale)).collect()
 }
 
 #[cfg(test)]
@@ -393,6 +403,26 @@ mod tests {
         // Self-contained: nothing is fetched.
         assert!(!html.contains("src=") && !html.contains("href=") && !html.contains("@import"));
         assert!(!html.contains("Not measured yet"));
+    }
+
+    #[test]
+    fn many_ratios_are_two_plots() {
+        let names: Vec<String> = (0..41).map(|number| format!("operation_{number}")).collect();
+        let operations: Vec<Operation<'_>> = names
+            .iter()
+            .zip(1..)
+            .map(|(name, at)| Operation {
+                name,
+                cpus: 1,
+                ratio: Some(f64::from(at) / 20.0),
+                medians: [None; 2],
+                histograms: [Vec::new(), Vec::new()],
+            })
+            .collect();
+        let plots = ratios("time", &operations, 1);
+        assert_eq!(plots.len(), 2);
+        assert!(plots[0].contains("operation_20<") && plots[1].contains("operation_21<"), "{plots:?}");
+        assert!(ratios("time", &operations, 2).is_empty());
     }
 
     #[test]

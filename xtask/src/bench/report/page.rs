@@ -21,18 +21,12 @@ impl Section {
         Self { title: title.to_owned(), words: words.to_owned(), plots: Vec::new(), missing: None }
     }
 
-    /// With one more plot, an SVG.
-    pub(super) fn plot(mut self, svg: String) -> Self {
-        self.plots.push(svg);
-        self
-    }
-
     /// Nothing was measured; this command does.
     pub(super) fn missing(self, command: &'static str) -> Self {
         Self { missing: Some(command), ..self }
     }
 
-    /// With these plots, or, if there are none, with the command that measures what they need.
+    /// With these plots, each an SVG, or, if there are none, with the command that measures what they need.
     pub(super) fn plots_or(self, plots: Vec<String>, command: &'static str) -> Self {
         if plots.is_empty() { self.missing(command) } else { Self { plots, ..self } }
     }

@@ -243,6 +243,7 @@ fn shown(value: f64) -> String {
     match value {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
+        1e-9..0.01 => format!("{value:.5}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -117,8 +117,9 @@ pub(super) fn mark(address: u64, bytes: u64, code: u8) {
             return;
         }
         fill(SHADOW + offset / GRANULE, bytes / GRANULE, code);
-        if bytes % GRANULE != 0 {
-            let part = if code == 0 { (bytes % GRANULE) as u8 } else { code };
+        let rest = bytes & (GRANULE - 1);
+        if rest != 0 {
+            let part = if code == 0 { rest as u8 } else { code };
             fill(SHADOW + (offset + bytes) / GRANULE, 1, part);
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -60,8 +60,17 @@ impl Host {
         let begun = SystemTime::now();
         let mut text = format!("{}\n", results::machine_in_words());
         let mut outputs = BTreeMap::new();
+        let mut failed = Vec::new();
         for target in &wanted {
-            let output = bench(target)?;
+            // What the others have measured is not lost by one that fails, or takes too long.
+            let output = match bench(target) {
+                Ok(output) => output,
+                Err(problem) => {
+                    ui::error(&format!("{problem:#}"));
+                    failed.push(target.name.as_str());
+                    continue;
+                }
+            };
             let own = own_tables(&output);
             if !own.is_empty() {
                 let part = format!("\n{}/{}\n{own}", target.package, target.name);
@@ -84,12 +93,13 @@ impl Host {
             .collect();
         let report = json!({ "machine": results::machine(), "criterion": rows, "tables": outputs });
         let report = match results::read(&results::folder().join("host.json"))? {
-            Some(older) if wanted.len() < all.len() => with_older(report, &older),
+            Some(older) if wanted.len() < all.len() || !failed.is_empty() => with_older(report, &older),
             _ => report,
         };
         results::write("host.json", &report)?;
         let path = results::write_text("host.txt", &text)?;
         ui::note(format_args!("written to {} and .json", workspace::shown(&path)));
+        ensure!(failed.is_empty(), "without {}, which failed", failed.join(" "));
         Ok(())
     }
 }

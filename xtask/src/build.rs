@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::packages::Installing;
@@ -152,6 +152,12 @@ impl BuildOptions {
             (Some(_), Choice::Auto) => choose(Choice::Debian, Installing::Forbidden)
                 .or_else(|_| choose(Choice::RustSrc, Installing::Forbidden))
                 .or_else(|_| choose(Choice::Debian, self.installing())),
+            // Before anything is installed for it.
+            (Some(_), Choice::Target) => {
+                bail!(
+                    "--sanitize compiles the core library, too: --toolchain debian or rust-src has its source"
+                )
+            }
             (_, choice) => choose(choice, self.installing()),
         }
     }
@@ -203,10 +209,6 @@ impl Kernel {
         sanitizer: Option<Sanitizer>,
         program: &Program,
     ) -> Result<Self> {
-        ensure!(
-            sanitizer.is_none() || toolchain.library == Library::Source,
-            "--sanitize needs the core library's source: try --toolchain debian or rust-src, instead of {toolchain}"
-        );
         let folder =
             sanitizer.map_or_else(target_folder, |sanitizer| workspace::target().join(sanitizer.folder()));
         let products = folder.join(TARGET).join(profile_folder(profile));

@@ -49,7 +49,7 @@ pub(super) fn bars(title: &str, bars: &[Bar], scale: Scale) -> String {
     const ROW: f64 = 20.0;
     const TOP: f64 = 24.0;
     const LABELS: f64 = 196.0;
-    const VALUES: f64 = 50.0;
+    const VALUES: f64 = 58.0;
     let height = TOP + ROW * bars.len() as f64 + 6.0;
     let mut svg = open(height, title);
     let _ = writeln!(svg, "<text class=\"title\" x=\"0\" y=\"14\">{}</text>", escape(title));
@@ -241,6 +241,8 @@ fn round(value: f64) -> String {
 /// As many digits as there is room for.
 fn shown(value: f64) -> String {
     match value {
+        1e6.. => format!("{:.1}M", value / 1e6),
+        1e4.. => format!("{:.1}k", value / 1e3),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1e-9..0.01 => format!("{value:.5}"),

@@ -234,9 +234,10 @@ impl Kernel {
         if let Some(hz) = variant.hz {
             command.env("QUIESCE_HZ", hz.to_string());
         }
-        let result = Step::new(format!("building {} ({})", program.name, profile_folder(profile)))
-            .limit(Duration::from_secs(1200))
-            .run(command)?;
+        let result =
+            Step::new(format!("building {} ({})", variant.name(program.name), profile_folder(profile)))
+                .limit(Duration::from_secs(1200))
+                .run(command)?;
         if result.output.contains("warning") && started.elapsed() > Duration::from_millis(500) {
             eprint!("{}", result.output);
         }

@@ -21,7 +21,7 @@ use sync::IrqSpinLock;
 use super::frames::{FrameAllocator, order_for};
 use super::heap::Heap;
 use super::map::{Kind, MemoryMap, RawRegion};
-use super::{MemoryStats, shootdown, space, stacks};
+use super::{MemoryStats, refusals, shootdown, space, stacks};
 use crate::sanitize;
 
 static MAP: Once<MemoryMap> = Once::new();
@@ -199,6 +199,9 @@ fn report_ready(features: Features) {
 ///
 /// Contexts: any but NMI. Linux: `alloc_pages`.
 pub fn allocate_frames(order: usize) -> Option<u64> {
+    if refusals::strikes() {
+        return None;
+    }
     let mut frames = FRAMES.lock();
     frames.allocate(order).inspect(|block| sanitize::frames_allocated(*block, order))
 }

@@ -18,6 +18,8 @@ pub mod heap;
 #[cfg(target_os = "none")]
 mod instance;
 pub mod map;
+#[cfg(target_os = "none")]
+pub(crate) mod refusals;
 pub mod shootdown;
 pub mod space;
 pub mod stacks;

@@ -5,13 +5,16 @@ use alloc::vec::Vec;
 
 use hal::cpumask::CpuMask;
 use hal::x86_64::apic;
+use hal::x86_64::layout::PAGE_SIZE;
 use hal::{CpuId, Native, Platform};
 use sync::TaskCx;
 
-use super::control::{Random, Tally, set_paused};
+use super::control::{Random, Tally, error, set_paused};
 use super::{MS, rcu};
-use crate::task::JoinHandle;
-use crate::testing::{irq, nmi};
+use crate::memory::stacks::StackError;
+use crate::memory::{self, refusals};
+use crate::task::{Builder, JoinHandle, SpawnError};
+use crate::testing::{comes_true_by_others, irq, nmi};
 use crate::tick::{self, KeepTicks};
 use crate::{cpus, hotplug};
 
@@ -22,7 +25,37 @@ pub(crate) const FAULTS: &[(&str, &str)] = &[
     ("shuffle", "tasks are moved from CPU to CPU"),
     ("ticks", "every CPU ticks, and RCU reads and retires in each tick"),
     ("nmi", "CPUs send each other NMIs, in which RCU reads"),
+    ("alloc", "one request for memory in four is refused for a while, and meanwhile tasks are started"),
 ];
+
+/// What the error of a fault is told under.
+pub(super) const NAME: &str = "faults";
+
+/// Memory that is in use for nothing that the kernel could name, in bytes: neither heap nor stacks nor tables. Some bytes of
+/// each block that the heap grew by are its own, and count here.
+fn unnamed_bytes() -> i128 {
+    let stats = memory::stats();
+    let used = i128::from(stats.frames.total - stats.frames.free) * i128::from(PAGE_SIZE);
+    used - i128::from(stats.heap.claimed) - i128::from(stats.stack_bytes) - i128::from(stats.table_bytes)
+}
+
+/// What was in use before a run, so that one can tell afterwards whether a refusal lost something.
+pub(super) struct Accounts(i128);
+
+impl Accounts {
+    pub(super) fn begin() -> Accounts {
+        Accounts(unnamed_bytes())
+    }
+
+    /// After all tasks of the run have ended.
+    pub(super) fn close(self) {
+        let lost_frames = || (unnamed_bytes() - self.0) / i128::from(PAGE_SIZE);
+        // Stacks of tasks that have just ended are given back in parts.
+        if !comes_true_by_others(|| lost_frames() == 0) {
+            error(NAME, format_args!("{} frames more are in use, and for nothing", lost_frames()));
+        }
+    }
+}
 
 /// When the next one strikes, and how often they have.
 struct Fault {
@@ -54,6 +87,7 @@ pub(super) struct Faults {
     stutter: Fault,
     shuffle: Fault,
     nmi: Fault,
+    alloc: Fault,
     paused: bool,
     /// The CPU that is gone.
     gone: Option<CpuId>,
@@ -76,6 +110,7 @@ impl Faults {
             stutter: Fault::new(is_on("stutter")),
             shuffle: Fault::new(is_on("shuffle")),
             nmi: Fault::new(is_on("nmi")),
+            alloc: Fault::new(is_on("alloc")),
             paused: false,
             gone: None,
             ticks: is_on("ticks").then(tick::keep_all),
@@ -98,11 +133,34 @@ impl Faults {
         if self.shuffle.is_due(50 * MS, &mut self.random) {
             self.move_tasks(tasks);
         }
+        if self.alloc.is_due(50 * MS, &mut self.random) {
+            self.refuse(cx);
+        }
         if self.nmi.is_due(20 * MS, &mut self.random) {
             let all: Vec<CpuId> = cpus::online().collect();
             apic::send_nmi_to_cpu(all[self.random.below(all.len())]);
             self.nmi.struck += 1;
         }
+    }
+
+    /// Starts tasks while memory is refused, also to the load. Each task is there, or there is an error that says why not.
+    fn refuse(&mut self, cx: &mut TaskCx) {
+        let before = refusals::refused();
+        refusals::refuse_one_in(4, self.random.next());
+        for number in 0..4_u64 {
+            match Builder::new("wanted").spawn(move |_| number) {
+                Ok(child) => {
+                    let result = child.join(cx);
+                    if result != number {
+                        error(NAME, format_args!("a task returned {number}, and {result} came"));
+                    }
+                }
+                Err(SpawnError::OutOfMemory | SpawnError::Stack(StackError::OutOfMemory)) => (),
+                Err(other) => error(NAME, format_args!("memory was refused, and this is told: {other}")),
+            }
+        }
+        refusals::refuse_one_in(0, 0);
+        self.alloc.struck += refusals::refused() - before;
     }
 
     fn change_cpus(&mut self, cx: &mut TaskCx) {
@@ -151,6 +209,7 @@ impl Faults {
             ("stutter", &self.stutter),
             ("shuffle", &self.shuffle),
             ("nmi", &self.nmi),
+            ("alloc", &self.alloc),
         ];
         let alone = cpus::online_count() == 1;
         all.into_iter()

@@ -19,7 +19,10 @@ const NAME: &str = "hotplug";
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
     what: "CPUs go and come back as fast as they can, under tasks that are pinned, that wander, and that flush",
-    twins: &[("hotplug-blind", "who takes a CPU off-line does not look whether it is")],
+    twins: &[
+        ("hotplug-blind", "who takes a CPU off-line does not look whether it is"),
+        ("hotplug-refused", "that the boot CPU may not go is taken for success"),
+    ],
     start,
     settle: |_| (),
     counts,
@@ -31,6 +34,7 @@ static FLUSHES: AtomicU64 = AtomicU64::new(0);
 /// The CPU that is gone, plus one.
 static GONE: AtomicU64 = AtomicU64::new(0);
 static BLIND: AtomicBool = AtomicBool::new(false);
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 fn counts(tallies: &mut Vec<Tally>) {
     tallies.extend([
@@ -48,9 +52,14 @@ fn cycle(mut random: Random, cx: &mut TaskCx) {
             cx.block(Some(Native::now_ns() + 10 * MS));
             continue;
         };
+        let refused = REFUSED.load(Ordering::Relaxed);
+        let cpu = if refused { CpuId::BOOT } else { cpu };
         if !BLIND.load(Ordering::Relaxed) {
             match hotplug::take_offline(cpu, cx) {
+                // Whoever else takes CPUs off-line brings back only those, so that this one is gone until it is brought back here.
+                Ok(()) if cpus::is_online(cpu) => error(NAME, format_args!("CPU {cpu} went, and is there")),
                 Ok(()) => (),
+                Err(_) if refused => (),
                 // Somebody else was faster, or runs there and must.
                 Err(HotplugError::Unchanged(..) | HotplugError::OnlyPlace(_)) => continue,
                 Err(problem) => {
@@ -61,6 +70,11 @@ fn cycle(mut random: Random, cx: &mut TaskCx) {
         }
         // Release: pairs with the Acquire in `hop`.
         GONE.store(u64::from(cpu.as_u32()) + 1, Ordering::Release);
+        if refused {
+            // Tasks that are not this one run there meanwhile.
+            cx.block(Some(Native::now_ns() + 20 * MS));
+            continue;
+        }
         if cpus::is_online(cpu) && BLIND.load(Ordering::Relaxed) {
             cx.block(Some(Native::now_ns() + 20 * MS));
         } else if random.one_in(2) {
@@ -104,6 +118,7 @@ fn flush(cx: &mut TaskCx) {
 fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
     [&CYCLES, &HOPS, &FLUSHES, &GONE].into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     BLIND.store(plan.is("hotplug-blind"), Ordering::Relaxed);
+    REFUSED.store(plan.is("hotplug-refused"), Ordering::Relaxed);
     let random = Random(plan.seed ^ 0x407);
     let mut tasks: Vec<_> = (0..4 + cpus::online_count().min(12))
         .filter_map(|_| Builder::new("hopper").spawn(hop).ok())

@@ -24,7 +24,11 @@ const NAME: &str = "lists";
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
     what: "a hash map that grows and shrinks and a list in which objects move, under readers without a lock",
-    twins: &[("lists-early", "what is removed is destroyed before its grace period")],
+    twins: &[
+        ("lists-early", "what is removed is destroyed before its grace period"),
+        ("lists-forgets", "a key that is always there is removed before it is put in again"),
+        ("lists-unordered", "an object that stays is put in again at the end"),
+    ],
     start,
     settle: |cx| Kernel::barrier(cx),
     counts,
@@ -35,6 +39,8 @@ static WALKS: AtomicU64 = AtomicU64::new(0);
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 static RESIZES: AtomicU64 = AtomicU64::new(0);
 static EARLY: AtomicBool = AtomicBool::new(false);
+static FORGETS: AtomicBool = AtomicBool::new(false);
+static UNORDERED: AtomicBool = AtomicBool::new(false);
 
 fn counts(tallies: &mut Vec<Tally>) {
     tallies.extend([
@@ -176,6 +182,10 @@ fn write(shared: &Shared, mut random: Random, cx: &mut TaskCx) {
         }
         // One of those that stay gets another value: a new entry takes the place of the former one.
         let key = random.next() % STAY;
+        if FORGETS.load(Ordering::Relaxed) {
+            drop(shared.map.remove(&key));
+            spin(10_000);
+        }
         drop(shared.map.insert(key, (key, Mark::new())));
         if shared.map.len() as u64 > STAY + MOST / 2 {
             grows = false;
@@ -200,7 +210,13 @@ fn shift(shared: &Shared, mut random: Random, cx: &mut TaskCx) {
             true => writer.push_back(entry(0)),
             false => writer.push_front(entry(0)),
         }
+        let strays = UNORDERED.load(Ordering::Relaxed) && random.one_in(16);
+        let stray = strays.then(|| writer.remove_first(|entry| entry.number == LAST / 2)).flatten();
+        if stray.is_some() {
+            writer.push_back(entry(LAST / 2));
+        }
         drop(writer);
+        drop(stray);
         if let Some(gone) = gone {
             if EARLY.load(Ordering::Relaxed) {
                 gone.mark.poison();
@@ -217,6 +233,8 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
         .into_iter()
         .for_each(|counter| counter.store(0, Ordering::Relaxed));
     EARLY.store(plan.is("lists-early"), Ordering::Relaxed);
+    FORGETS.store(plan.is("lists-forgets"), Ordering::Relaxed);
+    UNORDERED.store(plan.is("lists-unordered"), Ordering::Relaxed);
     let shared = Arc::new(Shared { map: Map::default(), list: List::new() });
     (0..STAY).for_each(|key| drop(shared.map.insert(key, (key, Mark::new()))));
     let mut writer = shared.list.write();

@@ -24,7 +24,10 @@ const NAME: &str = "locks";
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
     what: "every kind of lock: waited for, tried, waited for with a limit, nested; nobody meets a writer",
-    twins: &[("locks-open", "one in a hundred goes in without the lock")],
+    twins: &[
+        ("locks-open", "one in a hundred goes in without the lock"),
+        ("locks-torn", "what a SeqLock guards is changed in two halves"),
+    ],
     start,
     settle: |_| (),
     counts,
@@ -222,7 +225,8 @@ static KINDS: [Kind; 13] = [
             let mut entered = false;
             let mut change = |guard: &mut [u64; 8], cx: &mut TaskCx| {
                 let next = guard[0] + 1;
-                guard.iter_mut().for_each(|word| *word = next);
+                let changed = if TORN.load(Ordering::Relaxed) && next % 2 == 1 { 4 } else { 8 };
+                guard[..changed].iter_mut().for_each(|word| *word = next);
                 inside(cx);
                 entered = true;
             };
@@ -270,6 +274,7 @@ static NESTED: AtomicU64 = AtomicU64::new(0);
 static NOT_ENTERED: AtomicU64 = AtomicU64::new(0);
 static SLEPT: AtomicU64 = AtomicU64::new(0);
 static OPEN: AtomicBool = AtomicBool::new(false);
+static TORN: AtomicBool = AtomicBool::new(false);
 
 fn counts(tallies: &mut Vec<Tally>) {
     tallies.extend([
@@ -331,6 +336,9 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
         .into_iter()
         .for_each(|counter| counter.store(0, Ordering::Relaxed));
     OPEN.store(plan.is("locks-open"), Ordering::Relaxed);
+    TORN.store(plan.is("locks-torn"), Ordering::Relaxed);
+    // A twin that ran before has perhaps left half of a change.
+    *SEQ_LOCK.write() = [0; 8];
     let visitor = |number: u64| {
         let seed = hal::chaos::mix(plan.seed ^ 0x10c ^ number << 32);
         Builder::new("visitor").spawn(move |cx| play(seed, cx)).ok()

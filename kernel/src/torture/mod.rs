@@ -4,7 +4,7 @@
 //!    did. Several can run at the same time.
 //! 2. A *twin* is a scenario with one thing broken on purpose. A load whose twin nobody notices proves nothing.
 //! 3. *Faults* come on top, whatever runs: CPUs go and come, everything pauses at once, tasks are moved, every CPU ticks,
-//!    NMIs strike. All that is drawn comes from the seed.
+//!    NMIs strike, memory is refused. All that is drawn comes from the seed.
 //! 4. What went wrong is printed at once; what was exercised is printed at the end, with the least that counts as a test.
 //!    A run that exercised less shows nothing.
 //!
@@ -42,7 +42,7 @@ use crate::{boot, cpus, log};
 pub(crate) use control::{Report, Tally};
 use control::{begin, end, errors_of};
 pub(crate) use faults::FAULTS;
-use faults::Faults;
+use faults::{Accounts, Faults};
 
 const MS: u64 = 1_000_000;
 /// How often the run looks at its load.
@@ -111,6 +111,7 @@ pub(crate) fn run(request: &Request, milliseconds: u64, said: Said, cx: &mut Tas
         if request.faults.is_empty() { "none".into() } else { request.faults.join(",") },
     ));
     begin(said);
+    let accounts = request.faults.iter().any(|fault| fault == "alloc").then(Accounts::begin);
     let plan = Plan { seed, broken: request.broken.clone() };
     let mut tasks = Vec::new();
     for scenario in &chosen {
@@ -134,8 +135,11 @@ pub(crate) fn run(request: &Request, milliseconds: u64, said: Said, cx: &mut Tas
     end();
     tasks.into_iter().for_each(|task| task.join(cx));
     chosen.iter().for_each(|scenario| (scenario.settle)(cx));
+    if let Some(accounts) = accounts {
+        accounts.close();
+    }
 
-    let mut report = Report { tallies: Vec::new(), errors: 0 };
+    let mut report = Report { tallies: Vec::new(), errors: errors_of(faults::NAME) };
     for scenario in &chosen {
         let mut tallies = Vec::new();
         (scenario.counts)(&mut tallies);

@@ -31,7 +31,12 @@ const NAME: &str = "rcu";
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
     what: "readers in every kind of section, writers that wait in every way, polls and barriers",
-    twins: &[("rcu-early", "two in three grace periods are over before they have begun")],
+    twins: &[
+        ("rcu-early", "two in three grace periods are over before they have begun"),
+        ("rcu-cookie", "who polls asks about the grace period before"),
+        ("rcu-hasty", "who waits for a polled grace period does not"),
+        ("rcu-barrier", "who needs a barrier waits for a grace period"),
+    ],
     start,
     settle,
     counts,
@@ -57,6 +62,7 @@ static FREE: IrqSpinLock<Vec<&'static Object>> = IrqSpinLock::new(Vec::new());
 static READERS: AtomicU64 = AtomicU64::new(0);
 static PERIODS: AtomicU64 = AtomicU64::new(0);
 static CALLBACKS: AtomicU64 = AtomicU64::new(0);
+static NESTED: AtomicU64 = AtomicU64::new(0);
 static PREEMPTED: AtomicU64 = AtomicU64::new(0);
 static IN_INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 static IN_TICKS: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +78,7 @@ fn counts(tallies: &mut Vec<Tally>) {
     tallies.extend([
         Tally::of("readers", &READERS, 600),
         Tally::of("readers_preempted", &PREEMPTED, 20),
+        Tally::of("readers_nested_8", &NESTED, 5),
         Tally::of("readers_in_interrupts", &IN_INTERRUPTS, 20),
         Tally::of("readers_in_ticks", &IN_TICKS, 0),
         Tally::of("readers_in_nmis", &IN_NMIS, 0),
@@ -172,6 +179,9 @@ const WAYS: usize = 5;
 const BOTTOM_HALVES: usize = 3;
 const INTERRUPTS: usize = 4;
 
+/// How many sections a reader can be in at a time, with those of the ways.
+const DEEPEST: usize = 8;
+
 fn begin(way: usize) -> Way {
     Way {
         _reader: (way < 2).then(crate::rcu::read),
@@ -187,6 +197,13 @@ fn read_once(random: &mut Random) {
     let first = (random.next() % WAYS as u64) as usize;
     held[first] = Some(begin(first));
     let object = find();
+    let mut deeper: [Option<ReadGuard<'static, Kernel>>; DEEPEST - 2] = [const { None }; DEEPEST - 2];
+    if random.one_in(16) {
+        held[0].get_or_insert_with(|| begin(0));
+        held[1].get_or_insert_with(|| begin(1));
+        deeper.iter_mut().for_each(|section| *section = Some(crate::rcu::read()));
+        bump(&NESTED);
+    }
     for _ in 0..random.next() % 4 {
         let next = (random.next() % WAYS as u64) as usize;
         // Bottom halves cannot be enabled while interrupts are off.
@@ -215,7 +232,10 @@ fn read_once(random: &mut Random) {
         if possible && held.iter().flatten().count() > 1 {
             held[last] = None;
         }
+        // They end in an order of their own.
+        deeper[(random.next() % deeper.len() as u64) as usize] = None;
     }
+    drop(deeper);
     note(object);
     // In one of two orders, so that an outermost section ends in every kind of region.
     let order = if random.one_in(2) {
@@ -394,18 +414,26 @@ fn writer<W: Waiting>(mut random: Random) -> Option<JoinHandle<()>> {
 }
 
 /// Polled grace periods: not over within a section that had begun before, over after one was waited for.
-fn poller(seed: u64) -> Option<JoinHandle<()>> {
+fn poller(plan: &Plan) -> Option<JoinHandle<()>> {
+    let (seed, asks_before, hasty) = (plan.seed, plan.is("rcu-cookie"), plan.is("rcu-hasty"));
     let poll = move |cx: &mut TaskCx| {
         let mut random = Random(seed);
+        let mut before = Kernel::get_state();
         while goes_on(cx) {
             let section = crate::rcu::read_in(cx);
             let state = if random.one_in(2) { Kernel::get_state() } else { Kernel::start_poll() };
+            let state = if asks_before { core::mem::replace(&mut before, state) } else { state };
             spin(random.next() % 300_000);
             if Kernel::poll(state) {
                 error(NAME, format_args!("a polled grace period was over in a section that began before it"));
             }
             drop(section);
-            Kernel::cond_synchronize(state, cx);
+            if asks_before {
+                // Over by the time that it is asked about.
+                Kernel::cond_synchronize(before, cx);
+            } else if !hasty {
+                Kernel::cond_synchronize(state, cx);
+            }
             if !Kernel::poll(state) {
                 error(NAME, format_args!("a polled grace period was not over after it had been waited for"));
             }
@@ -417,14 +445,14 @@ fn poller(seed: u64) -> Option<JoinHandle<()>> {
 }
 
 /// Barriers: all callbacks that were queued before have been called.
-fn barriers() -> Option<JoinHandle<()>> {
+fn barriers(waits_only: bool) -> Option<JoinHandle<()>> {
     static CALLED: AtomicU32 = AtomicU32::new(0);
     unsafe fn called(head: NonNull<Head>) {
         CALLED.fetch_add(1, Ordering::Relaxed);
         // SAFETY: every head that is queued with this function was a leaked box.
         drop(unsafe { Box::from_raw(head.as_ptr()) });
     }
-    let test = |cx: &mut TaskCx| {
+    let test = move |cx: &mut TaskCx| {
         while goes_on(cx) {
             CALLED.store(0, Ordering::Relaxed);
             let mut queued = 0;
@@ -442,7 +470,11 @@ fn barriers() -> Option<JoinHandle<()>> {
                 }
                 queued += 1;
             }
-            Kernel::barrier(cx);
+            if waits_only {
+                Kernel::synchronize(cx)
+            } else {
+                Kernel::barrier(cx)
+            }
             let called = CALLED.load(Ordering::Relaxed);
             if called != queued {
                 error(NAME, format_args!("a barrier ended after {called} of {queued} callbacks"));
@@ -465,6 +497,7 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
         &READERS,
         &PERIODS,
         &CALLBACKS,
+        &NESTED,
         &PREEMPTED,
         &IN_INTERRUPTS,
         &IN_TICKS,
@@ -488,7 +521,7 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
         if plan.is("rcu-early") { writer::<Early>(random) } else { writer::<Sound>(random) }
     };
     tasks.extend((0..4).filter_map(writer));
-    tasks.extend(poller(seed).into_iter().chain(barriers()));
+    tasks.extend(poller(plan).into_iter().chain(barriers(plan.is("rcu-barrier"))));
     tasks
 }
 

@@ -24,6 +24,7 @@ pub(super) static SCENARIO: Scenario = Scenario {
     what: "tasks that take turns, are pinned, do not migrate, are started and joined; no wake-up is lost",
     twins: &[
         ("sched-drops", "one wake-up in two hundred is not sent"),
+        ("sched-unpinned", "a task that is to stay on one CPU may run on all"),
         ("sched-strays", "a task that may not migrate does not say so"),
     ],
     start,
@@ -151,9 +152,12 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
     }
     let parent = Random(seeds.next());
     tasks.extend(Builder::new("parent").spawn(move |cx| beget(parent, cx)));
+    let unpinned = plan.is("sched-unpinned");
     for cpu in cpus::online() {
         let random = Random(seeds.next());
-        tasks.extend(Builder::new("pinned").on(cpu).spawn(move |cx| be_pinned(cpu, random, cx)));
+        let builder = Builder::new("pinned");
+        let builder = if unpinned { builder } else { builder.on(cpu) };
+        tasks.extend(builder.spawn(move |cx| be_pinned(cpu, random, cx)));
     }
     tasks
 }

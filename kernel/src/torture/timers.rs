@@ -4,7 +4,7 @@
 //! 2. At the end what was armed was called or deleted, each once.
 //! 3. After a synchronous delete it was one of the two, and nothing is under way.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,7 +25,11 @@ const NAME: &str = "timers";
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
     what: "all CPUs arm, move, delete and free timers at random; none early, lost or called twice",
-    twins: &[("timers-early", "the tick that the wheel is told runs ahead of the clock")],
+    twins: &[
+        ("timers-early", "the tick that the wheel is told runs ahead of the clock"),
+        ("timers-loses", "one timer in fifty is taken away, and nobody is told"),
+        ("timers-twice", "one call in twenty of a CPU's own timer is made twice"),
+    ],
     start,
     settle,
     counts,
@@ -50,6 +54,9 @@ struct Totals {
     moved: AtomicU64,
     waited: AtomicU64,
 }
+
+static LOSES: AtomicBool = AtomicBool::new(false);
+static TWICE: AtomicBool = AtomicBool::new(false);
 
 /// The timers that all CPUs use.
 const SLOTS: usize = 48;
@@ -105,7 +112,10 @@ fn on_time(timer: &Timer<Slot>, firing: &Firing<'_>) {
 }
 
 fn count_call(timer: &Timer<AtomicU64>, _: &Firing<'_>) {
-    timer.state().fetch_add(1, Ordering::Relaxed);
+    let before = timer.state().fetch_add(1, Ordering::Relaxed);
+    if TWICE.load(Ordering::Relaxed) && before.is_multiple_of(20) {
+        timer.state().fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One CPU's task: does this and that with all timers until it is told to stop.
@@ -121,6 +131,9 @@ fn play(seed: u64, cx: &mut TaskCx) {
                 let armed_before = timer::modify(timer, at);
                 count(&TALLY.armed, !armed_before);
                 count(&TALLY.moved, armed_before);
+                if LOSES.load(Ordering::Relaxed) && draw.rotate_right(16).is_multiple_of(50) {
+                    timer.delete();
+                }
             }
             3 => count(&TALLY.moved, timer.modify_pending(at)),
             4 => count(&TALLY.deleted, timer.delete()),
@@ -174,6 +187,8 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
     [armed, called, deleted, moved, waited]
         .into_iter()
         .for_each(|counter| counter.store(0, Ordering::Relaxed));
+    LOSES.store(plan.is("timers-loses"), Ordering::Relaxed);
+    TWICE.store(plan.is("timers-twice"), Ordering::Relaxed);
     if plan.is("timers-early") {
         timer::plant(Fault::RunAhead);
     }

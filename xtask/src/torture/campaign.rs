@@ -265,7 +265,7 @@ fn load(scenario: &Scenario, seed: u64) -> Load<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::load as files;
+    use super::super::files::load as files;
     use super::*;
 
     #[test]

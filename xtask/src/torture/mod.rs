@@ -1,6 +1,6 @@
 //! `cargo xtask torture`: guests under load and faults, for as long as you like.
 //!
-//! 1. [`scenario`] reads files that say what runs: tests of the kernel's own that put it under load, on a machine, with
+//! 1. [`scenario`] is what runs, and [`files`] reads it from files: tests of the kernel's own that put it under load, on a machine, with
 //!    faults. [`plan`] picks from them by the command line.
 //! 2. [`campaign`] runs the plan: [`guest`] boots, watches and judges one guest, reading its [`protocol`], while [`faults`] makes NMIs rain, virtual CPUs
 //!    stop and clocks jump, by way of [`qmp`] and the tracing of threads. If one fails, [`look`] sees from outside what its CPUs do.
@@ -12,6 +12,7 @@ mod backports;
 mod campaign;
 mod explore;
 mod faults;
+mod files;
 mod guest;
 mod look;
 mod plan;
@@ -60,9 +61,12 @@ pub(crate) struct Torture {
     /// Run N seeds with counted instructions and pauses by the seed; what fails, fails again
     #[arg(long, value_name = "N", conflicts_with_all = ["minutes", "broken", "gdb"])]
     explore: Option<u64>,
-    /// Run what is broken on purpose, and its sound counterpart, with ten seeds each: a name or `all`
+    /// Run what is broken on purpose, and its sound counterpart, with ten seeds each: a name or `all` (most of an hour)
     #[arg(long, value_name = "TWIN", conflicts_with_all = ["minutes", "gdb"])]
     broken: Option<String>,
+    /// With `--broken`: so many seeds in place of ten; of fewer than ten none may miss
+    #[arg(long, value_name = "N", requires = "broken")]
+    seeds: Option<u64>,
     /// List scenarios and twins, and boot nothing
     #[arg(long)]
     list: bool,
@@ -103,7 +107,7 @@ pub(crate) struct Torture {
 
 impl Torture {
     pub(crate) fn run(self) -> Result<()> {
-        let files = scenario::load()?;
+        let files = files::load()?;
         if self.list {
             files.scenarios.iter().for_each(|scenario| println!("{}", plan::line(scenario)));
             for twin in &files.twins {

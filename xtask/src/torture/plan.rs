@@ -131,7 +131,8 @@ fn pick(what: &[String], matrix: Matrix, files: Vec<Scenario>) -> Result<Vec<Sce
 mod tests {
     use clap::Parser;
 
-    use super::super::scenario::{Model, Which, load};
+    use super::super::files::load;
+    use super::super::scenario::{Model, Which};
     use super::*;
 
     #[derive(Parser)]

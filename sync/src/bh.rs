@@ -166,9 +166,10 @@ pub(crate) fn enable_on<P: Platform>() {
 #[cold]
 #[inline(never)]
 fn serve_raised<P: Platform>() {
-    // Not inside of another section or of an interrupt, which will; nor with interrupts off.
-    P::serve_softirqs();
-    if P::irq_depth() != 0 && !P::context().in_interrupt() {
+    if P::irq_depth() == 0 || P::context().in_interrupt() {
+        // The last call. Does nothing inside of another section or of an interrupt, which will.
+        P::serve_softirqs();
+    } else {
         // Taken when interrupts come on, and its end serves softirqs.
         P::kick(P::cpu());
     }

@@ -327,6 +327,7 @@ unsafe impl Platform for Native {
         softirq::pending()
     }
 
+    #[inline(always)]
     fn serve_softirqs() {
         softirq::serve();
     }

@@ -82,6 +82,7 @@ pub(super) fn pending() -> bool {
 }
 
 /// Serves what is pending, if the context allows it.
+#[inline(always)]
 pub(super) fn serve() {
     if !Native::context().in_interrupt() && Native::irq_depth() == 0 {
         Native::irq_disable();

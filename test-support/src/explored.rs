@@ -103,14 +103,20 @@ pub fn model(f: impl Fn() + Send + Sync + 'static) {
 /// So many random schedules of `f`, and so many by priorities that change at three places; counted, and multiplied by
 /// `QUIESCE_CASES_FACTOR`.
 ///
+/// With a fault planted, so many up to a hundred times: schedules differ from run to run, and a fault that most runs find
+/// is one that some run does not. It costs what it takes to find the fault.
+///
 /// # Panics
 /// If a schedule panics, or `QUIESCE_CASES_FACTOR` is set, and is not a number.
 #[cfg(shuttle)]
 pub fn schedules(f: impl Fn() + Send + Sync + 'static, random: usize, by_priority: usize) {
     let factor = number("QUIESCE_CASES_FACTOR").unwrap_or(1) as usize;
+    let rounds = if crate::faults::is_any_planted() { 100 } else { 1 };
     let (_says, f) = Executions::of(f);
     let f = Arc::new(f);
-    let again = Arc::clone(&f);
-    shuttle::check_random(move || f(), random * factor);
-    shuttle::check_pct(move || again(), by_priority * factor, 3);
+    for _ in 0..rounds {
+        let [f, again] = [Arc::clone(&f), Arc::clone(&f)];
+        shuttle::check_random(move || f(), random * factor);
+        shuttle::check_pct(move || again(), by_priority * factor, 3);
+    }
 }

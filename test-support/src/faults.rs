@@ -13,9 +13,18 @@ const VARIABLE: &str = "QUIESCE_FAULT";
 
 /// Whether this process is to have the fault of that name.
 pub fn is_planted(fault: impl Debug) -> bool {
+    planted().is_some_and(|name| name == format!("{fault:?}"))
+}
+
+/// Whether this process is to have any fault.
+#[cfg(shuttle)]
+pub(crate) fn is_any_planted() -> bool {
+    planted().is_some()
+}
+
+fn planted() -> Option<&'static str> {
     static PLANTED: OnceLock<Option<String>> = OnceLock::new();
-    let planted = PLANTED.get_or_init(|| std::env::var(VARIABLE).ok());
-    planted.as_ref().is_some_and(|name| *name == format!("{fault:?}"))
+    PLANTED.get_or_init(|| std::env::var(VARIABLE).ok()).as_deref()
 }
 
 /// Asserts that the test `model` of this program fails with the fault in place, and says `complaint`.

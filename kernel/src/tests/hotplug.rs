@@ -12,7 +12,7 @@ use sync::{TaskCx, context, delay};
 use crate::calls::{self, CallData, CallError};
 use crate::hotplug::{self, HotplugError};
 use crate::task::{self, Builder, JoinHandle};
-use crate::testing::comes_true;
+use crate::testing::{comes_true, comes_true_by_others};
 use crate::{check, check_eq, cpus, kernel_test, memory, stop_machine, tick};
 
 /// A CPU that may go.
@@ -272,14 +272,18 @@ kernel_test! {
 kernel_test! {
     task,
     fn tasks_leave_a_cpu_that_goes(cx) {
+        /// A bit for each wanderer, which it sets at each turn.
+        static TURNED: AtomicU32 = AtomicU32::new(0);
+        const ALL: u32 = (1 << 6) - 1;
         let Some(cpu) = another() else { crate::skip!("one CPU only") };
         OVER.store(false, Ordering::Relaxed);
         let both = CpuMask::from_iter([CpuId::BOOT, cpu]);
-        let wanderers: Vec<_> = (0..6)
-            .map(|_| {
+        let wanderers: Vec<_> = (0..ALL.count_ones())
+            .map(|number| {
                 spawn(Builder::new("wanderer").affinity(both.clone()), move |cx| {
                     while !OVER.load(Ordering::Relaxed) {
                         cx.block(Some(Native::now_ns() + 100_000));
+                        TURNED.fetch_or(1 << number, Ordering::Relaxed);
                     }
                 })
             })
@@ -288,6 +292,9 @@ kernel_test! {
         check_eq!(hotplug::take_offline(cpu, cx), Ok(()));
         let outcome = (|| {
             check!(comes_true(|| wanderers.iter().all(|task| task.task().cpu() == CpuId::BOOT)));
+            // And go on there, each of them.
+            TURNED.store(0, Ordering::Relaxed);
+            check!(comes_true_by_others(|| TURNED.load(Ordering::Relaxed) == ALL));
             Ok(())
         })();
         OVER.store(true, Ordering::Relaxed);

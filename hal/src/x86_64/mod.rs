@@ -11,6 +11,7 @@
 pub mod acpi;
 pub mod apic;
 pub mod clock;
+pub mod cpu_plug;
 pub mod cpuid;
 pub mod fpu;
 pub mod layout;

@@ -1,4 +1,4 @@
-//! The FADT: the PM timer, and the registers by which the machine is switched off and reset.
+//! The FADT: the PM timer, the registers by which the machine is switched off and reset, and those that tell of events.
 
 use acpi::address::RawGenericAddress;
 use acpi::sdt::ExtendedField;
@@ -69,9 +69,27 @@ pub enum SoftOff {
     SleepControl(Register, u8),
 }
 
+/// How the machine tells of general-purpose events: by registers in I/O ports, and by one interrupt, the SCI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Events {
+    /// The SCI: an ISA interrupt where there are 8259 controllers, else a global system interrupt.
+    pub interrupt: u16,
+    /// The first port of block 0 of the events: the status bits, and behind them as many bytes of enable bits.
+    pub block: u16,
+    /// The bytes of both halves together.
+    pub length: u8,
+    /// The PM1 enable register: 16 bits, for the fixed events such as the power button. Split in two, this is the first.
+    pub fixed_enable: u16,
+    /// The PM1 control register, whose bit 0 says that events interrupt (and do not go to the firmware).
+    pub control: u16,
+    /// The port, and the byte to write to it, that ask the firmware to leave the events to us, where it has them first.
+    pub take_over: Option<(u16, u8)>,
+}
+
 /// What the FADT says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Decoded {
+    pub(super) events: Option<Events>,
     pub(super) dsdt: u64,
     pub(super) pm_timer: Option<PmTimerInfo>,
     pub(super) reset: Option<(Register, u8)>,
@@ -95,6 +113,7 @@ pub(super) fn decode(table: &Table) -> Decoded {
     let wide_dsdt = unsafe { wide_dsdt.access(revision) }.filter(|address| *address != 0);
     let timer = block(x_timer, fadt.pm_timer_block, revision).filter(|_| fadt.pm_timer_length == 4);
     Decoded {
+        events: events(fadt),
         dsdt: wide_dsdt.unwrap_or(u64::from(fadt.dsdt_address)),
         pm_timer: timer
             .map(|register| PmTimerInfo { register, bits: if flags.pm_timer_is_32_bit() { 32 } else { 24 } }),
@@ -116,6 +135,28 @@ impl Decoded {
         }
         Some(SoftOff::Pm1 { a: (self.pm1a?, types.0), b: self.pm1b.map(|register| (register, types.1)) })
     }
+}
+
+/// The events' registers, if all are in I/O ports. The old fields suffice: the 64-bit forms say the same of ports.
+fn events(fadt: &Fadt) -> Option<Events> {
+    let port = |address: u32| u16::try_from(address).ok().filter(|port| *port != 0);
+    let (gpe0, event, control) = (fadt.gpe0_block, fadt.pm1a_event_block, fadt.pm1a_control_block);
+    let (length, event_length) = (fadt.gpe0_block_length, fadt.pm1_event_length);
+    let (smi, enable) = (fadt.smi_cmd_port, fadt.acpi_enable);
+    let flags = fadt.flags;
+    if flags.system_is_hw_reduced_acpi() || length < 2 || length % 2 != 0 {
+        return None;
+    }
+    let block = port(gpe0)?;
+    block.checked_add(u16::from(length))?;
+    Some(Events {
+        interrupt: fadt.sci_interrupt,
+        block,
+        length,
+        fixed_enable: port(event)?.checked_add(u16::from(event_length / 2))?,
+        control: port(control)?,
+        take_over: port(smi).filter(|_| enable != 0).map(|port| (port, enable)),
+    })
 }
 
 /// A register block: the 64-bit form if it is there and not empty, else the old port number.
@@ -160,16 +201,43 @@ pub(super) fn sleep_types(dsdt: &Table) -> Option<(u8, u8)> {
 
 const PACKAGE_OP: u8 = 0x12;
 
+/// Finds the ports of the CPU hot-plug registers in the DSDT:
+/// `OperationRegion (PRST, SystemIO, base, 12)`, by which QEMU tells its own byte code where they are.
+///
+/// As [`sleep_types`] this looks for the encoding (ACPI 6.5, 20.2.5.2). The name is QEMU's, and so is the length: the older
+/// interface, without a way to remove CPUs, has another one.
+pub(super) fn cpu_plug(dsdt: &Table) -> Option<u16> {
+    let code = &dsdt.bytes()[HEADER..];
+    let mut places = code.windows(REGION.len()).enumerate().filter(|(_, op)| *op == REGION);
+    places.find_map(|(at, _)| {
+        let (base, rest) = number(&code[at + REGION.len()..])?;
+        let (length, _) = number(rest)?;
+        let base = u16::try_from(base).ok().filter(|base| *base != 0)?;
+        (length == u64::from(CPU_PLUG_PORTS)).then_some(base)
+    })
+}
+
+/// `OpRegionOp`, the name, and the space of I/O ports.
+const REGION: &[u8] = b"\x5b\x80PRST\x01";
+/// How many ports the CPU hot-plug registers take.
+const CPU_PLUG_PORTS: u16 = 12;
+
 /// One constant of the byte code, and what follows it (ACPI 6.5, 20.2.3).
-fn integer(code: &[u8]) -> Option<(u8, &[u8])> {
+fn number(code: &[u8]) -> Option<(u64, &[u8])> {
     let (&op, rest) = code.split_first()?;
     let bytes = match op {
-        0x00 | 0x01 => return Some((op, rest)),
+        0x00 | 0x01 => return Some((op.into(), rest)),
         0x0a => 1,
         0x0b => 2,
         0x0c => 4,
         0x0e => 8,
         _ => return None,
     };
-    Some((*rest.first()?, rest.get(bytes..)?))
+    let value = rest.get(..bytes)?.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    Some((value, &rest[bytes..]))
+}
+
+/// The low byte of a constant.
+fn integer(code: &[u8]) -> Option<(u8, &[u8])> {
+    number(code).map(|(value, rest)| (value as u8, rest))
 }

@@ -2,14 +2,15 @@
 //!
 //! 1. Find the root pointer, and through it the list of tables.
 //! 2. Check every listed table: readable, as long as it says, adding up to zero.
-//! 3. Decode three of them: MADT (processors, interrupt controllers), HPET, FADT (PM timer, power), and the one object
-//!    of the DSDT that says how to switch the machine off.
+//! 3. Decode three of them: MADT (processors, interrupt controllers), HPET, FADT (PM timer, power, events), and two
+//!    objects of the DSDT: how to switch the machine off, and where QEMU's CPU hot-plug registers are.
 //!
 //! If one table lies, none is believed: [`discover`] returns an error that says which table and why, and the kernel runs
 //! on the one CPU that it knows it has. No table, however broken, makes this module panic or read outside memory.
 //! Layouts come from the `acpi` crate; `memory.rs` says how far it is trusted.
 
 mod error;
+mod events;
 mod fadt;
 mod madt;
 mod memory;
@@ -23,7 +24,7 @@ use ::acpi::rsdp::Rsdp;
 use ::acpi::sdt::hpet::HpetTable;
 
 pub use error::{AcpiError, Problem, Signature};
-pub use fadt::{PM_TIMER_HZ, PmTimerInfo, Power, Register, SoftOff};
+pub use fadt::{Events, PM_TIMER_HZ, PmTimerInfo, Power, Register, SoftOff};
 pub use madt::{IoApicInfo, LocalNmi, Override, Polarity, Processor, ProcessorState, Trigger};
 pub use memory::PhysicalMemory;
 pub use power::{Unavailable, power_off, reset};
@@ -56,6 +57,10 @@ pub struct Topology {
     pub hardware_reduced: bool,
     /// How it is switched off and reset.
     pub power: Power,
+    /// How it tells of events.
+    pub events: Option<Events>,
+    /// The first port of the CPU hot-plug registers ([`cpu_plug`](super::cpu_plug)).
+    pub cpu_plug: Option<u16>,
     /// Every table that was found, in the firmware's order, for the curious.
     pub tables: Vec<TableInfo>,
 }
@@ -134,6 +139,7 @@ pub fn discover(
         None => None,
     };
     let mut power = Power::default();
+    let mut cpu_plug = None;
     if let Some(fadt) = &fadt {
         power.reset = fadt.reset;
         if fadt.dsdt != 0 {
@@ -144,6 +150,7 @@ pub fn discover(
             let length = dsdt.bytes().len() as u32;
             tables.push(TableInfo { signature: Signature::DSDT, address: fadt.dsdt, length });
             power.off = fadt::sleep_types(&dsdt).and_then(|types| fadt.soft_off(types));
+            cpu_plug = fadt::cpu_plug(&dsdt);
         }
     }
 
@@ -159,7 +166,9 @@ pub fn discover(
         hpet,
         pm_timer: fadt.and_then(|fadt| fadt.pm_timer),
         hardware_reduced: fadt.is_some_and(|fadt| fadt.hardware_reduced),
+        events: fadt.and_then(|fadt| fadt.events),
         power,
+        cpu_plug,
         tables,
     })
 }

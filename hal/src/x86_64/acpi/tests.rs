@@ -99,13 +99,21 @@ fn usual_madt() -> Vec<u8> {
     )
 }
 
-const S5: &[u8] = b"\x10\x20\\_SB_\x08_S5_\x12\x08\x04\x0a\x05\x00\x00\x00rest";
+const S5: &[u8] =
+    b"\x10\x20\\_SB_\x5b\x80PRST\x01\x0b\xd8\x0c\x0a\x0c\x08_S5_\x12\x08\x04\x0a\x05\x00\x00\x00rest";
 
 fn usual_fadt(dsdt: u64) -> Vec<u8> {
     let mut body = vec![0; 276 - 36];
     let mut put = |offset: usize, bytes: &[u8]| body[offset - 36..][..bytes.len()].copy_from_slice(bytes);
     put(40, &(dsdt as u32).to_le_bytes());
+    put(46, &9u16.to_le_bytes());
+    put(48, &0xb2u32.to_le_bytes());
+    put(52, &[2]);
+    put(56, &0x600u32.to_le_bytes());
     put(64, &0x604u32.to_le_bytes());
+    put(80, &0x620u32.to_le_bytes());
+    put(88, &[4]);
+    put(92, &[16]);
     put(76, &0x608u32.to_le_bytes());
     put(91, &[4]);
     put(112, &(1u32 << 10).to_le_bytes());
@@ -179,6 +187,18 @@ fn a_usual_machine_is_understood() {
         assert_eq!(found.pm_timer, Some(PmTimerInfo { register: Register::Port(0x608), bits: 24 }));
         assert_eq!(found.power.off, Some(SoftOff::Pm1 { a: (Register::Port(0x604), 5), b: None }));
         assert_eq!(found.power.reset, Some((Register::Port(0xcf9), 0x0f)));
+        assert_eq!(
+            found.events,
+            Some(Events {
+                interrupt: 9,
+                block: 0x620,
+                length: 16,
+                fixed_enable: 0x602,
+                control: 0x604,
+                take_over: Some((0xb2, 2)),
+            })
+        );
+        assert_eq!(found.cpu_plug, Some(0xcd8));
         assert!(found.has_8259 && !found.hardware_reduced && found.parked.is_empty());
     }
 }
@@ -280,6 +300,29 @@ fn hardware_reduced_machines_have_a_sleep_control_register() {
     let found = discover(&image, Some(rsdp), 0, 512).unwrap();
     assert_eq!(found.power.off, Some(SoftOff::SleepControl(Register::Memory(0xfea0_0200), 5)));
     assert_eq!(found.pm_timer, None);
+    assert_eq!(found.events, None);
+}
+
+#[test]
+fn the_ports_of_cpu_hot_plug_are_read_in_each_encoding() {
+    let ports = |code: &[u8]| {
+        let mut image = Image(vec![0; 64]);
+        let address = image.put(&table(b"DSDT", 2, code));
+        fadt::cpu_plug(&Table::load(&image, address, HEADER).unwrap())
+    };
+    assert_eq!(ports(b"\x5b\x80PRST\x01\x0b\x00\xaf\x0a\x0c\x5b\x81"), Some(0xaf00));
+    assert_eq!(ports(b"\x5b\x80PRST\x01\x0c\xd8\x0c\x00\x00\x0a\x0c"), Some(0xcd8));
+    assert_eq!(ports(b"PRST\x01\x00\x5b\x80PRST\x01\x0b\xd8\x0c\x0a\x0c"), Some(0xcd8), "the second is it");
+    // The older interface; in memory; at no port; a name, no region; cut.
+    assert_eq!(ports(b"\x5b\x80PRST\x01\x0b\xd8\x0c\x0a\x20"), None);
+    assert_eq!(ports(b"\x5b\x80PRST\x00\x0b\xd8\x0c\x0a\x0c"), None);
+    assert_eq!(ports(b"\x5b\x80PRST\x01\x0c\xd8\x0c\x01\x00\x0a\x0c"), None);
+    assert_eq!(ports(b"\x5b\x80PRST\x01\x00\x0a\x0c"), None);
+    assert_eq!(ports(b"PRST\x01\x0b\xd8\x0c\x0a\x0c"), None);
+    let whole = b"\x5b\x80PRST\x01\x0b\xd8\x0c\x0a\x0c";
+    for cut in 0..whole.len() {
+        assert_eq!(ports(&whole[..cut]), None, "cut at {cut}");
+    }
 }
 
 #[test]

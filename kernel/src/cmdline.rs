@@ -17,6 +17,7 @@ use core::fmt;
 
 use log::LevelFilter;
 
+use crate::hotplug::HotAdd;
 use crate::sched::Preemption;
 use crate::tick::TickMode;
 
@@ -41,6 +42,8 @@ pub struct Options<'a> {
     pub holds_us: Option<u64>,
     /// `hung=`: a task that is blocked for so many seconds is reported; `off` is 0.
     pub hung_s: Option<u64>,
+    /// `hotadd=`: what becomes of a CPU that the host plugs in.
+    pub hotadd: HotAdd,
     /// `preempt=`: at which points tasks are replaced that did not ask.
     pub preempt: Preemption,
     /// `tick=`: when a CPU's tick rests.
@@ -69,11 +72,12 @@ impl TestFilter<'_> {
 }
 
 /// The keys that [`Options::parse`] knows, for messages.
-pub const KNOWN: [&str; 12] = [
+pub const KNOWN: [&str; 13] = [
     "crash",
     "debugexit",
     "exec",
     "holds",
+    "hotadd",
     "hung",
     "lockdep",
     "loglevel",
@@ -132,6 +136,11 @@ impl<'a> Options<'a> {
                     }
                 });
             }
+            "hotadd" => {
+                let name = needed(HOTADD)?.0;
+                let kind = HotAdd::NAMES.iter().find(|(known, _)| *known == name);
+                self.hotadd = kind.map(|(_, kind)| *kind).ok_or_else(|| bad(HOTADD))?;
+            }
             "preempt" => {
                 let name = needed(PREEMPT)?.0;
                 let mode = Preemption::NAMES.iter().find(|(known, _)| *known == name);
@@ -163,6 +172,7 @@ impl<'a> Options<'a> {
 const LEVELS: &str = "one of off, error, warn, info, debug, trace";
 const TICK: &str = "auto, idle or always";
 const PREEMPT: &str = "full, voluntary or none";
+const HOTADD: &str = "online or present";
 const HOLDS: &str = "a number of microseconds, or off";
 const HUNG: &str = "a number of seconds, or off";
 /// A day.
@@ -348,6 +358,8 @@ mod tests {
         assert_eq!(parse("holds=100 hung=60").0.holds_us, Some(100));
         assert_eq!(parse("holds=off hung=60").0, Options { hung_s: Some(60), ..Options::default() });
         assert_eq!(parse("hung=off").0.hung_s, Some(0));
+        assert_eq!(parse("").0.hotadd, HotAdd::Online);
+        assert_eq!(parse("hotadd=present").0.hotadd, HotAdd::Present);
         assert_eq!(parse("test").0.test, Some(TestFilter::All));
         assert_eq!(parse("test=").0.test, Some(TestFilter::All));
     }
@@ -362,6 +374,7 @@ mod tests {
         };
         assert!(complaint("sede=1").contains("unknown boot option `sede`; known: crash debugexit"));
         assert!(complaint("seed").contains("needs a value"));
+        assert!(complaint("hotadd=yes").contains("cannot be `yes`; it takes online or present"));
         assert!(complaint("seed=x1").contains("cannot be `x1`; it takes a number"));
         assert!(complaint("seed=0x+1").contains("cannot be"));
         assert!(complaint("seed=18446744073709551616").contains("below 2^64"));

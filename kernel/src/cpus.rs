@@ -1,4 +1,4 @@
-//! The CPUs as the kernel knows them: who exists, and who is online.
+//! The CPUs as the kernel knows them: who is possible, who is there, and who is online.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +12,9 @@ use crate::trace;
 
 static ONLINE: AtomicCpuMask = AtomicCpuMask::new();
 
+/// The CPUs that are plugged in.
+static PRESENT: AtomicCpuMask = AtomicCpuMask::new();
+
 /// APIC ids by CPU number.
 static APIC_IDS: Once<Vec<u32>> = Once::new();
 
@@ -21,6 +24,11 @@ static ALL_ONLINE_AT: AtomicU64 = AtomicU64::new(0);
 /// Whether `cpu` runs and takes interrupts.
 pub fn is_online(cpu: CpuId) -> bool {
     ONLINE.test(cpu)
+}
+
+/// Whether `cpu` is plugged in. One that is not may come while the system runs, if it is possible.
+pub fn is_present(cpu: CpuId) -> bool {
+    PRESENT.test(cpu)
 }
 
 /// The CPUs that run, in order. May change while it is used only during boot.
@@ -44,7 +52,8 @@ pub fn state_name(cpu: CpuId) -> &'static str {
         return "online";
     }
     match smp::state(cpu) {
-        smp::State::Absent | smp::State::Parked => "offline",
+        _ if !is_present(cpu) => "absent",
+        smp::State::Absent | smp::State::Parked | smp::State::Removed => "offline",
         smp::State::Starting | smp::State::Alive => "starting",
         smp::State::GivenUp => "did not answer",
     }
@@ -57,6 +66,20 @@ pub fn all_online_at_ns() -> u64 {
 
 pub(crate) fn set_apic_ids(ids: Vec<u32>) {
     APIC_IDS.call_once(|| ids);
+}
+
+pub(crate) fn set_present(cpu: CpuId, present: bool) {
+    if present {
+        PRESENT.set(cpu);
+    } else {
+        PRESENT.clear(cpu);
+    }
+}
+
+/// The possible CPU with this APIC id.
+pub(crate) fn by_apic_id(apic_id: u32) -> Option<CpuId> {
+    let number = APIC_IDS.get()?.iter().position(|id| *id == apic_id)?;
+    CpuId::new(number as u32)
 }
 
 pub(crate) fn set_online(cpu: CpuId) {

@@ -11,7 +11,7 @@ use crate::log::StackText;
 use crate::log::ring::MAX_TEXT;
 use crate::task::Task;
 use crate::watchdog::hung;
-use crate::{boot, cpus, memory, panic, rcu, sched, serial, snapshot, softirq, tick, trace};
+use crate::{boot, cpus, hotplug, memory, panic, rcu, sched, serial, snapshot, softirq, tick, trace};
 
 /// The kernel's side of the machine's contract.
 pub(crate) static UPCALLS: Upcalls = Upcalls {
@@ -79,6 +79,8 @@ fn serve_device(vector: u8) {
     if vector == vectors::ISA + serial::ISA_IRQ {
         serial::on_interrupt();
         boot::wake_console();
+    } else {
+        hotplug::plug::on_interrupt(vector);
     }
 }
 

@@ -8,7 +8,7 @@ use hal::{CpuId, Native, Platform, percpu};
 use sync::{IrqSpinLock, Mutex, TaskCx};
 
 use crate::sched::policy::Policy;
-use crate::task::{self, Builder, Task, TaskRef};
+use crate::task::{self, Builder, SpawnError, Task, TaskRef};
 use crate::{clock_watch, cpus, hotplug, log, rcu, softirq, stop_machine, watchdog, workqueue};
 
 /// Starts them. On the boot CPU, when all CPUs are up.
@@ -17,10 +17,7 @@ pub(crate) fn start() {
     rcu::start();
     keep(Builder::new("log").spawn(print_log), &LOG);
     for cpu in cpus::online() {
-        // What is to happen on a CPU comes before what happens to be there.
-        let worker = Builder::named(format_args!("cpu/{cpu}")).on(cpu).policy(Policy::fifo(1)).stack_pages(8);
-        keep(worker.spawn(run_jobs), WORKER.on(cpu));
-        if let Err(error) = softirq::daemon::start(cpu).and_then(|()| stop_machine::start(cpu)) {
+        if let Err(error) = start_for(cpu) {
             panic!("a task that the kernel needs: {error}");
         }
     }
@@ -31,20 +28,53 @@ pub(crate) fn start() {
         panic!("a task that the kernel needs: {error}");
     }
     clock_watch::keep_looking();
+    hotplug::plug::start();
+}
+
+percpu! {
+    /// How many of this CPU's own tasks there are.
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+}
+
+/// Starts the tasks that `cpu` must have, as far as it has none: at boot when it is online, later before it comes for the
+/// first time. One at a time for each CPU.
+///
+/// # Errors
+/// If there is no memory for one of them. The others wait for the CPU.
+pub(crate) fn start_for(cpu: CpuId) -> Result<(), SpawnError> {
+    let started = STARTED.on(cpu);
+    let tasks: [fn(CpuId) -> Result<(), SpawnError>; 3] =
+        [start_worker, softirq::daemon::start, stop_machine::start];
+    for start in &tasks[started.load(Ordering::Relaxed) as usize..] {
+        start(cpu)?;
+        started.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn start_worker(cpu: CpuId) -> Result<(), SpawnError> {
+    // What is to happen on a CPU comes before what happens to be there.
+    let worker = Builder::named(format_args!("cpu/{cpu}")).policy(Policy::fifo(1)).stack_pages(8);
+    remember(&worker.when_online(cpu).spawn(run_jobs)?, WORKER.on(cpu));
+    Ok(())
 }
 
 /// Remembers a task that never ends.
-fn keep(spawned: Result<task::JoinHandle<()>, task::SpawnError>, place: &AtomicUsize) {
+fn keep(spawned: Result<task::JoinHandle<()>, SpawnError>, place: &AtomicUsize) {
     match spawned {
-        // Release: pairs with the Acquire in `wake`.
-        Ok(handle) => place.store(core::ptr::from_ref::<Task>(handle.task()) as usize, Ordering::Release),
+        Ok(handle) => remember(&handle, place),
         Err(error) => panic!("a task that the kernel needs: {error}"),
     }
 }
 
-/// Wakes a task that `keep` has remembered, if it has.
+fn remember(handle: &task::JoinHandle<()>, place: &AtomicUsize) {
+    // Release: pairs with the Acquire in `wake`.
+    place.store(core::ptr::from_ref::<Task>(handle.task()) as usize, Ordering::Release);
+}
+
+/// Wakes a task that was remembered, if one was.
 fn wake(place: &AtomicUsize) {
-    // Acquire: pairs with the Release in `keep`.
+    // Acquire: pairs with the Release in `remember`.
     // SAFETY: null, or the record of a task that never ends.
     if let Some(task) = unsafe { (place.load(Ordering::Acquire) as *const Task).as_ref() } {
         task.unpark();

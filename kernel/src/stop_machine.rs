@@ -41,12 +41,13 @@ percpu! {
 /// Jobs come one after the other, so that no stopper is in two, in different orders.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Starts the stopper of `cpu`, which is online.
+/// Starts the stopper of `cpu`, which has none. It waits while the CPU is off-line.
 ///
 /// # Errors
 /// If there is no memory for it.
 pub(crate) fn start(cpu: CpuId) -> Result<(), SpawnError> {
-    let stopper = Builder::named(format_args!("stop/{cpu}")).on(cpu).policy(Policy::Stop).spawn(run)?;
+    let stopper =
+        Builder::named(format_args!("stop/{cpu}")).when_online(cpu).policy(Policy::Stop).spawn(run)?;
     let record: &Task = stopper.task();
     // Release: pairs with the Acquire in `wake`.
     STOPPER.on(cpu).store(core::ptr::from_ref(record) as usize, Ordering::Release);

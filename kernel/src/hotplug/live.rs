@@ -10,7 +10,7 @@ use sync::{IrqGuard, IrqSpinLock, RwSemaphore, RwSemaphoreReadGuard, TaskCx};
 
 use super::steps::{Refusal, Refused, Step, StepTable};
 use crate::task;
-use crate::{calls, cpus, memory, rcu, sched, softirq, stop_machine, tick, timer, workqueue};
+use crate::{boot, calls, cpus, memory, rcu, sched, softirq, stop_machine, tick, timer, workqueue};
 
 /// Held for writing while a CPU comes or goes.
 static LOCK: RwSemaphore<()> = RwSemaphore::new(());
@@ -21,7 +21,7 @@ static LOCK: RwSemaphore<()> = RwSemaphore::new(());
 /// that need the CPU itself use [`stop_one_cpu`](stop_machine::stop_one_cpu)'s kind of work in [`HERE`].
 static STEPS: StepTable<TaskCx> = StepTable(&[&SOFTIRQS, &TIMERS, &GRACE_PERIODS, &CPU, &WORK, &OBJECTIONS]);
 
-static CPU: Step<TaskCx> = Step { name: "the CPU", up: come_back, down: go_away };
+static CPU: Step<TaskCx> = Step { name: "the CPU", up: come, down: go_away };
 
 /// What a CPU that has gone left behind, its pending softirqs and tasklets, is done elsewhere.
 static SOFTIRQS: Step<TaskCx> = Step {
@@ -141,8 +141,8 @@ pub enum HotplugError {
     Unchanged(CpuId, bool),
     /// The calling task may run on no other CPU, so that nobody would be left to bring this one back.
     OnlyPlace(CpuId),
-    /// It was not there when the kernel started, or did not answer then.
-    NeverStarted(CpuId),
+    /// It is not plugged in.
+    Absent(CpuId),
     /// A step refused. The CPU is what it was.
     Refused(CpuId, Refused),
 }
@@ -159,8 +159,8 @@ impl fmt::Display for HotplugError {
             HotplugError::OnlyPlace(cpu) => {
                 write!(f, "the task that asks may run on CPU {cpu} only; ask from another one")
             }
-            HotplugError::NeverStarted(cpu) => {
-                write!(f, "CPU {cpu} was not started at boot; only such CPUs come back")
+            HotplugError::Absent(cpu) => {
+                write!(f, "CPU {cpu} is possible but not there; the host plugs it in (QEMU: `device_add`)")
             }
             HotplugError::Refused(cpu, refused) => write!(f, "CPU {cpu} stays what it was: {refused}"),
         }
@@ -193,7 +193,24 @@ pub fn take_offline(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
     change(cpu, false, cx)
 }
 
-/// Brings `cpu` back.
+/// The host wants `cpu` back: takes it off-line if it is online. From then on it is not present.
+///
+/// Contexts: task on another CPU, or one that may move.
+///
+/// # Errors
+/// See [`HotplugError`]. The CPU stays.
+pub(crate) fn give_up(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    let _alone = LOCK.write(cx);
+    match change_alone(cpu, false, cx) {
+        Ok(()) | Err(HotplugError::Unchanged(_, false)) => {
+            cpus::set_present(cpu, false);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings `cpu` back, or for the first time, if it was plugged in while the system runs.
 ///
 /// Linux: `cpu_up`, `echo 1 > /sys/devices/system/cpu/cpuN/online`. Contexts: task.
 ///
@@ -204,21 +221,26 @@ pub fn bring_online(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
 }
 
 fn change(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    let _alone = LOCK.write(cx);
+    change_alone(cpu, online, cx)
+}
+
+/// Has the steps done, with `LOCK` held for writing.
+fn change_alone(cpu: CpuId, online: bool, cx: &mut TaskCx) -> Result<(), HotplugError> {
     if cpu.as_u32() >= Native::cpu_count() {
         return Err(HotplugError::NoSuchCpu(cpu));
     }
     if cpu == CpuId::BOOT {
         return Err(if online { HotplugError::Unchanged(cpu, true) } else { HotplugError::BootCpu });
     }
-    let _alone = LOCK.write(cx);
+    if !cpus::is_present(cpu) {
+        return Err(HotplugError::Absent(cpu));
+    }
     if cpus::is_online(cpu) == online {
         return Err(HotplugError::Unchanged(cpu, online));
     }
     if !online && !task::current().affinity().iter().any(|other| other != cpu && cpus::is_online(other)) {
         return Err(HotplugError::OnlyPlace(cpu));
-    }
-    if !matches!(smp::state(cpu), smp::State::Alive | smp::State::Parked) {
-        return Err(HotplugError::NeverStarted(cpu));
     }
     let outcome = if online { STEPS.up(cpu, cx) } else { STEPS.down(cpu, cx) };
     CHANGES.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +264,10 @@ fn go_away(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
     }
 }
 
-fn come_back(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
+fn come(cpu: CpuId, cx: &mut TaskCx) -> Result<(), Refusal> {
+    if smp::state(cpu) != smp::State::Parked {
+        return boot::start_added(cpu, cx);
+    }
     if !smp::unpark(cpu) {
         return Err("it does not wake");
     }

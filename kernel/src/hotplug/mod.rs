@@ -7,9 +7,30 @@
 //!    there has moved, or stands in the queue until the CPU is back.
 //! 4. A CPU that comes back continues there: the same task walks the same steps in the other direction.
 //!
+//! 5. A host may plug CPUs in and pull them out ([`plug`]). That changes which CPUs are *present*; of those it is decided
+//!    as above who is online.
+//!
 //! Linux: `kernel/cpu.c`.
 
 pub mod steps;
+
+/// What becomes of a CPU that the host plugs in while the system runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HotAdd {
+    /// It is brought online.
+    #[default]
+    Online,
+    /// It is present, until somebody brings it online.
+    Present,
+}
+
+impl HotAdd {
+    /// The values by the names that the boot option `hotadd=` knows.
+    pub const NAMES: [(&str, HotAdd); 2] = [("online", HotAdd::Online), ("present", HotAdd::Present)];
+}
+
+#[cfg(target_os = "none")]
+pub mod plug;
 
 #[cfg(target_os = "none")]
 mod live;

@@ -22,14 +22,14 @@ percpu! {
     static TASK: AtomicUsize = AtomicUsize::new(0);
 }
 
-/// Starts the task of `cpu`, which is online and has none. It waits while the CPU is off-line.
+/// Starts the task of `cpu`, which has none. It waits while the CPU is off-line.
 ///
 /// Contexts: task.
 ///
 /// # Errors
 /// If there is no memory for it; then what a budget leaves waits for the end of the next interrupt.
 pub fn start(cpu: CpuId) -> Result<(), SpawnError> {
-    Builder::named(format_args!("softirq/{cpu}")).on(cpu).spawn(|cx| -> () { run(cx) })?;
+    Builder::named(format_args!("softirq/{cpu}")).when_online(cpu).spawn(|cx| -> () { run(cx) })?;
     Ok(())
 }
 

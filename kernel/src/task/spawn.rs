@@ -65,6 +65,7 @@ pub struct Builder {
     name: Name,
     policy: Policy,
     allowed: Option<CpuMask>,
+    awaited: Option<CpuId>,
     pages: usize,
     vectors: bool,
 }
@@ -84,6 +85,7 @@ impl Builder {
             name: Name::new(name),
             policy: Policy::default(),
             allowed: None,
+            awaited: None,
             pages: STACK_PAGES,
             vectors: false,
         }
@@ -92,6 +94,11 @@ impl Builder {
     /// It runs on `cpu` and nowhere else. Linux: `kthread_bind`.
     pub fn on(self, cpu: CpuId) -> Builder {
         self.affinity(CpuMask::of(cpu))
+    }
+
+    /// It runs on `cpu` and nowhere else, and waits for it if it is not online.
+    pub(crate) fn when_online(self, cpu: CpuId) -> Builder {
+        Builder { awaited: Some(cpu), ..self.on(cpu) }
     }
 
     /// It runs on these CPUs. Linux: `set_cpus_allowed_ptr`.
@@ -129,7 +136,8 @@ impl Builder {
         F: FnOnce(&mut TaskCx) -> R + Send + 'static,
     {
         let allowed = self.allowed.unwrap_or_else(|| percpu::cpus().collect());
-        let cpu = sched::first_cpu(self.policy, &allowed).ok_or(SpawnError::NoCpu)?;
+        let first = || sched::first_cpu(self.policy, &allowed);
+        let cpu = self.awaited.or_else(first).ok_or(SpawnError::NoCpu)?;
         let vectors = self.vectors.then(Area::new).transpose().map_err(|_| SpawnError::OutOfMemory)?;
         let number = next_number();
         // SAFETY: the layout is not of size 0.

@@ -11,6 +11,7 @@ use sync::TaskCx;
 
 use super::control::{Random, Tally, error, set_paused};
 use super::{MS, rcu};
+use crate::hotplug::HotplugError;
 use crate::memory::stacks::StackError;
 use crate::memory::{self, refusals};
 use crate::task::{Builder, JoinHandle, SpawnError};
@@ -25,6 +26,7 @@ pub(crate) const FAULTS: &[(&str, &str)] = &[
     ("shuffle", "tasks are moved from CPU to CPU"),
     ("ticks", "every CPU ticks, and RCU reads and retires in each tick"),
     ("nmi", "CPUs send each other NMIs, in which RCU reads"),
+    ("plug", "nothing by itself: counts the CPUs that the host plugs in and pulls out, which must be some"),
     ("alloc", "one request for memory in four is refused for a while, and meanwhile tasks are started"),
 ];
 
@@ -92,6 +94,8 @@ pub(super) struct Faults {
     /// The CPU that is gone.
     gone: Option<CpuId>,
     ticks: Option<KeepTicks>,
+    /// How many CPUs had come and gone before.
+    plugged: Option<(u64, u64)>,
 }
 
 impl Faults {
@@ -114,6 +118,7 @@ impl Faults {
             paused: false,
             gone: None,
             ticks: is_on("ticks").then(tick::keep_all),
+            plugged: is_on("plug").then(hotplug::plug::counts),
         }
     }
 
@@ -165,7 +170,12 @@ impl Faults {
 
     fn change_cpus(&mut self, cx: &mut TaskCx) {
         let changed = match self.gone.take() {
-            Some(cpu) => hotplug::bring_online(cpu, cx).inspect_err(|_| self.gone = Some(cpu)),
+            Some(cpu) => hotplug::bring_online(cpu, cx).inspect_err(|error| {
+                // The host may have pulled it out meanwhile, and may have plugged another one in.
+                if !matches!(error, HotplugError::Absent(_) | HotplugError::Unchanged(..)) {
+                    self.gone = Some(cpu);
+                }
+            }),
             None => {
                 let others: Vec<CpuId> = cpus::online().filter(|cpu| *cpu != CpuId::BOOT).collect();
                 let Some(cpu) = others.get(self.random.below(others.len())) else { return };
@@ -212,6 +222,11 @@ impl Faults {
             ("alloc", &self.alloc),
         ];
         let alone = cpus::online_count() == 1;
+        let (plugged, unplugged) = hotplug::plug::counts();
+        let outside = self.plugged.map_or(Vec::new(), |before| {
+            let tally = |what, count| Tally { what, count, least: 2 };
+            Vec::from([tally("plugged", plugged - before.0), tally("unplugged", unplugged - before.1)])
+        });
         all.into_iter()
             .filter(|(_, fault)| fault.on)
             .map(|(what, fault)| {
@@ -219,6 +234,7 @@ impl Faults {
                 let least = u64::from(!(alone && matches!(what, "hotplug" | "shuffle")));
                 Tally { what, count: fault.struck, least }
             })
+            .chain(outside)
             .collect()
     }
 }

@@ -178,8 +178,12 @@ impl<'a> Bench<'a> {
         scenario: &Scenario,
         kernel: &Kernel,
         seed: u64,
-        extra: Vec<String>,
+        mut extra: Vec<String>,
     ) -> Result<Command> {
+        if scenario.spare > 0 {
+            // Adds to what the guest's own options say.
+            extra.extend(["-smp".to_owned(), format!("maxcpus={}", scenario.cpus + scenario.spare)]);
+        }
         let mut cmdline = Cmdline::default();
         match load(scenario, seed) {
             Load::Test(filter) => cmdline.set("test", filter),

@@ -6,7 +6,8 @@
 //!    processes can stop alone: whoever waits for that CPU (a lock's next owner, a grace period) sees a CPU that is gone in
 //!    the middle of whatever it did. That is what an over-committed host does to its guests, only worse.
 //! 3. A jump is a stop of the whole process: unlike after a pause, the guest's clocks have gone on meanwhile.
-//! 4. Nothing stays stopped: a fault is over before the next is drawn, and the thread ends only between two of them.
+//! 4. Virtual CPUs are plugged in and asked for again ([`sockets`](super::sockets)).
+//! 5. Nothing stays stopped: a fault is over before the next is drawn, and the thread ends only between two of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ use serde_json::json;
 
 use super::qmp::Qmp;
 use super::scenario::Fault;
+use super::sockets::Sockets;
 
 /// A thread that is to stop may first have to come out of a system call.
 const STOPPING: Duration = Duration::from_secs(2);
@@ -77,6 +79,7 @@ impl Plan {
         let weight = |kind: &Fault| match kind {
             Fault::Nmi => 12,
             Fault::Vcpu => 12,
+            Fault::Plug => 4,
             Fault::Pause | Fault::Jump => 1,
         };
         let all: u32 = self.kinds.iter().map(weight).sum();
@@ -91,7 +94,7 @@ impl Plan {
             })
             .expect("what is drawn is less than the sum of the weights");
         let lasts = match kind {
-            Fault::Nmi => 0,
+            Fault::Nmi | Fault::Plug => 0,
             // Most are short, so that there are many; some are longer than any section that is held.
             Fault::Vcpu if self.rng.u8(..4) > 0 => self.rng.u64(1..20),
             Fault::Vcpu => self.rng.u64(20..200),
@@ -120,9 +123,11 @@ impl Driver {
         }
         let cpus = lock(qmp).threads()?;
         ensure!(!cpus.is_empty(), "QEMU does not say which threads are the guest's CPUs");
+        let plug = kinds.contains(&Fault::Plug);
+        let sockets = plug.then(|| Sockets::new(&mut lock(qmp), seed)).transpose()?;
         let (stop, stopped) = mpsc::channel();
         let (plan, qmp) = (Plan::new(seed, kinds), Arc::clone(qmp));
-        let thread = thread::spawn(move || drive(plan, &qmp, group, &cpus, &stopped));
+        let thread = thread::spawn(move || drive(plan, &qmp, group, cpus, sockets, &stopped));
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 
@@ -147,7 +152,14 @@ impl Drop for Driver {
     }
 }
 
-fn drive(mut plan: Plan, qmp: &Shared, group: Pid, cpus: &[i32], stopped: &Receiver<()>) -> Result<Made> {
+fn drive(
+    mut plan: Plan,
+    qmp: &Shared,
+    group: Pid,
+    cpus: Vec<i32>,
+    mut sockets: Option<Sockets>,
+    stopped: &Receiver<()>,
+) -> Result<Made> {
     let mut made = Made::default();
     loop {
         let next = plan.next(cpus.len());
@@ -158,7 +170,12 @@ fn drive(mut plan: Plan, qmp: &Shared, group: Pid, cpus: &[i32], stopped: &Recei
         // QEMU may be about to end, with which the faults end too; whoever reads its output finds out why.
         let happened = match next.kind {
             Fault::Nmi => lock(qmp).ask("inject-nmi", json!({})).map(|_| true),
+            // Threads come and go with CPUs.
+            Fault::Vcpu if sockets.is_some() => lock(qmp)
+                .threads()
+                .and_then(|threads| stop_thread(threads[next.cpu % threads.len()], next.lasts)),
             Fault::Vcpu => stop_thread(cpus[next.cpu], next.lasts),
+            Fault::Plug => sockets.as_mut().map_or(Ok(false), |sockets| sockets.change(&mut lock(qmp))),
             Fault::Pause => pause(qmp, next.lasts),
             Fault::Jump => jump(group, next.lasts),
         };

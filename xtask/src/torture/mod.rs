@@ -20,6 +20,7 @@ mod protocol;
 mod qmp;
 mod report;
 mod scenario;
+mod sockets;
 mod twins;
 
 use std::path::PathBuf;

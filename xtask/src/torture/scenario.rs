@@ -33,6 +33,9 @@ pub(super) struct Scenario {
     pub(super) tests: Vec<String>,
     /// Number of CPUs.
     pub(super) cpus: u32,
+    /// How many more can be plugged in while it runs.
+    #[serde(default)]
+    pub(super) spare: u32,
     /// Machine model.
     #[serde(default)]
     pub(super) machine: Model,
@@ -89,6 +92,8 @@ pub(super) enum Fault {
     Pause,
     /// The guest stops for a second or two, and its clocks go on.
     Jump,
+    /// A CPU is plugged in, or one that was is asked for again, which the guest then gives back.
+    Plug,
 }
 
 impl fmt::Display for Fault {
@@ -98,6 +103,7 @@ impl fmt::Display for Fault {
             Self::Vcpu => "vcpu",
             Self::Pause => "pause",
             Self::Jump => "jump",
+            Self::Plug => "plug",
         })
     }
 }
@@ -259,6 +265,14 @@ impl Scenario {
             self.time == Clock::Real || self.faults.is_empty(),
             "`{name}`: with counted time a run is to be the same every time, which faults from outside are not"
         );
+        ensure!(
+            self.faults.contains(&Fault::Plug) == (self.spare > 0),
+            "`{name}`: the fault `plug` needs `spare` CPUs, and they need it"
+        );
+        ensure!(
+            self.spare == 0 || self.machine != Model::Microvm,
+            "`{name}`: a microvm has no way to plug CPUs in"
+        );
         if let Some(hz) = self.build.hz {
             ensure!([100, 250, 1000].contains(&hz), "`{name}`: hz is 100, 250 or 1000: {hz}");
         }
@@ -292,6 +306,7 @@ impl Twin {
             inside: Vec::new(),
             tests: Vec::new(),
             cpus: self.cpus,
+            spare: 0,
             machine: Model::default(),
             qemu: Which::default(),
             memory: usual_memory(),

@@ -7,6 +7,9 @@
 //!    one that answers late stays parked.
 //! 4. A CPU that goes off-line parks itself ([`park`]): it halts with interrupts off, and [`unpark`] wakes it where it
 //!    stands. Its stack, its area and its registers stay.
+//! 5. A host may pull a parked CPU out ([`note_removed`]). What comes into its place is a CPU after reset: it is started
+//!    as at boot, on the stack of the one that parked, puts its registers in order, and goes on where that one stood
+//!    ([`resume`]). For the kernel above nothing has happened but that a CPU was parked for a while.
 //!
 //! Parking could also end in a reset (INIT, and a start-up interrupt to come back), as firmware leaves CPUs. In a guest
 //! that buys nothing: to the host a halted virtual CPU costs as little as one that waits for its start-up. And it costs: 10 ms
@@ -15,11 +18,12 @@
 
 mod trampoline;
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::arch::naked_asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{apic, clock};
 use crate::platform::Platform;
-use crate::{CpuId, MAX_CPUS, Native};
+use crate::{CpuId, MAX_CPUS, Native, percpu};
 
 /// Where a CPU is on its way up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +39,12 @@ pub enum State {
     GivenUp = 3,
     /// Halted by [`park`], until somebody calls [`unpark`].
     Parked = 4,
+    /// Pulled out by the host while it was parked. Another one in its place is started like one that never was.
+    Removed = 5,
 }
 
-/// Written by the starting CPU (Absent to Starting, Starting to GivenUp, Parked to Starting and back) and the started one
-/// (Starting to Alive, Alive to Parked).
+/// Written by the starting CPU (Absent, GivenUp and Removed to Starting, Starting to GivenUp, Parked to Starting and back),
+/// by whoever learns of a removal (Parked to Removed), and by the started one (Starting to Alive, Alive to Parked).
 static STATES: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(State::Absent as u32) }; MAX_CPUS];
 
 /// What a CPU needs to come up.
@@ -50,7 +56,7 @@ pub struct Preparation {
     pub apic_id: u32,
     /// The top of its first stack.
     pub stack_top: u64,
-    /// Its per-CPU base, from [`crate::percpu::install`].
+    /// Its per-CPU base, from [`percpu::install`].
     pub base: usize,
 }
 
@@ -65,6 +71,7 @@ pub fn state(cpu: CpuId) -> State {
         2 => State::Alive,
         3 => State::GivenUp,
         4 => State::Parked,
+        5 => State::Removed,
         _ => State::Absent,
     }
 }
@@ -75,17 +82,22 @@ pub fn state(cpu: CpuId) -> State {
 /// `page` is a free physical page below 1 MiB, mapped at its own address in the tables at `start_root` (which lie below
 /// 4 GiB and map the kernel too).
 ///
-/// Task context on the boot CPU. Takes about 10 ms plus what the slowest CPU takes, at most [`START_TIMEOUT_NS`].
+/// `pause` passes at least so many nanoseconds; `waiting` is called all the time while CPUs are awaited.
+///
+/// Task context, one at a time; at boot on the boot CPU, later on any with a `pause` that may sleep. Takes about 10 ms plus
+/// what the slowest CPU takes, at most [`START_TIMEOUT_NS`].
 ///
 /// # Safety
-/// The stacks and bases belong to these CPUs; `page` is free; `start_root` and `root` map the kernel.
+/// The stacks and bases belong to these CPUs, which do not run; `page` is free, or was used for this only; `start_root` and
+/// `root` map the kernel.
 pub unsafe fn start(
     cpus: &[Preparation],
     page: u64,
     start_root: u64,
     root: u64,
     entry: extern "C" fn() -> !,
-    waiting: impl Fn(),
+    mut pause: impl FnMut(u64),
+    mut waiting: impl FnMut(),
 ) {
     if cpus.is_empty() {
         return;
@@ -100,11 +112,11 @@ pub unsafe fn start(
     }
     // Intel SDM volume 3, 9.4.4: 10 ms between INIT and the first start-up interrupt, 200 us to a second one, which a
     // CPU that has started ignores.
-    clock::delay_ns(10_000_000);
+    pause(10_000_000);
     for prepared in cpus {
         apic::send_startup(prepared.apic_id, (page >> 12) as u8);
     }
-    clock::delay_ns(200_000);
+    pause(200_000);
     for prepared in cpus.iter().filter(|p| state(p.cpu) == State::Starting) {
         apic::send_startup(prepared.apic_id, (page >> 12) as u8);
     }
@@ -127,23 +139,103 @@ pub unsafe fn start(
 /// How often a parked CPU is nudged until it answers.
 const NUDGE_EVERY_NS: u64 = 100_000;
 
-/// Halts the executing CPU until somebody calls [`unpark`] for it. Its APIC takes no interrupts meanwhile but NMIs; those
-/// that come run their handler, and the CPU halts again. On return the APIC is as it was left: off.
+percpu! {
+    /// Where this CPU stands in [`park`]: the stack pointer with which it goes on.
+    static STANDS: AtomicU64 = AtomicU64::new(0);
+}
+
+/// Halts the executing CPU until somebody calls [`unpark`] for it, or [`resume`] on the CPU that replaces it. The APIC takes
+/// no interrupts meanwhile but NMIs; those that come run their handler, and the CPU halts again. On return the APIC is off.
 ///
 /// Contexts: interrupts off, depth 1, and nobody who could miss the CPU. It is not the boot CPU.
 pub fn park() {
     debug_assert_eq!(Native::irq_depth(), 1, "whoever has turned interrupts off is about to miss them");
-    let state = &STATES[crate::percpu::current_cpu_number() as usize];
+    let cpu = Native::cpu();
     apic::local().disable();
-    // Release: pairs with the Acquire in `state`; who sees it parked sees all that it did before.
+    // SAFETY: this CPU's own place; interrupts are off. `stand` returns once, either because `halt` has returned, or by
+    // `resume`, for which its frame and all below this point are there: this CPU executes nothing else.
+    unsafe { stand(STANDS.on(cpu).as_ptr()) };
+    // Release: as in `halt`.
+    STATES[cpu.index()].store(State::Alive as u32, Ordering::Release);
+}
+
+/// Puts what a caller expects to find again on the stack, and where that is into `*place`; then halts.
+#[unsafe(naked)]
+unsafe extern "C" fn stand(place: *mut u64) {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "mov [rdi], rsp",
+        // The stack pointer is a multiple of 16 at a call.
+        "sub rsp, 8",
+        "call {halt}",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        halt = sym halt,
+    )
+}
+
+/// Halts until told to go on.
+extern "C" fn halt() {
+    let state = &STATES[percpu::current_cpu_number() as usize];
+    // Release: pairs with the Acquire in `state`; who sees it parked sees all that it did before, where it stands included.
     state.store(State::Parked as u32, Ordering::Release);
     // An NMI that comes between the look and the halt is lost, so `unpark` sends more than one.
     // Acquire: pairs with the Release in `unpark`; the CPU sees what was prepared for its return.
-    while state.load(Ordering::Acquire) == State::Parked as u32 {
+    while state.load(Ordering::Acquire) != State::Starting as u32 {
         x86_64::instructions::hlt();
     }
-    // Release: as above.
-    state.store(State::Alive as u32, Ordering::Release);
+}
+
+/// Records that the host has pulled `cpu` out while it was parked. `false` if it is not parked.
+///
+/// Contexts: any. The caller keeps others from waking it at the same time.
+pub fn note_removed(cpu: CpuId) -> bool {
+    let (from, to) = (State::Parked as u32, State::Removed as u32);
+    // Acquire: pairs with the Release in `halt`; Release: with the Acquire in `state`.
+    STATES[cpu.index()].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// The top of the free part of the stack on which `cpu`, which was [`Removed`](State::Removed), had parked: the
+/// [`Preparation::stack_top`] of the CPU that replaces it.
+pub fn parked_stack(cpu: CpuId) -> u64 {
+    // As far below as `halt` was called.
+    STANDS.on(cpu).load(Ordering::Relaxed) & !15
+}
+
+/// Goes on where the CPU stood that the executing one replaces: in [`park`], which returns.
+///
+/// # Safety
+/// This CPU was [started](start) on [`parked_stack`] in the place of one that was [`Removed`](State::Removed). Its registers
+/// are as all CPUs have them, its APIC is off, interrupts are off, and nothing on the stack is needed any more.
+pub unsafe fn resume() -> ! {
+    let at = STANDS.read();
+    // SAFETY: `at` is what `stand` stored on this CPU's behalf. Below it is only what was used since the start, and above it
+    // what its caller expects; by the contract nobody else uses this stack.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {at}",
+            "pop r15",
+            "pop r14",
+            "pop r13",
+            "pop r12",
+            "pop rbx",
+            "pop rbp",
+            "ret",
+            at = in(reg) at,
+            options(noreturn)
+        )
+    }
 }
 
 /// Wakes a CPU that is parked, and returns when it has come out of [`park`]. `false` if it is not parked or does not answer
@@ -153,7 +245,7 @@ pub fn park() {
 pub fn unpark(cpu: CpuId) -> bool {
     let state = &STATES[cpu.index()];
     let change = |from: State, to: State| {
-        // Release: pairs with the Acquire in `park`. Acquire: pairs with the Release there.
+        // Release: pairs with the Acquire in `halt`. Acquire: pairs with the Release there.
         state.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
     if !change(State::Parked, State::Starting) {
@@ -178,7 +270,7 @@ pub fn unpark(cpu: CpuId) -> bool {
 /// The first Rust code of a started CPU, on its own stack.
 extern "C" fn started(entry: extern "C" fn() -> !) -> ! {
     super::tables::load();
-    let number = crate::percpu::current_cpu_number() as usize;
+    let number = percpu::current_cpu_number() as usize;
     // Release: pairs with the Acquire in `state`.
     let known = STATES[number].compare_exchange(
         State::Starting as u32,

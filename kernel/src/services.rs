@@ -55,7 +55,7 @@ pub(crate) fn start_for(cpu: CpuId) -> Result<(), SpawnError> {
 fn start_worker(cpu: CpuId) -> Result<(), SpawnError> {
     // What is to happen on a CPU comes before what happens to be there.
     let worker = Builder::named(format_args!("cpu/{cpu}")).policy(Policy::fifo(1)).stack_pages(8);
-    remember(&worker.when_online(cpu).spawn(run_jobs)?, WORKER.on(cpu));
+    remember(&worker.part_of(cpu).spawn(run_jobs)?, WORKER.on(cpu));
     Ok(())
 }
 

@@ -143,6 +143,8 @@ pub enum HotplugError {
     OnlyPlace(CpuId),
     /// It is not plugged in.
     Absent(CpuId),
+    /// This task can run on no other CPU, and it is not the CPU's own. It would wait for ever.
+    Pinned(CpuId, u32),
     /// A step refused. The CPU is what it was.
     Refused(CpuId, Refused),
 }
@@ -161,6 +163,9 @@ impl fmt::Display for HotplugError {
             }
             HotplugError::Absent(cpu) => {
                 write!(f, "CPU {cpu} is possible but not there; the host plugs it in (QEMU: `device_add`)")
+            }
+            HotplugError::Pinned(cpu, task) => {
+                write!(f, "task {task} can run on CPU {cpu} only; end it, or give it other CPUs")
             }
             HotplugError::Refused(cpu, refused) => write!(f, "CPU {cpu} stays what it was: {refused}"),
         }
@@ -195,18 +200,36 @@ pub fn take_offline(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
 
 /// The host wants `cpu` back: takes it off-line if it is online. From then on it is not present.
 ///
+/// Unlike for a CPU that is only off-line, no task may be left that waits for it: it may never come again. A task that must
+/// stay where it is for a while gets that while.
+///
 /// Contexts: task on another CPU, or one that may move.
 ///
 /// # Errors
-/// See [`HotplugError`]. The CPU stays.
+/// See [`HotplugError`]. The CPU stays what it was.
 pub(crate) fn give_up(cpu: CpuId, cx: &mut TaskCx) -> Result<(), HotplugError> {
+    const TURNS: u32 = 20;
+    const WHILE_NS: u64 = 5_000_000;
     let _alone = LOCK.write(cx);
-    match change_alone(cpu, false, cx) {
-        Ok(()) | Err(HotplugError::Unchanged(_, false)) => {
+    let mut turns = 0;
+    loop {
+        let was_online = match change_alone(cpu, false, cx) {
+            Ok(()) => true,
+            Err(HotplugError::Unchanged(_, false)) => false,
+            Err(error) => return Err(error),
+        };
+        let Some(stranded) = sched::stranded(cpu) else {
             cpus::set_present(cpu, false);
-            Ok(())
+            return Ok(());
+        };
+        if was_online {
+            change_alone(cpu, true, cx)?;
         }
-        Err(error) => Err(error),
+        turns += 1;
+        if !stranded.for_now || !was_online || turns == TURNS {
+            return Err(HotplugError::Pinned(cpu, stranded.task));
+        }
+        cx.block(Some(Native::now_ns() + WHILE_NS));
     }
 }
 

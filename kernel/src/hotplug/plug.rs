@@ -25,7 +25,7 @@ use spin::Once;
 use sync::TaskCx;
 
 use super::{HotAdd, HotplugError};
-use crate::task::{Builder, Task};
+use crate::task::{self, Builder, Task};
 use crate::{boot, cpus};
 
 /// The event that tells of CPUs (QEMU, "ACPI CPU hotplug interface": GPE.2).
@@ -132,8 +132,11 @@ fn serve(mut block: CpuPlug<IoPorts>, cx: &mut TaskCx) {
                 Answer::Refused
             }
         });
-        let polled = POLLED.load(Ordering::Relaxed);
-        cx.block(polled.then(|| Native::now_ns() + POLL_NS));
+        if POLLED.load(Ordering::Relaxed) {
+            cx.block(Some(Native::now_ns() + POLL_NS));
+        } else {
+            task::park(cx);
+        }
     }
 }
 

@@ -43,7 +43,9 @@ mod live {
     pub(crate) use super::inherit::{Standing, inherit, own_priority, set_policy};
     #[cfg(not(feature = "rcu-tiny"))]
     pub(crate) use super::inherit::{boost, end_boost};
-    pub(crate) use super::placement::{accept_offer, affinity, first_cpu, join, leave, set_affinity};
+    pub(crate) use super::placement::{
+        accept_offer, affinity, first_cpu, join, leave, set_affinity, stranded,
+    };
     pub(crate) use super::points::{interrupt_exit, on_timer, reschedule, yield_now};
     pub use super::points::{preemption, set_preemption};
     pub(crate) use super::queue::{RESCHEDULES, finish_first_switch, is_started, start_on_this_cpu};

@@ -15,8 +15,8 @@ use super::IDLE;
 use super::policy::balance::{Placement, choose_cpu, find_busiest};
 use super::policy::{Departure, Policy, Summary, Why};
 use super::queue::{LockedQueue, Quiet, queue_of};
-use crate::task::{MOVING, SpawnError, Task};
-use crate::{cpus, tick};
+use crate::task::{MOVING, SpawnError, Task, state};
+use crate::{cpus, task, tick};
 
 percpu! {
     /// What others may know of this CPU's queue, in one word. Written under the queue's lock.
@@ -244,6 +244,35 @@ pub(crate) fn leave() {
         // Its timer is armed for its own ones: at its next tick it looks.
         tick::want(target);
     }
+}
+
+/// A task that cannot leave its CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stranded {
+    /// Its number.
+    pub(crate) task: u32,
+    /// Whether it is in the middle of something that keeps it there, and may leave when that is done.
+    pub(crate) for_now: bool,
+}
+
+/// A task that waits for `cpu`, which is not online: nobody else can run it. The CPU's own ones are not meant.
+pub(crate) fn stranded(cpu: CpuId) -> Option<Stranded> {
+    let mut found: Option<Stranded> = None;
+    task::for_each(|task| {
+        let here = task.cpu.load(Ordering::Relaxed) == cpu.as_u32();
+        if !here || task.is_part || task.state.load(Ordering::Relaxed) == state::ENDED {
+            return;
+        }
+        let quiet = sync::irq::disable();
+        let (home, _queue) = lock_home(task, &quiet);
+        let for_now = task.migration_disabled.load(Ordering::Relaxed) != 0;
+        let stays = for_now || !allowed(task).iter().any(cpus::is_online);
+        // One that is pinned stays for good, which is the stronger reason.
+        if home == cpu && stays && found.is_none_or(|found| found.for_now) {
+            found = Some(Stranded { task: task.number(), for_now });
+        }
+    });
+    found
 }
 
 /// The executing CPU, which is online again, takes tasks.

@@ -29,7 +29,7 @@ percpu! {
 /// # Errors
 /// If there is no memory for it; then what a budget leaves waits for the end of the next interrupt.
 pub fn start(cpu: CpuId) -> Result<(), SpawnError> {
-    Builder::named(format_args!("softirq/{cpu}")).when_online(cpu).spawn(|cx| -> () { run(cx) })?;
+    Builder::named(format_args!("softirq/{cpu}")).part_of(cpu).spawn(|cx| -> () { run(cx) })?;
     Ok(())
 }
 

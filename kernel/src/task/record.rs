@@ -165,6 +165,8 @@ pub struct Task {
     pub(crate) switches: AtomicU64,
     /// Where it may run. Belongs to whoever has the task by T2.
     pub(crate) allowed: UnsafeCell<CpuMask>,
+    /// It is a part of its CPU, and comes and goes with it.
+    pub(crate) is_part: bool,
     pub(super) references: RefCount,
     pub(super) number: u32,
     pub(super) name: Name,
@@ -208,13 +210,15 @@ pub(super) struct Origin {
     pub(super) saved: u64,
     pub(super) vectors: Option<Area>,
     pub(super) life: Life,
+    pub(super) is_part: bool,
     pub(super) free: unsafe fn(NonNull<Task>),
 }
 
 impl Task {
     /// A task that has one reference, the scheduler's, and is in no queue.
     pub(super) fn new(origin: Origin) -> Task {
-        let Origin { number, name, policy, allowed, cpu, stack, saved, vectors, life, free } = origin;
+        let Origin { number, name, policy, allowed, cpu, stack, saved, vectors, life, is_part, free } =
+            origin;
         Task {
             saved: UnsafeCell::new(saved),
             state: AtomicU32::new(state::RUNNABLE),
@@ -236,6 +240,7 @@ impl Task {
             since: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             allowed: UnsafeCell::new(allowed),
+            is_part,
             references: RefCount::new(),
             number,
             name,

@@ -65,7 +65,7 @@ pub struct Builder {
     name: Name,
     policy: Policy,
     allowed: Option<CpuMask>,
-    awaited: Option<CpuId>,
+    part_of: Option<CpuId>,
     pages: usize,
     vectors: bool,
 }
@@ -85,7 +85,7 @@ impl Builder {
             name: Name::new(name),
             policy: Policy::default(),
             allowed: None,
-            awaited: None,
+            part_of: None,
             pages: STACK_PAGES,
             vectors: false,
         }
@@ -96,9 +96,9 @@ impl Builder {
         self.affinity(CpuMask::of(cpu))
     }
 
-    /// It runs on `cpu` and nowhere else, and waits for it if it is not online.
-    pub(crate) fn when_online(self, cpu: CpuId) -> Builder {
-        Builder { awaited: Some(cpu), ..self.on(cpu) }
+    /// It is a part of `cpu`: it runs there and nowhere else, and waits while the CPU is not online.
+    pub(crate) fn part_of(self, cpu: CpuId) -> Builder {
+        Builder { part_of: Some(cpu), ..self.on(cpu) }
     }
 
     /// It runs on these CPUs. Linux: `set_cpus_allowed_ptr`.
@@ -137,7 +137,7 @@ impl Builder {
     {
         let allowed = self.allowed.unwrap_or_else(|| percpu::cpus().collect());
         let first = || sched::first_cpu(self.policy, &allowed);
-        let cpu = self.awaited.or_else(first).ok_or(SpawnError::NoCpu)?;
+        let cpu = self.part_of.or_else(first).ok_or(SpawnError::NoCpu)?;
         let vectors = self.vectors.then(Area::new).transpose().map_err(|_| SpawnError::OutOfMemory)?;
         let number = next_number();
         // SAFETY: the layout is not of size 0.
@@ -162,6 +162,7 @@ impl Builder {
             saved,
             vectors,
             life: Life::new(),
+            is_part: self.part_of.is_some(),
             free: free::<F, R>,
         };
         // SAFETY: fresh memory of the type's layout, of which each part is written. One by one, because a task takes up much
@@ -254,6 +255,7 @@ pub(crate) fn adopt_boot_context() -> &'static Task {
         saved: 0,
         vectors: None,
         life: Life::new(),
+        is_part: true,
         free: never_freed,
     });
     let task: &'static Task = alloc::boxed::Box::leak(alloc::boxed::Box::new(task));

@@ -5,15 +5,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alloc::vec::Vec;
 use hal::cpumask::CpuMask;
 use hal::x86_64::traps::count;
-use hal::x86_64::{smp, vectors};
+use hal::x86_64::{smp, unswitched, vectors};
 use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use sync::{TaskCx, context, delay};
 
 use crate::calls::{self, CallData, CallError};
 use crate::hotplug::{self, HotplugError};
 use crate::task::{self, Builder, JoinHandle};
-use crate::testing::{comes_true, comes_true_by_others};
-use crate::{check, check_eq, cpus, kernel_test, memory, stop_machine, tick};
+use crate::testing::{Outcome, Verdict, comes_true, comes_true_by_others};
+use crate::{check, check_eq, cpus, kernel_test, memory, services, stop_machine, tick};
 
 /// A CPU that may go.
 fn another() -> Option<CpuId> {
@@ -103,6 +103,91 @@ kernel_test! {
     }
 }
 
+/// The host's part, played here: the CPU has gone, and another one is in its place. To a CPU a start is a reset, whatever
+/// it did before.
+fn exchange(cpu: CpuId, cx: &mut TaskCx) -> Result<u64, Verdict> {
+    check_eq!(hotplug::take_offline(cpu, cx), Ok(()));
+    let down = Native::now_ns();
+    cpus::set_present(cpu, false);
+    check!(smp::note_removed(cpu));
+    check_eq!((smp::state(cpu), cpus::state_name(cpu)), (smp::State::Removed, "absent"));
+    check_eq!(hotplug::bring_online(cpu, cx), Err(HotplugError::Absent(cpu)));
+    check_eq!(hotplug::take_offline(cpu, cx), Err(HotplugError::Absent(cpu)));
+    cpus::set_present(cpu, true);
+    check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+    check_eq!(calls::single(cpu, Native::cpu), Ok(cpu));
+    Ok(down)
+}
+
+kernel_test! {
+    task,
+    fn a_cpu_for_which_a_task_would_wait_is_not_given_up(cx) {
+        let Some(cpu) = another() else { crate::skip!("one CPU only") };
+        let pinned = spawn(Builder::new("pinned").on(cpu), |cx| task::park(cx));
+        let refused = hotplug::give_up(cpu, cx);
+        check_eq!(refused, Err(HotplugError::Pinned(cpu, pinned.task().number())));
+        check!(cpus::is_online(cpu) && cpus::is_present(cpu));
+        check_eq!(hotplug::take_offline(cpu, cx), Ok(()));
+        // What waits already is no better off.
+        check_eq!(hotplug::give_up(cpu, cx), refused);
+        check_eq!((cpus::is_present(cpu), cpus::state_name(cpu)), (true, "offline"));
+        check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+        pinned.unpark();
+        pinned.join(cx);
+        // In the middle of something that keeps it there, for longer than the first look.
+        let busy = spawn(Builder::new("busy").on(cpu), |cx| {
+            let stays = sync::migrate::disable();
+            check!(task::current().set_affinity(&percpu::cpus().collect()).is_ok());
+            STAYING.store(true, Ordering::Release);
+            cx.block(Some(Native::now_ns() + 20_000_000));
+            drop(stays);
+            Ok(())
+        });
+        check!(comes_true_by_others(|| STAYING.load(Ordering::Acquire)));
+        check_eq!(hotplug::give_up(cpu, cx), Ok(()));
+        check_eq!((cpus::is_present(cpu), cpus::state_name(cpu)), (false, "absent"));
+        cpus::set_present(cpu, true);
+        check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+        STAYING.store(false, Ordering::Relaxed);
+        busy.join(cx)
+    }
+}
+
+/// A task is where it must stay.
+static STAYING: AtomicBool = AtomicBool::new(false);
+
+kernel_test! {
+    task, limit_ms = 60_000,
+    fn a_cpu_after_reset_goes_on_where_another_was_parked(cx) {
+        let Some(cpu) = another() else { crate::skip!("one CPU only") };
+        let pinned = spawn(Builder::new("pinned").on(cpu).vector_state(true), |cx| {
+            let mut turns = 0_u64;
+            while !task::is_cancelled() {
+                turns += 1;
+                cx.block(Some(Native::now_ns() + 1_000_000));
+            }
+            (Native::cpu(), turns)
+        });
+        let registers = |cpu| services::run_on(cpu, || unswitched::read(&sync::preempt::disable()));
+        let before = registers(CpuId::BOOT);
+        for _ in 0..10 {
+            exchange(cpu, cx)?;
+            let after = registers(cpu);
+            let broken = unswitched::broken_rule(&before, &after);
+            check!(broken.is_none(), "{broken:?}: {before:x?} and {after:x?}");
+            let _kept = tick::keep_all();
+            let ticks = tick::count(cpu);
+            check!(comes_true(|| tick::count(cpu) > ticks + 1));
+            memory::shootdown::fence_all();
+        }
+        pinned.cancel();
+        let (place, turns) = pinned.join(cx);
+        check_eq!(place, cpu);
+        check!(turns > 0);
+        Ok(())
+    }
+}
+
 /// What the load does, and how often.
 static OVER: AtomicBool = AtomicBool::new(false);
 static CALLED: AtomicU64 = AtomicU64::new(0);
@@ -151,58 +236,79 @@ fn flush(cx: &mut TaskCx) {
     }
 }
 
+/// Has CPUs go and come `times` times by `change`, which returns when one went off-line, while tasks call, hop and flush.
+fn under_load(
+    times: usize,
+    mut change: impl FnMut(CpuId, &mut TaskCx) -> Result<u64, Verdict>,
+    cx: &mut TaskCx,
+) -> Outcome {
+    let movable: Vec<CpuId> = cpus::online().filter(|cpu| *cpu != CpuId::BOOT).collect();
+    if movable.is_empty() {
+        crate::skip!("one CPU only");
+    }
+    let before = cpus::online_count();
+    for counter in [&CALLED, &ANSWERED, &REFUSED, &HOPS, &FLUSHES, &WORKED] {
+        counter.store(0, Ordering::Relaxed);
+    }
+    OVER.store(false, Ordering::Relaxed);
+    let callers: Vec<_> = (0..2).map(|_| spawn(Builder::new("caller"), call_all)).collect();
+    let hoppers: Vec<_> = (0..8).map(|_| spawn(Builder::new("hopper"), hop)).collect();
+    let flusher = spawn(Builder::new("flusher"), flush);
+    let mut worst = (0, 0);
+    for round in 0..times {
+        let begun = Native::now_ns();
+        let down = change(movable[round % movable.len()], cx)?;
+        worst = (worst.0.max(down - begun), worst.1.max(Native::now_ns() - down));
+    }
+    OVER.store(true, Ordering::Relaxed);
+    let (mut sent, mut queued) = (0, 0);
+    for caller in callers {
+        let (s, q) = caller.join(cx);
+        (sent, queued) = (sent + s, queued + q);
+    }
+    hoppers.into_iter().for_each(|hopper| hopper.join(cx));
+    flusher.join(cx);
+    check_eq!(cpus::online_count(), before);
+    check!(comes_true(|| percpu::cpus().all(|cpu| !WORK.on(cpu).is_busy())));
+    // No call was lost, and none ran twice.
+    check_eq!(ANSWERED.load(Ordering::Relaxed), sent);
+    check_eq!(WORKED.load(Ordering::Relaxed), queued);
+    // The load was one.
+    let figures = [&CALLED, &HOPS, &FLUSHES, &REFUSED].map(|counter| counter.load(Ordering::Relaxed));
+    check!(figures[..3].iter().all(|figure| *figure > 0), "{figures:?}");
+    log::info!(
+        "{times} times: at most {} us down, {} us up; {} rounds of calls, {} refused, {} hops, {} flushes",
+        worst.0 / 1_000,
+        worst.1 / 1_000,
+        figures[0],
+        figures[3],
+        figures[1],
+        figures[2]
+    );
+    Ok(())
+}
+
 kernel_test! {
     task, limit_ms = 120_000,
     fn a_cpu_goes_and_comes_back_a_thousand_times_under_load(cx) {
-        const TIMES: usize = 1_000;
-        let movable: Vec<CpuId> = cpus::online().filter(|cpu| *cpu != CpuId::BOOT).collect();
-        if movable.is_empty() {
-            crate::skip!("one CPU only");
-        }
-        let before = cpus::online_count();
-        for counter in [&CALLED, &ANSWERED, &REFUSED, &HOPS, &FLUSHES, &WORKED] {
-            counter.store(0, Ordering::Relaxed);
-        }
-        OVER.store(false, Ordering::Relaxed);
-        let callers: Vec<_> = (0..2).map(|_| spawn(Builder::new("caller"), call_all)).collect();
-        let hoppers: Vec<_> = (0..8).map(|_| spawn(Builder::new("hopper"), hop)).collect();
-        let flusher = spawn(Builder::new("flusher"), flush);
-        let mut worst = (0, 0);
-        for round in 0..TIMES {
-            let cpu = movable[round % movable.len()];
-            let begun = Native::now_ns();
-            check_eq!((round, hotplug::take_offline(cpu, cx)), (round, Ok(())));
-            let down = Native::now_ns();
-            check!(!cpus::is_online(cpu));
-            check_eq!((round, hotplug::bring_online(cpu, cx)), (round, Ok(())));
-            worst = (worst.0.max(down - begun), worst.1.max(Native::now_ns() - down));
-        }
-        OVER.store(true, Ordering::Relaxed);
-        let (mut sent, mut queued) = (0, 0);
-        for caller in callers {
-            let (s, q) = caller.join(cx);
-            (sent, queued) = (sent + s, queued + q);
-        }
-        hoppers.into_iter().for_each(|hopper| hopper.join(cx));
-        flusher.join(cx);
-        check_eq!(cpus::online_count(), before);
-        check!(comes_true(|| percpu::cpus().all(|cpu| !WORK.on(cpu).is_busy())));
-        // No call was lost, and none ran twice.
-        check_eq!(ANSWERED.load(Ordering::Relaxed), sent);
-        check_eq!(WORKED.load(Ordering::Relaxed), queued);
-        // The load was one.
-        let figures = [&CALLED, &HOPS, &FLUSHES, &REFUSED].map(|counter| counter.load(Ordering::Relaxed));
-        check!(figures[..3].iter().all(|figure| *figure > 0), "{figures:?}");
-        log::info!(
-            "{TIMES} times: at most {} us down, {} us up; {} rounds of calls, {} refused, {} hops, {} flushes",
-            worst.0 / 1_000,
-            worst.1 / 1_000,
-            figures[0],
-            figures[3],
-            figures[1],
-            figures[2]
-        );
-        Ok(())
+        under_load(
+            1_000,
+            |cpu, cx| {
+                check_eq!(hotplug::take_offline(cpu, cx), Ok(()));
+                let down = Native::now_ns();
+                check!(!cpus::is_online(cpu));
+                check_eq!(hotplug::bring_online(cpu, cx), Ok(()));
+                Ok(down)
+            },
+            cx,
+        )
+    }
+}
+
+kernel_test! {
+    task, limit_ms = 120_000,
+    fn a_cpu_is_exchanged_a_hundred_times_under_load(cx) {
+        under_load(100, exchange, cx)
     }
 }
 

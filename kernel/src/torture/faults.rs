@@ -26,7 +26,6 @@ pub(crate) const FAULTS: &[(&str, &str)] = &[
     ("shuffle", "tasks are moved from CPU to CPU"),
     ("ticks", "every CPU ticks, and RCU reads and retires in each tick"),
     ("nmi", "CPUs send each other NMIs, in which RCU reads"),
-    ("plug", "nothing by itself: counts the CPUs that the host plugs in and pulls out, which must be some"),
     ("alloc", "one request for memory in four is refused for a while, and meanwhile tasks are started"),
 ];
 
@@ -94,8 +93,8 @@ pub(super) struct Faults {
     /// The CPU that is gone.
     gone: Option<CpuId>,
     ticks: Option<KeepTicks>,
-    /// How many CPUs had come and gone before.
-    plugged: Option<(u64, u64)>,
+    /// How many CPUs the host had plugged in and pulled out before.
+    plugged: (u64, u64),
 }
 
 impl Faults {
@@ -118,7 +117,7 @@ impl Faults {
             paused: false,
             gone: None,
             ticks: is_on("ticks").then(tick::keep_all),
-            plugged: is_on("plug").then(hotplug::plug::counts),
+            plugged: hotplug::plug::counts(),
         }
     }
 
@@ -222,11 +221,10 @@ impl Faults {
             ("alloc", &self.alloc),
         ];
         let alone = cpus::online_count() == 1;
+        // The host's doing; whether it is enough, the host knows.
         let (plugged, unplugged) = hotplug::plug::counts();
-        let outside = self.plugged.map_or(Vec::new(), |before| {
-            let tally = |what, count| Tally { what, count, least: 2 };
-            Vec::from([tally("plugged", plugged - before.0), tally("unplugged", unplugged - before.1)])
-        });
+        let outside = [("plugged", plugged - self.plugged.0), ("unplugged", unplugged - self.plugged.1)]
+            .map(|(what, count)| Tally { what, count, least: 0 });
         all.into_iter()
             .filter(|(_, fault)| fault.on)
             .map(|(what, fault)| {
@@ -234,7 +232,7 @@ impl Faults {
                 let least = u64::from(!(alone && matches!(what, "hotplug" | "shuffle")));
                 Tally { what, count: fault.struck, least }
             })
-            .chain(outside)
+            .chain(outside.into_iter().filter(|tally| tally.count > 0))
             .collect()
     }
 }

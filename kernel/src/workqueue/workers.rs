@@ -30,7 +30,7 @@ pub(super) fn start_first(place: Place) -> Result<(), SpawnError> {
 fn start(place: Place) -> Result<(), SpawnError> {
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     let builder = match place {
-        Place::On(cpu) => Builder::named(format_args!("work/{cpu}.{number}")).on(cpu),
+        Place::On(cpu) => Builder::named(format_args!("work/{cpu}.{number}")).part_of(cpu),
         Place::Anywhere => Builder::named(format_args!("work/any.{number}")),
     };
     builder.stack_pages(STACK_PAGES).spawn(move |cx| work(place, cx))?;

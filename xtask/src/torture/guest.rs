@@ -134,6 +134,9 @@ impl Subject<'_> {
         }
         serial.flush()?;
         let mut round = judge.finish(ending, stopped, &said);
+        if self.faults.contains(&Fault::Plug) && self.must_do_much && round.problems.is_empty() {
+            round.problems.extend(lacking_plugs(&round.counts));
+        }
         match made {
             Ok(made) => round.made = made,
             Err(error) => round.problems.push(format!("{error:#}")),
@@ -142,6 +145,16 @@ impl Subject<'_> {
         round.log = serial.path().to_owned();
         Ok(round)
     }
+}
+
+/// Of a guest whose CPUs were to come and go: says so if it has seen too little of that.
+fn lacking_plugs(counts: &[Count]) -> Option<String> {
+    const LEAST: u64 = 2;
+    ["plugged", "unplugged"].into_iter().find_map(|what| {
+        let seen = counts.iter().find(|count| count.what == what).map_or(0, |count| count.times);
+        (seen < LEAST)
+            .then(|| format!("too little was exercised: {seen} {what} CPUs, and {LEAST} are the least"))
+    })
 }
 
 /// What all CPUs do; a guest that has just ended cannot be asked.
@@ -333,6 +346,17 @@ mod tests {
         let report = [&lines[..], &["WARNING: x", "TORTURE done errors=0"]].concat();
         assert_eq!(judge(&report, Ending::Success, None).problems, ["WARNING: x"]);
         assert!(!judge(&lines, Ending::Success, None).problems.is_empty());
+    }
+
+    #[test]
+    fn cpus_that_were_to_come_and_go_must_have() {
+        let count =
+            |what: &str, times| Count { scenario: "faults".into(), what: what.into(), times, least: 0 };
+        assert_eq!(lacking_plugs(&[count("plugged", 2), count("unplugged", 2)]), None);
+        assert!(
+            lacking_plugs(&[count("plugged", 9), count("unplugged", 1)]).unwrap().contains("1 unplugged")
+        );
+        assert!(lacking_plugs(&[]).unwrap().contains("0 plugged"));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //!   the start it ends itself when the seventh CPU is plugged in, even if six have gone.
 //! * QEMU 7.2 writes to the memory of a CPU that has gone when the next one comes. There all come before the first one goes.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -16,6 +18,9 @@ use super::qmp::Qmp;
 /// The first release known to survive a CPU that comes after another has gone.
 const SURVIVES: u64 = 10;
 
+/// A guest may refuse; it is asked again.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A place for a CPU.
 #[derive(Clone, Debug)]
 struct Socket {
@@ -23,7 +28,7 @@ struct Socket {
     arguments: Value,
     /// What the CPU is called that was plugged in here and is not known to have gone.
     taken_by: Option<String>,
-    asked: bool,
+    asked: Option<Instant>,
 }
 
 /// The places that were empty when the guest started.
@@ -54,7 +59,7 @@ impl Sockets {
             .map(|place| {
                 let mut arguments = place["props"].clone();
                 arguments["driver"] = place["type"].clone();
-                Socket { arguments, taken_by: None, asked: false }
+                Socket { arguments, taken_by: None, asked: None }
             })
             .collect();
         let left = sockets.len();
@@ -80,7 +85,7 @@ impl Sockets {
                 if let Some(name) = &self.sockets[at].taken_by {
                     qmp.ask("device_del", json!({ "id": name }))?;
                 }
-                self.sockets[at].asked = true;
+                self.sockets[at].asked = Some(Instant::now());
                 self.asked_for_one = true;
                 Ok(true)
             }
@@ -90,14 +95,14 @@ impl Sockets {
     /// Learns which have gone.
     fn look(&mut self, places: &Value) {
         let places = places.as_array().map_or(&[][..], Vec::as_slice);
-        for socket in self.sockets.iter_mut().filter(|socket| socket.asked) {
+        for socket in self.sockets.iter_mut().filter(|socket| socket.asked.is_some()) {
             let is_here = |place: &&Value| {
                 let props = place["props"].as_object();
                 props.is_some_and(|props| props.iter().all(|(key, value)| socket.arguments[key] == *value))
             };
             let place = places.iter().find(is_here);
             if place.is_none_or(|place| place["qom-path"].is_null()) {
-                (socket.taken_by, socket.asked) = (None, false);
+                (socket.taken_by, socket.asked) = (None, None);
             }
         }
     }
@@ -108,7 +113,9 @@ impl Sockets {
             (0..self.sockets.len()).filter(|at| wanted(&self.sockets[*at])).collect()
         };
         let empty = those(&|socket| socket.taken_by.is_none());
-        let full = those(&|socket| socket.taken_by.is_some() && !socket.asked);
+        let full = those(&|socket| {
+            socket.taken_by.is_some() && socket.asked.is_none_or(|at| at.elapsed() > PATIENCE)
+        });
         let may_plug = self.left > 0 && !empty.is_empty() && (self.may_mix || !self.asked_for_one);
         let may_ask =
             !full.is_empty() && (self.may_mix || self.left == 0 || empty.is_empty() || self.asked_for_one);
@@ -168,7 +175,7 @@ mod tests {
                 Some(Next::Ask(at)) => {
                     assert!(places[at + 2] && !leaving.contains(&at));
                     leaving.push(at);
-                    sockets.sockets[at].asked = true;
+                    sockets.sockets[at].asked = Some(Instant::now());
                     sockets.asked_for_one = true;
                     story.push(Next::Ask(at));
                 }

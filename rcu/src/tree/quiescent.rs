@@ -50,34 +50,52 @@ impl<P: Platform> Tree<'_, P> {
     /// once for each grace period.
     #[inline]
     pub fn quiescent(&self, cpu: u32) -> Due {
-        let percpu = self.percpu(cpu);
-        // Relaxed, as with the other looks here: who reads an old number reports the next time, and who reads the new
-        // one takes the lock under which it was written.
-        let number = self.number_of(percpu.leaf);
-        if number == percpu.reported.load(Ordering::Relaxed) && !percpu.expedited.load(Ordering::Relaxed) {
+        if self.has_reported(cpu) {
             return Due::NOTHING;
         }
         self.report(cpu, None)
     }
 
+    /// Whether the CPU has nothing to say about what its leaf's number tells.
+    #[inline]
+    pub(super) fn has_reported(&self, cpu: u32) -> bool {
+        let percpu = self.percpu(cpu);
+        // Relaxed, as with the other looks here: who reads an old number reports the next time, and who reads the new
+        // one takes the lock under which it was written.
+        let number = self.number_of(percpu.leaf);
+        number == percpu.reported.load(Ordering::Relaxed) && !percpu.expedited.load(Ordering::Relaxed)
+    }
+
     /// The slow half of [`quiescent`](Tree::quiescent): enters a reader, if one is to be, and reports.
     #[cold]
     pub(super) fn report(&self, cpu: u32, preempted: Option<(Pin<&Reader>, TaskId)>) -> Due {
+        match self.look(cpu).filter(|_| preempted.is_none()) {
+            Some(number) => self.note_end(cpu, number),
+            None => self.report_locked(cpu, preempted),
+        }
+    }
+
+    /// The first step of a report, without a lock: the leaf's number, if a period has ended since the last look and there
+    /// is nothing to report. Anything may happen between this and the second step.
+    #[inline]
+    pub(super) fn look(&self, cpu: u32) -> Option<usize> {
+        let percpu = self.percpu(cpu);
+        let number = self.number_of(percpu.leaf);
+        let has_ended = !running(number)
+            && percpu.reported.load(Ordering::Relaxed) != number
+            && !percpu.expedited.load(Ordering::Relaxed);
+        has_ended.then_some(number)
+    }
+
+    /// The second step, with the leaf's lock.
+    #[inline]
+    pub(super) fn report_locked(&self, cpu: u32, preempted: Option<(Pin<&Reader>, TaskId)>) -> Due {
         let percpu = self.percpu(cpu);
         let (leaf, bit) = (percpu.leaf, percpu.bit);
         let mut due = Due::NOTHING;
-        let number = self.number_of(leaf);
-        if !running(number)
-            && percpu.reported.load(Ordering::Relaxed) != number
-            && preempted.is_none()
-            && !percpu.expedited.load(Ordering::Relaxed)
-        {
-            // A period has ended since the last look, and there is nothing to report.
-            return self.note_end(cpu, number);
-        }
         let mut state = self.lock(leaf);
-        // Once more: with the lock it is the one of the state, and what is stored below is what has been acted upon. One
-        // that ended just before the lock would not be noticed again.
+        // Not the number of the first step: this one is that of the state, and what is stored below is what has been acted
+        // upon. A period that ended just before the lock would not be noticed again.
         let number = self.number_of(leaf);
         if ended_between(percpu.reported.load(Ordering::Relaxed), number) && !faulty!(self, EndGoesUnnoticed)
         {

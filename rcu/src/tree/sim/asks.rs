@@ -117,6 +117,8 @@ impl World<'_, '_> {
         if self.barrier_running {
             return;
         }
+        // It may take over, below.
+        self.end_report(0);
         self.barrier_running = true;
         self.oracle.barrier_begins();
         let (mut actions, mut dues) = (Vec::new(), Vec::new());

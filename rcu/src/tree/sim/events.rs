@@ -15,8 +15,9 @@ impl World<'_, '_> {
             return;
         }
         let cpu = self.random.below(self.plan.cpus);
+        self.end_report(cpu);
         self.unlocked(cpu);
-        match self.random.below(32) {
+        match self.random.below(34) {
             0..5 => self.begin_section(cpu),
             5..11 => self.end_section(cpu),
             11..18 => {
@@ -30,7 +31,8 @@ impl World<'_, '_> {
             28 => self.plug(cpu),
             29 => self.expedite(cpu),
             30 => self.poll_or_barrier(cpu),
-            _ => self.odd(cpu),
+            31 => self.odd(cpu),
+            _ => self.begin_report(cpu),
         }
         if self.cpus[cpu as usize].is_interrupted && self.random.one_in(3) {
             self.interrupt(cpu);
@@ -45,7 +47,7 @@ impl World<'_, '_> {
         let first = self.random.below(self.plan.cpus);
         (0..self.plan.cpus).map(|n| (first + n) % self.plan.cpus).take(64).find(|&cpu| {
             let here = &self.cpus[cpu as usize];
-            here.mode == Mode::Running(None) && here.section.is_none()
+            here.mode == Mode::Running(None) && here.section.is_none() && !here.is_reporting
         })
     }
 
@@ -92,6 +94,31 @@ impl World<'_, '_> {
         }
         if std::mem::take(&mut self.cpus[cpu as usize].wants_attention) {
             let due = self.tree.quiescent(cpu);
+            self.due(cpu, due);
+        }
+    }
+
+    /// A task offers its CPU: the first of the two steps of a report. The second is taken when something else has happened
+    /// elsewhere.
+    pub(super) fn begin_report(&mut self, cpu: u32) {
+        if !matches!(self.cpus[cpu as usize].mode, Mode::Running(_))
+            || self.in_section(cpu)
+            || self.tree.has_reported(cpu)
+        {
+            return;
+        }
+        match self.tree.look(cpu) {
+            Some(number) => {
+                let due = self.tree.note_end(cpu, number);
+                self.due(cpu, due);
+            }
+            None => self.cpus[cpu as usize].is_reporting = true,
+        }
+    }
+
+    pub(super) fn end_report(&mut self, cpu: u32) {
+        if std::mem::take(&mut self.cpus[cpu as usize].is_reporting) {
+            let due = self.tree.report_locked(cpu, None);
             self.due(cpu, due);
         }
     }
@@ -296,6 +323,7 @@ impl World<'_, '_> {
 
     /// CPU 0, which is always up, takes over.
     pub(super) fn adopt(&mut self, from: u32) {
+        self.end_report(0);
         if std::mem::take(&mut self.cpus[from as usize].is_orphaned) {
             let due = self.tree.adopt_callbacks(0, from);
             self.due(0, due);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::world::{Plan, Random, run, run_with};
+use super::world::{EVENTS, Plan, Random, run, run_with};
 use crate::tree::Readers;
 use crate::tree::faults::Fault;
 
@@ -119,18 +119,18 @@ fn noticed(fault: Fault, words: &str) {
 }
 
 fn caught(what: &str, words: &str, break_it: impl Fn(Plan) -> Plan) {
-    let mut runs = 0;
+    let (mut runs, mut events) = (0, 0);
     for seed in 1..=10 {
         for plan in plans() {
             runs += 1;
             let plan = break_it(Plan { seed, ..plan });
-            let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(plan, 2_000 * (plan.cpus + 3)))) else {
-                continue;
-            };
+            let ended = catch_unwind(AssertUnwindSafe(|| run(plan, 2_000 * (plan.cpus + 3))));
+            events += EVENTS.get();
+            let Err(panic) = ended else { continue };
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
             assert!(said.contains(words), "{what} was noticed by something else: {said}");
-            println!("{what}: noticed by run {runs}");
+            println!("{what}: noticed by run {runs}, after {events} events");
             return;
         }
     }
@@ -162,5 +162,6 @@ mistakes! {
     a_cpu_that_goes_down_silently_is_noticed: SilentDeath, "does not end";
     a_barrier_that_misses_callbacks_in_flight_is_noticed: BarrierMissesInFlight, "a barrier was passed";
     a_lost_request_is_noticed: LostRequest, "does not";
+    an_end_in_the_middle_of_a_report_is_noticed: EndGoesUnnoticed, "a callback is lost";
     an_expedited_period_that_forgets_readers_is_noticed: ExpeditedForgetsReaders, "ended before a reader";
 }

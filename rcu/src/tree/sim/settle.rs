@@ -7,6 +7,7 @@ impl World<'_, '_> {
     /// Ends what is going on and sees to it that all that was asked for happens.
     pub(super) fn settle(&mut self) {
         for cpu in 0..self.plan.cpus {
+            self.end_report(cpu);
             while self.in_section(cpu) {
                 self.end_section(cpu);
             }
@@ -40,6 +41,13 @@ impl World<'_, '_> {
                 self.idle(0);
             }
             for cpu in 0..self.plan.cpus {
+                self.end_report(cpu);
+                // Some are in the middle of a report while the others and the driver go on; none for ever, when there are no
+                // more choices.
+                if self.random.below(4) == 3 {
+                    self.begin_report(cpu);
+                    continue;
+                }
                 self.tick(cpu);
                 if self.cpus[cpu as usize].is_interrupted {
                     self.interrupt(cpu);

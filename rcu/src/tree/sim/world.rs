@@ -1,6 +1,6 @@
 //! The machine: CPUs, tasks and time; and what the tree wants of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -80,6 +80,8 @@ pub(super) struct Cpu {
     pub(super) wants_resched: bool,
     pub(super) wants_attention: bool,
     pub(super) is_interrupted: bool,
+    /// Has decided to report, and does not have the leaf's lock yet. Nothing else happens on it meanwhile.
+    pub(super) is_reporting: bool,
     pub(super) is_offloaded: bool,
     pub(super) is_orphaned: bool,
 }
@@ -97,6 +99,8 @@ pub(super) struct Call {
 }
 
 thread_local! {
+    /// How many events the run has had that goes on, or that was stopped.
+    pub(super) static EVENTS: Cell<u32> = const { Cell::new(0) };
     pub(super) static CALLED: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -144,6 +148,7 @@ pub(super) fn run_with(plan: Plan, random: Random, events: u32) -> [u64; 4] {
     let tree = &tree;
     let mut world = ManuallyDrop::new(World::new(tree, plan, random));
     for event in 1..=events {
+        EVENTS.set(event);
         world.happens();
         if event % plan.settle_every == 0 {
             world.settle();
@@ -183,6 +188,7 @@ impl<'t, 's> World<'t, 's> {
                 wants_resched: false,
                 wants_attention: false,
                 is_interrupted: false,
+                is_reporting: false,
                 is_offloaded: false,
                 is_orphaned: false,
             });

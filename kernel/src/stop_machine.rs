@@ -46,8 +46,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// # Errors
 /// If there is no memory for it.
 pub(crate) fn start(cpu: CpuId) -> Result<(), SpawnError> {
-    let stopper =
-        Builder::named(format_args!("stop/{cpu}")).part_of(cpu).policy(Policy::Stop).spawn(run)?;
+    let stopper = Builder::named(format_args!("stop/{cpu}")).part_of(cpu).policy(Policy::Stop).spawn(run)?;
     let record: &Task = stopper.task();
     // Release: pairs with the Acquire in `wake`.
     STOPPER.on(cpu).store(core::ptr::from_ref(record) as usize, Ordering::Release);

@@ -7,7 +7,7 @@
 //!    there has moved, or stands in the queue until the CPU is back.
 //! 4. A CPU that comes back continues there: the same task walks the same steps in the other direction.
 //!
-//! 5. A host may plug CPUs in and pull them out ([`plug`]). That changes which CPUs are *present*; of those it is decided
+//! 5. A host may plug CPUs in and pull them out (`plug`). That changes which CPUs are *present*; of those it is decided
 //!    as above who is online.
 //!
 //! Linux: `kernel/cpu.c`.

@@ -21,6 +21,9 @@ const SURVIVES: u64 = 10;
 /// A guest may refuse; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How many places are used where one may be taken again.
+const FEW: usize = 6;
+
 /// A place for a CPU.
 #[derive(Clone, Debug)]
 struct Socket {
@@ -55,7 +58,7 @@ impl Sockets {
 
     fn from_answer(places: &Value, may_mix: bool, seed: u64) -> Self {
         let empty = places.as_array().into_iter().flatten().filter(|place| place["qom-path"].is_null());
-        let sockets: Vec<Socket> = empty
+        let mut sockets: Vec<Socket> = empty
             .map(|place| {
                 let mut arguments = place["props"].clone();
                 arguments["driver"] = place["type"].clone();
@@ -63,6 +66,10 @@ impl Sockets {
             })
             .collect();
         let left = sockets.len();
+        if may_mix {
+            // So that a place is taken again soon.
+            sockets.truncate(FEW);
+        }
         Self { sockets, rng: Rng::with_seed(seed ^ 0x50c7), left, may_mix, number: 0, asked_for_one: false }
     }
 

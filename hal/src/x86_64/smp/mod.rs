@@ -88,7 +88,7 @@ pub fn state(cpu: CpuId) -> State {
 /// what the slowest CPU takes, at most [`START_TIMEOUT_NS`].
 ///
 /// # Safety
-/// The stacks and bases belong to these CPUs, which do not run; `page` is free, or was used for this only; `start_root` and
+/// The stacks and bases belong to these CPUs, which do not run; `page` is free, or was used for this only, with the same `start_root`; `start_root` and
 /// `root` map the kernel.
 pub unsafe fn start(
     cpus: &[Preparation],

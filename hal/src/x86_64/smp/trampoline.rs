@@ -19,7 +19,8 @@ struct Seat {
     base: u64,
 }
 
-/// The table that started CPUs search. Written before the first start-up interrupt is sent, read-only from then on.
+/// The table that started CPUs search. Each CPU has the seat of its number, written before it is told to start; one that
+/// was given up and comes late so finds its own seat, whoever is being started then.
 struct Seats(core::cell::UnsafeCell<[Seat; MAX_CPUS]>);
 
 // SAFETY: as its comment says, writing and reading are ordered by the start-up interrupts.
@@ -36,6 +37,9 @@ static __smp_seat_count: AtomicU64 = AtomicU64::new(0);
 static __smp_root: AtomicU64 = AtomicU64::new(0);
 #[unsafe(no_mangle)]
 static __smp_entry: AtomicU64 = AtomicU64::new(0);
+
+/// The page that has the code, or 0.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 core::arch::global_asm!(
     r#"
@@ -158,10 +162,10 @@ unsafe extern "C" {
     static __trampoline_far: u8;
 }
 
-/// Copies the code to `page` and fills in what it needs.
+/// Copies the code to `page` and fills in what it needs, the first time.
 ///
 /// # Safety
-/// As for [`super::start`].
+/// As for [`super::start`]; with one page goes one `start_root`.
 pub(super) unsafe fn write(
     cpus: &[Preparation],
     page: u64,
@@ -171,19 +175,27 @@ pub(super) unsafe fn write(
 ) {
     assert!(cpus.len() <= MAX_CPUS && page < 0x10_0000 && page.is_multiple_of(PAGE_SIZE));
     let start_root = u32::try_from(start_root).expect("the start-up tables lie below 4 GiB");
-    for (i, prepared) in cpus.iter().enumerate() {
+    let mut count = 0;
+    for prepared in cpus {
+        let i = prepared.cpu.index();
+        count = count.max(i as u64 + 1);
         let seat = Seat {
             apic_id: prepared.apic_id.into(),
             stack_top: prepared.stack_top,
             base: prepared.base as u64,
         };
-        // SAFETY: within the array, and no CPU reads it before it is started.
+        // SAFETY: within the array. Only this CPU uses what is in this seat, and it is not under way: it has not been told to
+        // start, or is about to be reset.
         unsafe { (*__smp_seats.0.get())[i] = seat };
     }
-    __smp_seat_count.store(cpus.len() as u64, Ordering::Relaxed);
+    __smp_seat_count.fetch_max(count, Ordering::Relaxed);
     __smp_root.store(root, Ordering::Relaxed);
     __smp_entry.store(entry as usize as u64, Ordering::Relaxed);
 
+    // The page stays as it is: one that was given up may be in it.
+    if WRITTEN.swap(page, Ordering::Relaxed) == page {
+        return;
+    }
     let start = &raw const __trampoline_start;
     let length = (&raw const __trampoline_end as usize) - start as usize;
     let target = phys_to_virt(page);

@@ -33,11 +33,11 @@ pub(crate) enum Fault {
     PullBackwards,
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 pub(crate) use test_support::faults::{is_caught, is_planted};
 
 /// Whether the fault is in place: no.
-#[cfg(not(all(test, loom)))]
+#[cfg(not(all(test, any(loom, shuttle))))]
 #[inline(always)]
 pub(crate) const fn is_planted(_: Fault) -> bool {
     false

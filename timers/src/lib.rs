@@ -75,7 +75,7 @@
 //!
 //! Read in this order: `timer/mod.rs`, `base/mod.rs` (the invariants), `base/run.rs`, `base/arm.rs`, `base/delete.rs`,
 //! `cpus/idle.rs`.
-#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(any(test, loom, shuttle)), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -85,7 +85,7 @@ pub mod clock;
 mod cpus;
 mod faults;
 pub mod hr;
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 mod modelled;
 mod primitives;
 pub mod queue;

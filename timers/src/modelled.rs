@@ -1,11 +1,14 @@
-//! What models run on: a platform whose CPUs are loom's threads, and a queue that is as small as a queue can be, every
+//! What models run on: a platform whose CPUs are the checker's threads, and a queue that is as small as a queue can be, every
 //! access to which is tracked.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
 
 use hal::CpuId;
-use loom::cell::UnsafeCell;
+#[cfg(loom)]
+use loom::{cell::UnsafeCell, thread_local};
+#[cfg(shuttle)]
+use shuttle::thread_local;
 use test_support::model::{self, Model};
 
 use crate::primitives::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +17,7 @@ use crate::queue::{DueNow, Entry, Queue, Unit};
 /// The platform. A thread says which CPU it is with [`become_cpu`].
 pub(crate) type Modelled = model::Modelled<Cpus>;
 
-loom::thread_local! {
+thread_local! {
     static CPU: Cell<u32> = Cell::new(0);
 }
 
@@ -34,7 +37,26 @@ unsafe impl Model for Cpus {
     }
 
     fn cpu_count() -> u32 {
-        4
+        8
+    }
+}
+
+/// Shuttle tracks no accesses: what it finds, schedules show by what they do.
+#[cfg(shuttle)]
+struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(shuttle)]
+impl<T> UnsafeCell<T> {
+    const fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
     }
 }
 
@@ -89,6 +111,7 @@ impl MiniEntry {
     }
 
     /// What giving its memory back is to the model.
+    #[cfg(loom)]
     pub(crate) fn free(&self) {
         // SAFETY: the model checker reports accesses that are not ordered.
         self.memory.with_mut(|memory| unsafe { *memory = false });

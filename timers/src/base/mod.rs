@@ -47,13 +47,16 @@ mod stats;
 mod drafts_models;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, shuttle))]
+#[path = "schedules.rs"]
+mod models;
 
 use self::arm::move_one;
 pub(crate) use self::arm::{Armed, How, arm};
 pub use self::delete::Deletion;
 pub(crate) use self::delete::Waiting;
 pub use self::look::{HrLook, WheelLook};
-#[cfg(any(feature = "alloc", all(test, loom)))]
+#[cfg(any(feature = "alloc", all(test, any(loom, shuttle))))]
 pub(crate) use self::parts::Call;
 pub(crate) use self::parts::{Core, Flags, Kinds, Ops, Reference};
 pub use self::stats::{FunctionName, SLOWEST, Slow, Stats};

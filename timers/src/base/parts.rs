@@ -73,7 +73,7 @@ pub(crate) struct Kinds(usize);
 impl Kinds {
     pub(crate) const PLAIN: Kinds = Kinds(0);
     /// Its reference is let go of.
-    #[cfg(any(feature = "alloc", all(test, loom)))]
+    #[cfg(any(feature = "alloc", all(test, any(loom, shuttle))))]
     pub(crate) const RELEASED: Kinds = Kinds(1);
     /// It must not be known to run: its memory is gone when its function is called, and its address may be that of another
     /// timer. Nobody else knows of it.

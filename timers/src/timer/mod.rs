@@ -25,7 +25,7 @@ pub use firing::{Fired, Firing};
 pub use forms::Periodic;
 pub(crate) use forms::{call_closure, call_periodic};
 pub use handle::Handle;
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 pub(crate) use handle::sealed;
 #[cfg(feature = "alloc")]
 pub(crate) use one_shot::one_shot;

@@ -27,7 +27,7 @@ pub struct WheelEntry {
     pub(super) slack: AtomicU32,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<WheelEntry>() == 32);
 
 // SAFETY: `next` is only accessed by who has the lock of the wheel that the entry is in, or else nobody has heard of the

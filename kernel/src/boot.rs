@@ -123,6 +123,8 @@ extern "C" fn on_own_stack() -> ! {
     cpus::set_present(CpuId::BOOT, true);
     bring_up_this_cpu(CpuId::BOOT);
     route_serial_input();
+    #[cfg(quiesce_sanitize = "thread")]
+    crate::sanitize::watch(clock::tsc_hz());
     start_other_cpus();
     if options().notsc {
         clock::distrust_tsc(0);

@@ -6,7 +6,7 @@
 //! In the order of a boot: `boot`, [`memory`], `cpus`, then what runs: [`console`], `testing`. [`log`] and `panic` tell.
 #![cfg_attr(not(test), no_std)]
 // The hooks of an instrumented build must not be instrumented.
-#![cfg_attr(quiesce_sanitize = "address", feature(sanitize))]
+#![cfg_attr(any(quiesce_sanitize = "address", quiesce_sanitize = "thread"), feature(sanitize))]
 
 extern crate alloc;
 

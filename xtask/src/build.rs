@@ -5,6 +5,7 @@
 //! whatever else the features do not change; cargo gives all of them the same name, so each is kept under its own.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -216,7 +217,14 @@ impl Kernel {
             announce(toolchain);
         }
         let started = Instant::now();
-        let mut command = cargo(toolchain, "build", &folder);
+        let described = match sanitizer {
+            Some(sanitizer) => sanitizer.target(&toolchain.rustc, TARGET, &folder)?,
+            None => None,
+        };
+        let mut command = match &described {
+            Some(file) => cargo_for(file.as_os_str(), toolchain, "build", &folder),
+            None => cargo(toolchain, "build", &folder),
+        };
         command.args(["--package", program.package, "--bin", program.binary]);
         if let Some(sanitizer) = sanitizer {
             let flags = sanitizer.flags();
@@ -256,6 +264,11 @@ impl Kernel {
 
 /// A cargo command for the kernel target, cut off from the cargo that runs xtask.
 pub(crate) fn cargo(toolchain: &Toolchain, subcommand: &str, target_folder: &Path) -> Command {
+    cargo_for(OsStr::new(TARGET), toolchain, subcommand, target_folder)
+}
+
+/// The same for a target that may be a file with its description, which is named as the target is.
+fn cargo_for(target: &OsStr, toolchain: &Toolchain, subcommand: &str, target_folder: &Path) -> Command {
     let mut command = Command::new(&toolchain.cargo);
     command.current_dir(workspace::root());
     for (name, _) in env::vars_os() {
@@ -278,9 +291,14 @@ pub(crate) fn cargo(toolchain: &Toolchain, subcommand: &str, target_folder: &Pat
         command
             .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
     }
+    if target != TARGET {
+        command.arg("-Zjson-target-spec");
+    }
     // Values given by `--config` are appended to the flags in `.cargo/config.toml`.
     command
-        .args(["--target", TARGET, "--target-dir"])
+        .arg("--target")
+        .arg(target)
+        .arg("--target-dir")
         .arg(target_folder)
         .arg("--config")
         .arg(format!("target.{TARGET}.linker={:?}", toolchain.linker.path.display().to_string()))

@@ -25,7 +25,8 @@ use hal::x86_64::layout::{DIRECT_MAP, PAGE_SIZE};
 use hal::{MAX_CPUS, Native, Platform};
 use log::{info, warn};
 
-use super::objects::{Object, Stack};
+use super::objects::Object;
+use super::stack::Stack;
 use crate::machine::Lines;
 
 /// Bytes that one byte of shadow stands for.

@@ -6,18 +6,14 @@
 //! 2. A freed object is forbidden as a whole and joins the end of the *quarantine*, a queue through the headers. It returns
 //!    to the heap when [`QUARANTINE`] bytes came after it; until then an access to it is a use after free with both
 //!    stacks, rather than damage to somebody else's object.
-//!
-//! Stacks are kept as the lower halves of return addresses: code is in the top 2 GiB.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 
-use hal::x86_64::backtrace::Backtrace;
-use hal::x86_64::layout::IMAGE;
-use hal::{Native, Platform};
 use sync::IrqSpinLock;
 
 use super::address::{FREED, GRANULE, HEADER, Mistake, REDZONE, as_allocator, copy, mark, shadow_of};
+use super::stack::Stack;
 use crate::memory::heap::Heap;
 
 /// Bytes of freed objects, with what surrounds them, that wait. If memory runs out, fewer do.
@@ -26,49 +22,6 @@ const QUARANTINE: u64 = 512 * 1024;
 const BEHIND: u64 = 16;
 /// How far from an access its object is looked for, in bytes.
 const REACH: u64 = 64 * 1024;
-/// How many steps of a stack are kept.
-const DEPTH: usize = 12;
-/// How many of them are looked at for a place in the kernel's source. The others would make a line too long.
-const LOOKED_AT: usize = 6;
-
-/// Where something was done. Zeroes end the steps.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Stack {
-    cpu: u32,
-    steps: [u32; DEPTH],
-}
-
-impl Stack {
-    const NONE: Stack = Stack { cpu: 0, steps: [0; DEPTH] };
-
-    /// The steps above the caller's own, without the first `skipped - 1` of them.
-    #[inline(never)]
-    pub(super) fn above(skipped: usize) -> Stack {
-        let mut stack = Stack { cpu: Native::cpu().as_u32(), ..Stack::NONE };
-        for (kept, step) in stack.steps.iter_mut().zip(Backtrace::here().skip(skipped)) {
-            *kept = step.address() as u32;
-        }
-        stack
-    }
-
-    fn known(&self) -> impl Iterator<Item = &u32> {
-        self.steps.iter().take_while(|step| **step != 0)
-    }
-
-    /// The innermost step that is in the kernel's own source. Which one that is, the host finds out.
-    pub(super) fn place(&self) -> impl fmt::Display {
-        fmt::from_fn(|f| self.known().take(LOOKED_AT).try_for_each(|step| write!(f, "[?{step:08x}?]")))
-    }
-}
-
-impl fmt::Display for Stack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " on CPU#{}:", self.cpu)?;
-        let upper = IMAGE & !0xffff_ffff;
-        self.known().try_for_each(|step| write!(f, "\n    [<{:016x}>]", upper | u64::from(*step)))
-    }
-}
 
 /// In front of every object, whose first byte comes right behind it.
 #[derive(Clone, Copy)]
@@ -246,7 +199,7 @@ impl Object {
     }
 
     fn is_freed(&self) -> bool {
-        self.header.freed.steps[0] != 0
+        self.header.freed.innermost() != 0
     }
 
     /// Says where `address` is in this object, and whose the object is or was.

@@ -17,6 +17,8 @@ mod locks;
 mod memory;
 mod messages;
 mod percpu;
+#[cfg(quiesce_sanitize = "thread")]
+mod races;
 mod rcu;
 mod references;
 #[cfg(quiesce_sanitize = "address")]

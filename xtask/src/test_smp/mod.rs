@@ -51,6 +51,9 @@ pub(crate) struct TestSmp {
     /// List what would be booted, and boot nothing
     #[arg(long)]
     list: bool,
+    /// Build what would be booted, and boot nothing
+    #[arg(long, conflicts_with = "list")]
+    no_run: bool,
     /// Only tests and cases whose name contains this
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
@@ -72,6 +75,9 @@ impl TestSmp {
             }
             cases.iter().for_each(|case| println!("{}", case.name));
             return Ok(());
+        }
+        if self.no_run {
+            return self.build_kernels(&cases).map(drop);
         }
         qemu::require(self.build.installing())?;
         let kernels = self.build_kernels(&cases)?;

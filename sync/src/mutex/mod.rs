@@ -3,19 +3,20 @@
 //! 1. One word names the owner. Free is 0, and taking it or letting go of it uncontended is one compare-and-swap.
 //! 2. Who finds it taken looks whether the owner *runs*. If so the section will probably end sooner than a task could go
 //!    to sleep and come back, so one task at a time watches and takes the mutex as it comes free; others wait for their
-//!    turn to watch, for 250 us.
+//!    turn to watch, for 65,536 looks, which are some milliseconds.
 //! 3. Everybody else stands in line and sleeps. As long as somebody watches, the mutex goes from task to task without
 //!    a thought for them: waking one costs more than many short sections, and would take the time of a CPU from those
 //!    that make progress. That goes on for 250 us from when a waiter became the first in line; then nobody
-//!    begins to watch any more.
+//!    begins to watch until that one has had the mutex. Who waits for a turn goes on waiting for it, and does not join:
+//!    a line that all join does not end.
 //! 4. Letting go with a line and nobody who watches wakes the first in it, which then competes with whoever comes by:
 //!    the mutex need not wait for a task that has yet to be scheduled.
 //! 5. The first in line that competed once and lost becomes impatient, and the next owner *hands over* to it: the word
 //!    goes from name to name and is never free in between. Until then it watches, if the owner runs, so that it is on its
 //!    CPU when its turn comes.
 //!
-//! **Fairness**: among those that watch, or wait for their turn to, there is no order; nobody does for more than 250 us without
-//! his turn. From the moment it is first in line, a waiter is passed by those that watch, for those 250 us and one
+//! **Fairness**: among those that watch, or wait for their turn to, there is no order; who has looked so often without a turn
+//! joins the line. From the moment it is first in line, a waiter is passed by those that watch, for those 250 us and one
 //! section; by those that take the mutex before it has been scheduled for the wake-up that follows; and by at most one owner
 //! after that. The line is in order of arrival.
 //!

@@ -23,8 +23,10 @@ const FLAGS: usize = TaskId::ALIGN - 1;
 /// For how long those that watch may pass a line, from when its first became the first: 250 us. Long beside a wake-up and
 /// its inter-processor interrupt, which take a few microseconds, and short beside a tick.
 const PATIENCE_NS: u64 = 250_000;
-/// For how long a task waits for its turn to watch, before it goes to sleep; models are not about time.
-const TURN_NS: u64 = if cfg!(any(loom, shuttle)) { 0 } else { PATIENCE_NS };
+/// How often a task looks whether it is its turn to watch, before it stands in line. Some milliseconds' worth: looks rather
+/// than time, because a hypervisor that takes the CPU away for as long is no reason to sleep. In models all looks are alike:
+/// one, and none after it.
+const LOOKS_FOR_A_TURN: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 1 << 16 };
 /// Times of the line are kept in 32 bits, which count this many ns and wrap after more than an hour.
 const TIME_UNIT_NS: u64 = 1024;
 
@@ -191,29 +193,38 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
     /// Watches the owner while it runs, to take the mutex as it comes free. Returns whether it was taken; if not, the
     /// caller joins the line (M3).
     fn watch_owner(&self, me: TaskId, limits: Limits) -> bool {
-        if !self.begin_watch(limits) {
-            return false;
+        let mut more = LOOKS_FOR_A_TURN;
+        while self.begin_watch(limits, &mut more) {
+            let taken = self.owners_end(limits, |word| match word {
+                _ if self.take_waited_for(me) => Some(true),
+                // Promised to another one, who would be passed.
+                _ if word & ONWARD != 0 => Some(false),
+                _ => None,
+            });
+            self.spinner.store(false, Ordering::Relaxed);
+            // M3. Pairs with the fence in `look_after_watcher`.
+            fence(Ordering::SeqCst);
+            match taken {
+                Some(true) => return true,
+                // That one comes and goes.
+                Some(false) if more > 0 => (),
+                _ => return false,
+            }
         }
-        let taken = self.owners_end(limits, |word| match word {
-            _ if self.take_waited_for(me) => Some(true),
-            // Promised to another one, who would be passed.
-            _ if word & ONWARD != 0 => Some(false),
-            _ => None,
-        });
-        self.spinner.store(false, Ordering::Relaxed);
-        // M3. Pairs with the fence in `look_after_watcher`.
-        fence(Ordering::SeqCst);
-        taken.unwrap_or(false)
+        false
     }
 
-    /// One at a time: more would fight for the word with the owner. The others wait for their turn, for a while, as long
-    /// as the owner runs, this CPU is not wanted, and nobody has waited in line for too long: the mutex changes hands many
-    /// times before one of them could be woken.
-    fn begin_watch(&self, limits: Limits) -> bool {
-        let (begun, mut on) = (P::now_ns(), None);
-        while !self.is_line_due() {
+    /// One at a time: more would fight for the word with the owner. The others wait for their turn, for some looks, as long
+    /// as the owner runs and this CPU is not wanted: the mutex changes hands many times before one of them could be woken.
+    ///
+    /// Nobody begins to watch while the first in line is due, but whoever waits for a turn goes on waiting: one more in
+    /// line is one more to be woken and waited for, and while it is waited for the next one comes. Such a line does not end.
+    fn begin_watch(&self, limits: Limits, more: &mut u32) -> bool {
+        let mut on = None;
+        loop {
             // Relaxed: a hint. The flag is written by whoever gets it and by nobody else.
-            if !self.spinner.load(Ordering::Relaxed)
+            if !self.is_line_due()
+                && !self.spinner.load(Ordering::Relaxed)
                 && self.spinner.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 return true;
@@ -224,10 +235,10 @@ impl<T: ?Sized, P: Platform> Mutex<T, P> {
                     break;
                 }
             }
-            let is_late = P::now_ns() - begun >= TURN_NS;
-            if is_late || P::context().resched_due() || limits.are_reached::<P>() {
+            if *more == 0 || P::context().resched_due() || limits.are_reached::<P>() {
                 break;
             }
+            *more -= 1;
             P::relax();
         }
         false

@@ -143,6 +143,14 @@ impl TickSchedule {
     ///
     /// # Panics
     /// If `share` is not below `shares`.
+    ///
+    /// ```
+    /// use timers::TickSchedule;
+    ///
+    /// // Four CPUs, a millisecond: they tick a quarter of one apart.
+    /// let first = |cpu| TickSchedule::new(0, 1_000_000).staggered(cpu, 4).next_ns();
+    /// assert_eq!([first(0), first(1), first(3)], [1_000_000, 1_250_000, 1_750_000]);
+    /// ```
     #[track_caller]
     pub const fn staggered(self, share: u32, shares: u32) -> TickSchedule {
         assert!(share < shares, "there are fewer shares than that");
@@ -175,6 +183,12 @@ impl TickSchedule {
     }
 
     /// Nanoseconds from `now_ns` until the next tick is due, 0 if it is overdue: the count for a one-shot timer.
+    ///
+    /// ```
+    /// let schedule = timers::TickSchedule::new(0, 1_000_000);
+    /// assert_eq!(schedule.until_next_ns(999_000), 1_000);
+    /// assert_eq!(schedule.until_next_ns(5_000_000), 0); // overdue
+    /// ```
     pub const fn until_next_ns(&self, now_ns: u64) -> u64 {
         self.next_ns.saturating_sub(now_ns)
     }

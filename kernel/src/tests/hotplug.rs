@@ -123,7 +123,7 @@ kernel_test! {
     task,
     fn a_cpu_for_which_a_task_would_wait_is_not_given_up(cx) {
         let Some(cpu) = another() else { crate::skip!("one CPU only") };
-        let pinned = spawn(Builder::new("pinned").on(cpu), |cx| task::park(cx));
+        let pinned = spawn(Builder::new("pinned").on(cpu), task::park);
         let refused = hotplug::give_up(cpu, cx);
         check_eq!(refused, Err(HotplugError::Pinned(cpu, pinned.task().number())));
         check!(cpus::is_online(cpu) && cpus::is_present(cpu));

@@ -310,6 +310,29 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
 
     /// Calls that take longer than `ns` nanoseconds are counted as slow from here on, and the slowest ones are remembered;
     /// `None` (how it begins) leaves the clock alone. Contexts: any.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hal::{Native, Platform};
+    /// use timers::{CpuTimers, Ticks, Timers};
+    ///
+    /// static TIMERS: Timers = Timers::new();
+    /// static MINE: CpuTimers = CpuTimers::new();
+    /// TIMERS.install(Native::cpu(), &MINE);
+    /// MINE.global().set_slow_limit(Some(1_000_000));
+    ///
+    /// TIMERS.after(Ticks(1), |_| std::thread::sleep(Duration::from_millis(2)));
+    /// TIMERS.tick(Native::cpu(), Ticks(1));
+    /// // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// let serving = unsafe { sync::context::enter_softirq() };
+    /// TIMERS.run(&serving);
+    ///
+    /// let stats = MINE.global().stats();
+    /// assert_eq!((stats.called, stats.slow, stats.latest), (1, 1, 0));
+    /// let slowest = stats.slowest[0].unwrap();
+    /// println!("{} took {} us", slowest.function, slowest.ns / 1_000);
+    /// assert!(slowest.ns >= 2_000_000);
+    /// ```
     pub fn set_slow_limit(&self, ns: Option<u64>) {
         self.slow_ns.store(ns.unwrap_or(NO_LIMIT), Ordering::Relaxed);
     }

@@ -3,6 +3,20 @@
 use super::watchdog::{Finding, Reading, Reference, Watchdog};
 
 /// A counter that can be the clock, or a reference for it, or both.
+///
+/// ```
+/// use timers::clock::{Reference, Sources};
+///
+/// let mut sources = Sources::<&str, 4>::new();
+/// sources.add("tsc", 300, None);
+/// sources.add("pm timer", 200, Some(Reference::new(3_579_545, 24)));
+/// for source in sources.iter() {
+///     let reference = if source.watchdog().is_some() { ", a reference" } else { "" };
+///     let state = if source.wrong_by().is_some() { "wrong" } else { "right" };
+///     println!("{} ({}): {state}{reference}", source.id(), source.rating());
+/// }
+/// assert_eq!(sources.iter().map(|source| source.rating()).max(), Some(300));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Source<Id> {
     id: Id,
@@ -34,6 +48,28 @@ impl<Id: Copy> Source<Id> {
 }
 
 /// What to do after a look.
+///
+/// ```
+/// use timers::clock::{Reading, Reference, Sources, Verdict};
+///
+/// let mut sources = Sources::<char, 3>::new();
+/// sources.add('t', 300, None);
+/// for reference in ['a', 'b'] {
+///     sources.add(reference, 100, Some(Reference::new(1_000_000, 64)));
+/// }
+/// // `a` counts as fast as the clock, `b` half as fast as it says that it does.
+/// let mut read = |second: u64| {
+///     let clock = second * 1_000_000_000;
+///     sources.look(|id| {
+///         let count = if id == 'a' { 1_000_000 * second } else { 500_000 * second };
+///         Some(Reading { before: clock, count, after: clock })
+///     })
+/// };
+/// assert_eq!(read(1), Verdict::Keep);
+/// assert_eq!(read(2), Verdict::Keep);
+/// assert!(matches!(read(3), Verdict::Dropped { reference: 'b', .. }), "one of two is no majority");
+/// assert_eq!(read(4), Verdict::Keep);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Verdict<Id> {
@@ -120,6 +156,16 @@ impl<Id: Copy + PartialEq, const N: usize> Sources<Id, N> {
     }
 
     /// Notes that the clock counts that one, and begins anew to compare.
+    ///
+    /// ```
+    /// let mut sources = timers::clock::Sources::<&str, 2>::new();
+    /// sources.add("tsc", 300, None);
+    /// sources.add("hpet", 250, None);
+    /// assert_eq!(sources.current(), Some("tsc"));
+    /// // Somebody asked for it on the command line.
+    /// sources.use_as_clock("hpet");
+    /// assert_eq!(sources.current(), Some("hpet"));
+    /// ```
     pub fn use_as_clock(&mut self, id: Id) {
         self.current = Some(id);
         for watchdog in self.all.iter_mut().flatten().filter_map(|source| source.watchdog.as_mut()) {

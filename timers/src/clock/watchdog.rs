@@ -37,6 +37,14 @@ impl Reference {
 }
 
 /// A reference's count, and the clock before and after it was read, in ns.
+///
+/// ```
+/// use timers::clock::Reading;
+///
+/// // Between the two looks at the clock the host had other things to do.
+/// let reading = Reading { before: 1_000, count: 42, after: 9_000 };
+/// assert_eq!(reading.width(), 8_000);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reading {
     /// The clock just before.
@@ -78,6 +86,18 @@ pub enum Finding {
 }
 
 /// Why a look says nothing.
+///
+/// ```
+/// use timers::clock::{Finding, Reading, Reference, Skipped, Watchdog};
+///
+/// let mut watchdog = Watchdog::new(Reference::new(1_000_000, 24));
+/// let at = |us: u64, width: u64| Reading { before: us * 1_000, count: us & 0xff_ffff, after: us * 1_000 + width };
+/// assert_eq!(watchdog.look(at(0, 0)), Finding::Begun);
+/// // A millisecond apart, and half of one to read: nothing can be said about parts in a thousand.
+/// assert_eq!(watchdog.look(at(1_000, 500_000)), Finding::Skipped(Skipped::Vague));
+/// // 24 bits of microseconds turn in 16.8 s.
+/// assert_eq!(watchdog.look(at(60_000_000, 0)), Finding::Skipped(Skipped::Late));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Skipped {
     /// It took so long, or came so soon after the last one, that a clock that is right and one that is wrong would look
@@ -147,6 +167,18 @@ impl Watchdog {
     }
 
     /// Forgets the last reading and all doubts: for a clock that counts something else from now on.
+    ///
+    /// ```
+    /// use timers::clock::{Finding, Reading, Reference, Watchdog};
+    ///
+    /// let mut watchdog = Watchdog::new(Reference::new(1_000_000, 32));
+    /// let exact = |us: u64| Reading { before: us * 1_000, count: us, after: us * 1_000 };
+    /// assert_eq!(watchdog.look(exact(0)), Finding::Begun);
+    /// assert!(matches!(watchdog.look(exact(1_000_000)), Finding::Agrees(_)));
+    /// watchdog.restart();
+    /// assert_eq!(watchdog.look(exact(2_000_000)), Finding::Begun);
+    /// assert_eq!((watchdog.looks().looks, watchdog.looks().skipped), (3, 0));
+    /// ```
     pub const fn restart(&mut self) {
         self.last = None;
         self.history = 0;

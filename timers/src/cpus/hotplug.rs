@@ -23,6 +23,31 @@ impl<P: Platform> Timers<P> {
     /// interrupted, so that it looks for how long it may sleep.
     ///
     /// Linux: `timers_dead_cpu`. Contexts: any but NMI. Cost: two locks for each timer, interrupts off for one at a time.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::CpuId;
+    /// use timers::{CpuTimers, Ticks, Timer, Timers};
+    ///
+    /// static TIMERS: Timers = Timers::new();
+    /// static CPUS: [CpuTimers; 2] = [CpuTimers::new(), CpuTimers::new()];
+    /// let [stays, goes] = [0, 1].map(|number| CpuId::new(number).unwrap());
+    /// TIMERS.install(stays, &CPUS[0]);
+    /// TIMERS.install(goes, &CPUS[1]);
+    ///
+    /// let timer = Arc::new(Timer::new(|_| println!("called where it is")));
+    /// TIMERS.add_on(goes, &timer, Ticks(5));
+    /// assert_eq!(TIMERS.next_event(stays), u64::MAX);
+    ///
+    /// assert_eq!(TIMERS.offline(goes, stays), 1);
+    /// assert_eq!(TIMERS.next_event(stays), 5);
+    /// assert!(timer.is_pending());
+    ///
+    /// // And back: what was moved stays where it is.
+    /// TIMERS.online(goes);
+    /// assert_eq!(TIMERS.next_event(goes), u64::MAX);
+    /// assert!(timer.delete());
+    /// ```
     pub fn offline(&'static self, cpu: CpuId, heir: CpuId) -> usize {
         let (from, to) = (self.on(cpu), self.on(heir));
         if from.ticks.swap(0, Ordering::Relaxed) != 0 {

@@ -120,6 +120,31 @@ impl<P: Platform> Timers<P> {
     /// count. Out of date at once, unless the caller is that CPU with interrupts off, and nobody else arms timers for it.
     ///
     /// Contexts: any but NMI. Cost: two locks.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    ///
+    /// static TIMERS: Timers = Timers::new();
+    /// static MINE: CpuTimers = CpuTimers::new();
+    /// let here = Native::cpu();
+    /// TIMERS.install(here, &MINE);
+    ///
+    /// let patient: Arc<Timer<_>> = Arc::new(Timer::new_in(TimerFlags::DEFERRABLE, |_| ()));
+    /// TIMERS.add(&patient, Ticks(3));
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(8));
+    /// assert_eq!(TIMERS.next_event(here), 8); // nobody wakes up for the other one
+    ///
+    /// // The same for a CPU that goes to sleep: nobody else ticks, so it answers for all.
+    /// let quiet = sync::irq::disable();
+    /// assert_eq!(TIMERS.stop_tick(&quiet, here), 8);
+    /// // It was woken, and works.
+    /// TIMERS.start_tick(&quiet, here);
+    /// # drop(quiet);
+    /// # (timer.delete(), patient.delete());
+    /// ```
     pub fn next_event(&self, cpu: CpuId) -> u64 {
         let quiet = Cpu::<P>::disable_interrupts();
         let timers = self.on(cpu);

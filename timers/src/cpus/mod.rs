@@ -227,6 +227,13 @@ impl<P: Platform> Timers<P> {
     }
 
     /// It is `now` at least. Time does not go back. Contexts: any.
+    ///
+    /// ```
+    /// static TIMERS: timers::Timers = timers::Timers::new();
+    /// TIMERS.advance_to(timers::Ticks(7));
+    /// TIMERS.advance_to(timers::Ticks(5));
+    /// assert_eq!(TIMERS.now(), timers::Ticks(7));
+    /// ```
     #[inline]
     pub fn advance_to(&self, now: Ticks) {
         if self.now.0.load(Ordering::Relaxed) < now.0 {
@@ -238,6 +245,23 @@ impl<P: Platform> Timers<P> {
     /// timer softirq is to be raised on this CPU.
     ///
     /// Contexts: any. Cost: five loads if there is nothing.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use timers::{CpuTimers, Ticks, Timers};
+    ///
+    /// static TIMERS: Timers = Timers::new();
+    /// static MINE: CpuTimers = CpuTimers::new();
+    /// TIMERS.install(Native::cpu(), &MINE);
+    /// TIMERS.after(Ticks(2), |_| println!("two ticks later"));
+    ///
+    /// assert!(!TIMERS.tick(Native::cpu(), Ticks(1)));
+    /// assert!(TIMERS.tick(Native::cpu(), Ticks(2)), "the softirq has something to do");
+    /// // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!(TIMERS.run(&serving), 1);
+    /// assert_eq!(TIMERS.now(), Ticks(2));
+    /// ```
     #[inline]
     pub fn tick(&self, cpu: CpuId, now: Ticks) -> bool {
         self.advance_to(now);

@@ -46,6 +46,18 @@ impl<F: Fn(&Firing<'_, HrQueue>) + Send + Sync + 'static> Timer<F, HrQueue> {
 
     const_fn! {
         /// A hard timer that calls `function`, on this build's platform.
+        ///
+        /// ```
+        /// use std::sync::atomic::{AtomicU64, Ordering};
+        /// use timers::hr::HrTimer;
+        ///
+        /// /// How late the latest interrupt came, in ns.
+        /// static LATEST: AtomicU64 = AtomicU64::new(0);
+        /// let timer = HrTimer::hard(|firing| {
+        ///     LATEST.fetch_max(firing.now() - firing.expired_at(), Ordering::Relaxed);
+        /// });
+        /// assert!(!timer.is_pending());
+        /// ```
         #[track_caller]
         pub fn hard(function: F) -> HrTimer<F> {
             HrTimer::hard_in(TimerFlags::NONE, function)
@@ -94,6 +106,17 @@ impl<T: Send + Sync + 'static, P: Platform> Timer<T, HrQueue, P> {
         ///
         /// # Panics
         /// If it is to be deferrable.
+        ///
+        /// ```
+        /// use std::sync::atomic::{AtomicU32, Ordering};
+        /// use timers::TimerFlags;
+        /// use timers::hr::HrTimer;
+        ///
+        /// let timer: HrTimer<AtomicU32> = HrTimer::hard_with_state(TimerFlags::PINNED, AtomicU32::new(7), |timer, _| {
+        ///     timer.state().fetch_sub(1, Ordering::Relaxed);
+        /// });
+        /// assert_eq!(timer.state().load(Ordering::Relaxed), 7);
+        /// ```
         #[track_caller]
         pub fn hard_with_state(flags: TimerFlags, state: T, function: Function<T, HrQueue, P>) -> HrTimer<T, P> {
             Timer::from_parts(HrEntry::new(0), Level::Hardirq, hard(flags), state, function)
@@ -110,6 +133,16 @@ where
     ///
     /// # Panics
     /// If the period is 0, or the timer is to be deferrable, or called with interrupts off.
+    ///
+    /// ```
+    /// use timers::TimerFlags;
+    /// use timers::hr::HrTimer;
+    ///
+    /// let beat: HrTimer<_> = HrTimer::soft_periodic(TimerFlags::NONE, 250_000, |_, missed| {
+    ///     println!("{missed} beats of 250 us had no call");
+    /// });
+    /// assert!(!beat.is_pending());
+    /// ```
     #[track_caller]
     pub fn soft_periodic(flags: TimerFlags, period_ns: u64, function: F) -> HrTimer<Periodic<F, HrQueue>, P> {
         let state = Periodic::new(period_ns, function);

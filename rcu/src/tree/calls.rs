@@ -38,6 +38,8 @@ impl<P: Platform> Tree<'_, P> {
     /// # Safety
     /// As for [`Head::prepare`], to the end of the call of `function`; which may be called in the context in which the
     /// caller calls [`run_ready`](Tree::run_ready).
+    // A kernel has one caller of this, which hands the answer on: in memory, if this were a function of its own.
+    #[inline(always)]
     #[track_caller]
     pub unsafe fn call(&self, cpu: u32, head: NonNull<Head>, function: Callback) -> Due {
         let percpu = self.percpu(cpu);

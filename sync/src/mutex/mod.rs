@@ -33,6 +33,8 @@
 //! * **M5**: `ONWARD` is set only while the first in line is impatient; then nobody but that one takes a free mutex.
 
 mod slow;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 
 use core::cell::UnsafeCell;
 use core::fmt;

@@ -22,13 +22,13 @@ const FLAGS: usize = TaskId::ALIGN - 1;
 
 /// For how long those that watch may pass a line, from when its first became the first: 250 us. Long beside a wake-up and
 /// its inter-processor interrupt, which take a few microseconds, and short beside a tick.
-const PATIENCE_NS: u64 = 250_000;
+pub(super) const PATIENCE_NS: u64 = 250_000;
 /// How often a task looks whether it is its turn to watch, before it stands in line. Some milliseconds' worth: looks rather
 /// than time, because a hypervisor that takes the CPU away for as long is no reason to sleep. In models all looks are alike:
 /// one, and none after it.
 const LOOKS_FOR_A_TURN: u32 = if cfg!(any(loom, shuttle)) { 0 } else { 1 << 16 };
 /// Times of the line are kept in 32 bits, which count this many ns and wrap after more than an hour.
-const TIME_UNIT_NS: u64 = 1024;
+pub(super) const TIME_UNIT_NS: u64 = 1024;
 
 /// A waiter that has not competed yet.
 const PATIENT: u8 = 0;
@@ -323,7 +323,7 @@ pub(super) fn owner(word: usize) -> Option<TaskId> {
 }
 
 /// The CPU on which `task` runs at this moment; `hint` is where it was seen last.
-fn runs_on<P: Platform>(task: TaskId, hint: Option<CpuId>) -> Option<CpuId> {
+pub(super) fn runs_on<P: Platform>(task: TaskId, hint: Option<CpuId>) -> Option<CpuId> {
     let runs = |cpu: &CpuId| P::running_on(*cpu) == Some(task);
     hint.filter(runs).or_else(|| (0..P::cpu_count()).filter_map(CpuId::new).find(runs))
 }

@@ -51,7 +51,10 @@ impl CpuId {
     ///
     /// # Safety
     /// The number is below [`MAX_CPUS`].
-    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "host threads look"))]
+    #[cfg_attr(
+        not(all(target_os = "none", feature = "machine")),
+        expect(dead_code, reason = "the machine's")
+    )]
     #[inline(always)]
     pub(crate) const unsafe fn new_unchecked(number: u32) -> CpuId {
         // INVARIANT: by the contract.

@@ -227,7 +227,7 @@ impl Kernel {
         };
         command.args(["--package", program.package, "--bin", program.binary]);
         if let Some(sanitizer) = sanitizer {
-            let flags = sanitizer.flags();
+            let flags = [sanitizer.flags(), &[sanitizer.cfg()]].concat();
             command.arg("--config").arg(format!("target.{TARGET}.rustflags={flags:?}"));
         }
         if profile == Profile::Release {

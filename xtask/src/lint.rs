@@ -3,7 +3,8 @@
 //! 1. The workspace is compiled with all features that anybody in it asks for. Who uses one of the libraries alone has
 //!    fewer: each library is looked at with none, and with each of its features by itself.
 //! 2. A host sees everything but the machine's half: trap entries, page tables, the boot path. The kernel is looked at for
-//!    its own target, with whatever compiler `run` would take.
+//!    its own target, with whatever compiler `run` would take, and with the code for its checked builds; so is the example
+//!    of another kernel, which has none of the machine.
 
 use std::process::Command;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::build;
 use crate::packages::{CLIPPY, Installing};
+use crate::sanitizer::Sanitizer;
 use crate::toolchain::{Choice, Toolchain};
 use crate::ui::{self, Exit, Step};
 use crate::workspace;
@@ -53,10 +55,41 @@ impl Lint {
             let text = format!("skipped: {toolchain} comes without clippy");
             return Err(Exit::with(SKIPPED, text));
         }
-        let mut command = build::cargo(&toolchain, "clippy", &build::target_folder());
-        command.args(["--package", "kernel", "--bin", "quiesce", "--", "-D", "warnings"]);
-        Step::new("clippy for the kernel target").run(command)?;
-        ui::note("the kernel is clean for its own target, too");
+        for program in PROGRAMS {
+            program.lint(&toolchain)?;
+        }
+        ui::note("both kernels are clean for their own target, too");
+        Ok(())
+    }
+}
+
+/// What is looked at for the kernel's target.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    sanitizer: Option<Sanitizer>,
+}
+
+const PROGRAMS: [Program; 4] = [
+    Program { name: "the kernel", package: "kernel", sanitizer: None },
+    Program {
+        name: "the kernel, --sanitize address",
+        package: "kernel",
+        sanitizer: Some(Sanitizer::Address),
+    },
+    Program { name: "the kernel, --sanitize thread", package: "kernel", sanitizer: Some(Sanitizer::Thread) },
+    Program { name: "the other kernel", package: "other-kernel", sanitizer: None },
+];
+
+impl Program {
+    fn lint(&self, toolchain: &Toolchain) -> Result<()> {
+        let mut command = build::cargo(toolchain, "clippy", &build::target_folder());
+        command.args(["--package", self.package, "--bins", "--", "-D", "warnings"]);
+        if let Some(sanitizer) = self.sanitizer {
+            // What its code looks like, without the compiler's part in it, which takes a library of its own.
+            command.env("RUSTC_BOOTSTRAP", "1").arg(sanitizer.cfg());
+        }
+        Step::new(format!("clippy for {}, for its target", self.name)).run(command)?;
         Ok(())
     }
 }

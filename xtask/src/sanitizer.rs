@@ -33,7 +33,15 @@ impl Sanitizer {
         }
     }
 
-    /// What the compiler is told, after what the profile says. Stacks and statics have no shadow, and all checks are calls.
+    /// What tells the code that it is there.
+    pub(crate) fn cfg(self) -> &'static str {
+        match self {
+            Sanitizer::Address => "--cfg=quiesce_sanitize=\"address\"",
+            Sanitizer::Thread => "--cfg=quiesce_sanitize=\"thread\"",
+        }
+    }
+
+    /// What the compiler is told besides, after what the profile says. Stacks and statics have no shadow, and all checks are calls.
     /// Where every access is one, the core library's layers of small functions are better inlined.
     pub(crate) fn flags(self) -> &'static [&'static str] {
         match self {
@@ -44,7 +52,6 @@ impl Sanitizer {
                 "-Cllvm-args=-asan-globals=0",
                 "-Copt-level=2",
                 "-Cdebuginfo=line-tables-only",
-                "--cfg=quiesce_sanitize=\"address\"",
             ],
             Sanitizer::Thread => &[
                 "-Zsanitizer=thread",
@@ -54,7 +61,6 @@ impl Sanitizer {
                 "-Cllvm-args=-tsan-distinguish-volatile=1",
                 "-Copt-level=2",
                 "-Cdebuginfo=line-tables-only",
-                "--cfg=quiesce_sanitize=\"thread\"",
             ],
         }
     }

@@ -148,7 +148,7 @@ impl Turn {
         turn.busy = true;
         let turn = black_box(turn);
         turn.visits += 1;
-        if turn.visits % 64 == 0 {
+        if turn.visits.is_multiple_of(64) {
             // Long enough now and then for the other CPU to come by, also where CPUs take turns on one core.
             Own::relax();
         }

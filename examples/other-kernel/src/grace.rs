@@ -31,19 +31,19 @@ static DRIVER: SpinLock<Option<Driver<'static, 'static, Own>>, Irq<Own>> = SpinL
 
 /// Makes the tree. On the boot CPU, before any other CPU runs.
 pub(crate) fn prepare() {
+    let (nodes, parts, tree) = (&raw mut NODES, &raw mut PARTS, &raw mut TREE);
     // SAFETY: the boot CPU is alone, and this is called once: nobody else refers to these statics, now or, but for the
     // tree, later.
-    unsafe {
-        let (nodes, parts) = (&mut *(&raw mut NODES), &mut *(&raw mut PARTS));
-        let shape = Geometry::new(CPUS as u32);
-        let tree = (*(&raw mut TREE)).write(Tree::new(shape, Readers::NonPreemptible, nodes, parts));
-        *DRIVER.lock() = Some(Driver::new(tree));
-    }
+    let (nodes, parts, tree) = unsafe { (&mut *nodes, &mut *parts, &mut *tree) };
+    let shape = Geometry::new(CPUS as u32);
+    let tree = tree.write(Tree::new(shape, Readers::NonPreemptible, nodes, parts));
+    *DRIVER.lock() = Some(Driver::new(tree));
 }
 
 fn tree() -> &'static Tree<'static, Own> {
+    let tree = &raw const TREE;
     // SAFETY: written by `prepare`, before other CPUs run and before interrupts come; only read since.
-    unsafe { (*(&raw const TREE)).assume_init_ref() }
+    unsafe { (*tree).assume_init_ref() }
 }
 
 /// The executing CPU may have readers from now on. Before its interrupts come.
@@ -254,7 +254,7 @@ fn read() {
         // SAFETY: null, or one of the objects. Acquire: pairs with the Release in `write`.
         if let Some(object) = unsafe { PUBLISHED.load(Ordering::Acquire).as_ref() } {
             // Now and then for long, so that the writer comes round meanwhile.
-            let looks = if READS.load(Ordering::Relaxed) % 16 == 0 { 20_000 } else { 50 };
+            let looks = if READS.load(Ordering::Relaxed).is_multiple_of(16) { 20_000 } else { 50 };
             for _ in 0..looks {
                 TOO_LATE
                     .fetch_add((object.value.load(Ordering::Relaxed) == GIVEN_UP).into(), Ordering::Relaxed);

@@ -272,7 +272,7 @@ fn sample(address: u64, size: u64, kind: u64) {
     }
     let after = if readable { value(address, watched_size) } else { 0 };
     let alone = change(slot, watched, FREE);
-    if alone && (before == after || kind & MARKED != 0) || !has_area() && alone {
+    if alone && (!has_area() || before == after || kind & MARKED != 0) {
         return;
     }
     let mut other = Party::NONE;

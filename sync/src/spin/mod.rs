@@ -280,6 +280,25 @@ impl<T: ?Sized, F: Flavor> SpinLock<T, F> {
         taken.then(|| SpinLockGuard::new(self.held_now(Location::caller()), entered))
     }
 
+    /// The same, inside of a section whose proof is borrowed, as [`lock_with`](SpinLock::lock_with).
+    ///
+    /// ```
+    /// use sync::{IrqSpinLock, irq};
+    /// let lock = IrqSpinLock::new(1);
+    /// let quiet = irq::disable();
+    /// let first = lock.try_lock_with(&quiet);
+    /// assert!(first.is_some() && lock.try_lock_with(&quiet).is_none());
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn try_lock_with<'a>(
+        &'a self,
+        _proof: &'a (impl Proves<F> + ?Sized),
+    ) -> Option<SpinLockWithGuard<'a, T, F>> {
+        let taken = self.raw.try_lock();
+        taken.then(|| SpinLockWithGuard::new(self.held_now(Location::caller())))
+    }
+
     /// Takes the lock if that is possible within `ns` nanoseconds; gives up no earlier. Giving up leaves everything as it
     /// was.
     ///

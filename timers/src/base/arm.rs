@@ -1,7 +1,7 @@
 //! Arming, and changing when an armed timer is due.
 
 use core::panic::Location;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use hal::Platform;
 use hal::percpu::IrqsOff;
@@ -40,8 +40,57 @@ pub(crate) enum Armed {
 /// A timer that is running stays with its base (B4), and is not due before the next time that comes: so that a function that
 /// arms its timer for what has passed does not keep the CPU for ever. One that is armed and tied to a CPU stays there; all
 /// others come to `target`.
-#[inline]
+#[inline(always)]
 pub(crate) fn arm<Q: Queue, P: Platform>(
+    quiet: &impl IrqsOff,
+    reference: &Reference<Q, P>,
+    target: &'static Base<Q, P>,
+    expires: u64,
+    how: How,
+    at: &'static Location<'static>,
+) -> Armed {
+    if how == How::Add && add_at_rest(quiet, reference.core, reference.ops, target, expires, at) {
+        return Armed::Now;
+    }
+    // Made here, so that it needs to be in memory only here.
+    let reference = Reference { core: reference.core, ops: reference.ops };
+    arm_anywhere(quiet, &reference, target, expires, how, at)
+}
+
+/// Arms a timer if that takes the fewest steps, as it does for most that are added: it was armed before, in `target`, and is not
+/// armed or running; and the lock is free. Returns whether it did.
+#[inline(never)]
+fn add_at_rest<Q: Queue, P: Platform>(
+    quiet: &impl IrqsOff,
+    timer: NonNull<Core<Q, P>>,
+    ops: &'static Ops<Q, P>,
+    target: &'static Base<Q, P>,
+    expires: u64,
+    at: &'static Location<'static>,
+) -> bool {
+    // SAFETY: the caller's reference keeps it alive.
+    let core = unsafe { timer.as_ref() };
+    let word = core.word();
+    if !word.rests_in(target) || ops.embedded && !word.has(Flags::EMBEDDED) {
+        return false;
+    }
+    P::chaos_point();
+    let Some(locked) = target.try_lock(quiet) else { return false };
+    // Still so (B1); nobody calls timers, this one perhaps; and there is no heir.
+    let is_still = core.word() == word || is_planted(Fault::LookOnce);
+    if !is_still || locked.busy || core.entry.is_linked() || locked.heir.is_some() {
+        return false;
+    }
+    let reference = Reference { core: timer, ops };
+    core.entry.set_expires(expires);
+    take(core, &reference, word.flags(), at);
+    insert(&reference, target, locked);
+    true
+}
+
+/// As [`arm`], whatever the timer does.
+#[inline(never)]
+fn arm_anywhere<Q: Queue, P: Platform>(
     quiet: &impl IrqsOff,
     reference: &Reference<Q, P>,
     target: &'static Base<Q, P>,
@@ -314,7 +363,7 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
         let place = base.place(&locked, self);
         let expires =
             if place == Place::Running { expires.max(locked.now.saturating_add(1)) } else { expires };
-        let entry = ptr::NonNull::from(&self.entry);
+        let entry = NonNull::from(&self.entry);
         let now = base.now(&mut locked);
         // This pointer is good for the entry alone; who takes it out of the queue makes the one that it was armed by anew.
         let earlier = if self.entry.is_linked() {
@@ -334,7 +383,7 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     /// Arms the timer, which is running, with its call's reference, of which `ops` are the ways; `None` if it needs none. For
     /// its own function. Returns whether it is armed now.
     pub(crate) fn arm_running(
-        this: ptr::NonNull<Core<Q, P>>,
+        this: NonNull<Core<Q, P>>,
         ops: Option<&'static Ops<Q, P>>,
         expires: u64,
         at: &'static Location<'static>,

@@ -4,6 +4,7 @@ use core::panic::Location;
 use core::ptr::NonNull;
 
 use hal::Platform;
+use hal::percpu::IrqsOff;
 use hal::platform::{Report, Severity};
 use sync::Cpu;
 use sync::lockdep::Acquire;
@@ -61,15 +62,48 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     /// Disarms the timer. Returns whether it was armed. Its function may be running.
     pub(crate) fn delete(&self) -> bool {
         let quiet = Cpu::<P>::disable_interrupts();
+        if let Some(disarmed) = self.disarm_at_once(&quiet) {
+            drop(quiet);
+            return disarmed.map(Reference::let_go).is_some();
+        }
+        drop(quiet);
+        self.delete_anywhere()
+    }
+
+    /// What [`delete`](Core::delete) comes to for most timers: nobody calls timers of the base, and its lock is free. If so,
+    /// disarms the timer and says what the armed state had, if it was armed.
+    #[inline(always)]
+    fn disarm_at_once(&self, quiet: &impl IrqsOff) -> Option<Option<Reference<Q, P>>> {
+        let word = self.word();
+        if word.has(Flags::MOVING) {
+            return None;
+        }
+        let base = word.base()?;
+        P::chaos_point();
+        let mut locked = base.try_lock(quiet)?;
+        // Still so (B1).
+        if self.word() != word && !is_planted(Fault::LookOnce) || locked.busy {
+            return None;
+        }
+        if !self.entry.is_linked() {
+            return Some(None);
+        }
+        let core = NonNull::from(self);
+        // SAFETY: linked in its base's queue (B2), whose lock is held.
+        unsafe { locked.queue.remove(core.cast()) };
+        Some(Some(Reference { core: exposed(core), ops: self.ops() }))
+    }
+
+    /// As [`delete`](Core::delete), whatever the timer does.
+    #[inline(never)]
+    fn delete_anywhere(&self) -> bool {
+        let quiet = Cpu::<P>::disable_interrupts();
         let Some((mut locked, base)) = self.lock_base(&quiet) else { return false };
-        let disarmed = self.disarm(base, &mut locked);
+        let Some(reference) = self.disarm(base, &mut locked) else { return false };
         drop(locked);
         drop(quiet);
-        let was_armed = disarmed.is_some();
-        if let Some(reference) = disarmed {
-            reference.let_go();
-        }
-        was_armed
+        reference.let_go();
+        true
     }
 
     pub(crate) fn try_delete_sync(&self) -> Deletion {

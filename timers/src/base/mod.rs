@@ -193,6 +193,12 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         self.inner.lock_with(quiet)
     }
 
+    /// Takes the lock if it is free. Where dependencies are checked it waits, so that this one is seen.
+    #[inline(always)]
+    pub(crate) fn try_lock<'a>(&'a self, quiet: &'a impl IrqsOff) -> Option<Locked<'a, Q, P>> {
+        if sync::lockdep::ENABLED { Some(self.lock(quiet)) } else { self.inner.try_lock_with(quiet) }
+    }
+
     /// What time it is, for the queue: never behind what it was told before.
     #[inline(always)]
     pub(crate) fn now(&self, inner: &mut Inner<Q, P>) -> u64 {

@@ -202,6 +202,13 @@ impl<Q: Queue, P: Platform> Word<Q, P> {
         unsafe { base.as_ref() }
     }
 
+    /// Whether the timer belongs to `base`, is not on its way elsewhere, and is not shut down.
+    #[inline(always)]
+    pub(super) fn rests_in(self, base: &'static Base<Q, P>) -> bool {
+        let unrest = Flags::MOVING.and(Flags::SHUT);
+        self.0.addr() & !(Flags::ALL & !unrest.0) == ptr::from_ref(base).addr()
+    }
+
     #[inline(always)]
     pub(super) fn with(self, flags: Flags) -> Word<Q, P> {
         Word(self.0.map_addr(|address| address | flags.0))

@@ -196,7 +196,7 @@ impl<P: Platform> Timers<P> {
         self.arm_here(reference, at.0, How::Add, Location::caller());
     }
 
-    #[inline]
+    #[inline(always)]
     fn arm_here(
         &'static self,
         reference: Reference<Wheel, P>,
@@ -207,7 +207,7 @@ impl<P: Platform> Timers<P> {
         self.arm(reference, expires, how, at, |flags| self.on(P::cpu()).base_for(flags))
     }
 
-    #[inline]
+    #[inline(always)]
     fn arm(
         &'static self,
         reference: Reference<Wheel, P>,

@@ -169,6 +169,10 @@ impl HrQueue {
     /// An entry has come: returns whether `next` is earlier for it.
     #[inline(always)]
     fn note(&mut self, at: At) -> bool {
+        // Most are not, whatever their slack.
+        if at.expires() >= self.next {
+            return false;
+        }
         let latest = at.entry().latest();
         let earlier = latest < self.next && !broken(Twin::NextNotLowered);
         if earlier {

@@ -346,12 +346,17 @@ impl<K: Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static, D: Domain, 
         }
         new.set = 1 - table.set;
         for bucket in &table.buckets {
-            // SAFETY: the caller holds the lock (T3).
-            for entry in unsafe { chain(bucket, table.set) } {
+            // The pointers themselves go from place to place: what is made of a reference to an entry would not lead to the
+            // box that it is in.
+            let mut at = bucket.load(Ordering::Relaxed);
+            while let Some(found) = NonNull::new(at) {
+                // SAFETY: entries of the current table are alive; the caller holds the lock (T2, T3).
+                let entry = unsafe { found.as_ref() };
+                at = entry.next[table.set].load(Ordering::Relaxed);
                 let place = new.bucket(entry.hash);
                 // T1: nobody reads these pointers.
                 entry.next[new.set].store(place.load(Ordering::Relaxed), Ordering::Relaxed);
-                place.store(ptr::from_ref(entry).cast_mut(), Ordering::Relaxed);
+                place.store(found.as_ptr(), Ordering::Relaxed);
             }
         }
         // Releases: pairs with the Acquire in `Rcu::load`.

@@ -311,7 +311,7 @@ fn cargo_for(target: &OsStr, toolchain: &Toolchain, subcommand: &str, target_fol
 }
 
 /// Variables of an outer cargo or rustup, or of a person's host build, that would leak into the kernel's.
-fn is_inherited_setting(name: &str) -> bool {
+pub(crate) fn is_inherited_setting(name: &str) -> bool {
     let kept =
         ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "CARGO_HTTP_CAINFO", "CARGO_TERM_COLOR"];
     let leaks = name.starts_with("CARGO") || name.starts_with("RUSTC") || name.starts_with("RUSTDOC");

@@ -37,7 +37,7 @@ pub(super) fn heavy() {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod membarrier {
     use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -51,7 +51,7 @@ mod membarrier {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 mod membarrier {
     pub(super) fn register() -> bool {
         false

@@ -12,6 +12,7 @@ use crate::{CpuId, MAX_CPUS};
 /// The alignment of every area, and so the largest that a per-CPU variable may have: a cache line.
 pub const AREA_ALIGN: usize = 64;
 
+#[cfg(not(miri))]
 unsafe extern "C" {
     #[link_name = "__start_percpu"]
     static TEMPLATE_START: u8;
@@ -24,6 +25,7 @@ unsafe extern "C" {
 /// A linker that collects garbage does not count the two symbols as uses of the section, and drops both if no entry of
 /// it is used. So the first entry is named here, and the struct is only ever read as a whole, volatile, which no
 /// optimisation can see through.
+#[cfg(not(miri))]
 #[derive(Clone, Copy)]
 #[expect(dead_code, reason = "`head` is there for the linker")]
 struct Template {
@@ -33,15 +35,23 @@ struct Template {
 }
 
 // SAFETY: the pointers are addresses of statics.
+#[cfg(not(miri))]
 unsafe impl Sync for Template {}
 
+#[cfg(not(miri))]
 static TEMPLATE: Template =
     Template { start: &raw const TEMPLATE_START, end: &raw const TEMPLATE_END, head: &HEAD };
 
-fn template() -> Template {
+/// The addresses between which it is.
+#[cfg(not(miri))]
+fn bounds() -> (usize, usize) {
     // SAFETY: a static is readable.
-    unsafe { (&raw const TEMPLATE).read_volatile() }
+    let template = unsafe { (&raw const TEMPLATE).read_volatile() };
+    (template.start as usize, template.end as usize)
 }
+
+#[cfg(miri)]
+use super::interpreted::bounds;
 
 /// Area minus template for each CPU that has an area, else `NO_AREA`.
 ///
@@ -72,7 +82,7 @@ impl core::fmt::Display for AreaError {
 impl core::error::Error for AreaError {}
 
 fn template_start() -> usize {
-    template().start as usize
+    bounds().0
 }
 
 /// The address of the template: what a base is relative to.
@@ -82,8 +92,8 @@ pub fn template_address() -> usize {
 
 /// The size of the template in bytes.
 pub fn template_size() -> usize {
-    let template = template();
-    template.end as usize - template.start as usize
+    let (start, end) = bounds();
+    end - start
 }
 
 /// Where the dynamic part of an area begins.
@@ -119,7 +129,7 @@ pub unsafe fn install(cpu: CpuId, memory: NonNull<u8>) -> Result<usize, AreaErro
     // SAFETY: the caller gives `area_size` bytes; the template is never written after link time, except by a CPU whose
     // base is still 0, which the caller excludes.
     unsafe {
-        memory.as_ptr().copy_from_nonoverlapping(template().start, template_size());
+        copy_template(memory);
         memory.as_ptr().add(template_size()).write_bytes(0, area_size() - template_size());
         (*HEAD.ptr_at(base)).base.store(base, Ordering::Relaxed);
         (*CPU_NUMBER.ptr_at(base)).store(cpu.as_u32(), Ordering::Relaxed);
@@ -130,6 +140,21 @@ pub unsafe fn install(cpu: CpuId, memory: NonNull<u8>) -> Result<usize, AreaErro
         (initializer.0)(cpu);
     }
     Ok(base)
+}
+
+/// # Safety
+/// `area` has [`template_size`] bytes, which nobody else uses; nobody writes to the template.
+unsafe fn copy_template(area: NonNull<u8>) {
+    #[cfg(not(miri))]
+    // SAFETY: by the contract.
+    unsafe {
+        area.as_ptr().copy_from_nonoverlapping(template_start() as *const u8, template_size());
+    }
+    #[cfg(miri)]
+    // SAFETY: by the contract.
+    unsafe {
+        super::interpreted::add_area(area.as_ptr().expose_provenance());
+    }
 }
 
 /// The base of `cpu`'s area.
@@ -166,7 +191,19 @@ pub struct Initializer(pub fn(CpuId));
 macro_rules! percpu_init {
     ($function:path) => {
         const _: $crate::percpu::Initializer = $crate::percpu::Initializer($function);
+        #[cfg(miri)]
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static REGISTER: extern "C" fn() = {
+                extern "C" fn register() {
+                    $crate::percpu::add_initializer($function);
+                }
+                register
+            };
+        };
         // Rust cannot ask the linker to keep an entry that no code names ("R"); the assembler can.
+        #[cfg(not(miri))]
         ::core::arch::global_asm!(
             ".pushsection percpu_init, \"awR\", @progbits",
             ".balign 8",
@@ -182,6 +219,10 @@ crate::percpu_init!(none);
 /// Keeps the section from being empty, so that its bounds exist.
 fn none(_: CpuId) {}
 
+#[cfg(miri)]
+use super::interpreted::initializers;
+
+#[cfg(not(miri))]
 fn initializers() -> &'static [Initializer] {
     unsafe extern "C" {
         #[link_name = "__start_percpu_init"]
@@ -199,7 +240,20 @@ fn initializers() -> &'static [Initializer] {
 impl<T, S> PerCpu<T, S> {
     /// The distance of this variable from the start of the area.
     pub fn offset(&'static self) -> usize {
-        self.template.get() as usize - template_start()
+        self.place() - template_start()
+    }
+
+    /// Where the variable is in the template.
+    #[inline(always)]
+    pub(super) fn place(&'static self) -> usize {
+        #[cfg(not(miri))]
+        {
+            self.template.get() as usize
+        }
+        #[cfg(miri)]
+        {
+            super::interpreted::place_of(self.template.get())
+        }
     }
 }
 

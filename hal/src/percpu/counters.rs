@@ -72,7 +72,7 @@ impl<'a, const N: usize> Counters<'a, N> {
         {
             use core::sync::atomic::Ordering::Relaxed;
 
-            let array = self.link.addr().wrapping_add(super::this_base()) as *const AtomicUsize;
+            let array = self.address().wrapping_add(super::this_base()) as *const AtomicUsize;
             // SAFETY: by the invariant and the contract a counter of this thread's CPU. Two steps are one here: the CPU is
             // this thread, and its interrupts come at delivery points.
             let counter = unsafe { &*array.add(index) };
@@ -89,6 +89,15 @@ impl<'a, const N: usize> Counters<'a, N> {
         Counters { link: self.link, is_made: self.is_made, _values: PhantomData }
     }
 
+    /// What a base is added to.
+    fn address(self) -> usize {
+        #[cfg(miri)]
+        if self.is_made.is_none() {
+            return super::interpreted::place_of(self.link);
+        }
+        self.link.addr()
+    }
+
     /// The counters of all CPUs that have some, in the order of the CPUs' numbers. One whose area is made meanwhile may be
     /// left out.
     pub fn iter(self) -> impl Iterator<Item = &'a [AtomicUsize; N]> {
@@ -101,7 +110,7 @@ impl<'a, const N: usize> Counters<'a, N> {
             if self.is_made.is_some_and(|is_made| !is_made(cpu)) {
                 return None;
             }
-            let array = self.link.addr().wrapping_add(base_of(cpu)?) as *const [AtomicUsize; N];
+            let array = self.address().wrapping_add(base_of(cpu)?) as *const [AtomicUsize; N];
             // SAFETY: by the invariant: the CPU has its array, which may be read by all.
             Some((cpu, unsafe { &*array }))
         })

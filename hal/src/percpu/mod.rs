@@ -42,6 +42,8 @@ mod dynamic;
 #[doc(hidden)]
 pub mod host;
 mod integer;
+#[cfg(miri)]
+mod interpreted;
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -56,6 +58,9 @@ pub use area::{
 pub use counters::Counters;
 pub use dynamic::{DYNAMIC_BYTES, DynamicPerCpu, OutOfPerCpuSpace, dynamic_used};
 pub use integer::{PerCpuInteger, Symbol};
+#[cfg(miri)]
+#[doc(hidden)]
+pub use interpreted::add_initializer;
 
 use crate::CpuId;
 
@@ -154,7 +159,7 @@ impl<T, S> PerCpu<T, S> {
 
     #[inline]
     fn ptr_at(&'static self, base: usize) -> *const T {
-        (self.template.get() as usize).wrapping_add(base) as *const T
+        self.place().wrapping_add(base) as *const T
     }
 }
 

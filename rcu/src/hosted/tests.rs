@@ -309,6 +309,7 @@ mod age {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "there are few grace periods in the time")]
     fn no_reader_holds_what_is_older_than_a_grace_period() {
         crate::hosted_domain! { struct Mine; }
         let seen = torture::<Mine>(Mine::synchronize);

@@ -252,9 +252,9 @@ fn chains_notice_the_same() {
         head.add(a).unwrap();
         assert_eq!(head.add(a), Err(Corruption::DoubleAdd { node: a.addr().get() }));
         HLinks::add_behind(b, a).unwrap();
-        let pprev_of_b = (&raw const nodes[1]).cast::<usize>().cast_mut().add(1);
+        let pprev_of_b = (&raw const nodes[1]).cast::<*const HHead>().cast_mut().add(1);
         let before = pprev_of_b.read();
-        pprev_of_b.write(&raw const head as usize);
+        pprev_of_b.write(&raw const head);
         assert!(matches!(HLinks::del(a), Err(Corruption::NextDisagrees { .. })));
         assert!(matches!(HLinks::del(b), Err(Corruption::PrevDisagrees { .. })));
         pprev_of_b.write(before);

@@ -5,6 +5,8 @@
 //! 3. *fuzz* gives the tests that can go on for ever the time that was asked for.
 //! 4. *address* runs the tests under the compiler's address sanitizer. It is an option that stable compilers take only
 //!    when told to (`RUSTC_BOOTSTRAP`); a tool chain without its run-time library is said to be skipped.
+//! 5. *miri* interprets the tests with Miri, which knows what every pointer may be used for, and finds data races. It is
+//!    part of the nightly tool chain; without it this is said to be skipped.
 //!
 //! Each is a [`Row`] of the closing table. All run, whatever fails; one that failed makes the whole fail.
 
@@ -34,10 +36,13 @@ enum Kind {
     Fuzz,
     /// All tests under the address sanitizer
     Address,
+    /// Most tests in Miri, an interpreter that finds undefined behaviour
+    Miri,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Loom, Kind::Shuttle, Kind::Properties, Kind::Fuzz, Kind::Address];
+    const ALL: [Kind; 6] =
+        [Kind::Loom, Kind::Shuttle, Kind::Properties, Kind::Fuzz, Kind::Address, Kind::Miri];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,6 +51,7 @@ impl Kind {
             Kind::Properties => "properties",
             Kind::Fuzz => "fuzz",
             Kind::Address => "address",
+            Kind::Miri => "miri",
         }
     }
 }
@@ -142,6 +148,9 @@ impl Verify {
                 Kind::Fuzz if fuzzers.contains(&name) => suites::fuzz(name, time, filter)?,
                 Kind::Fuzz => None,
                 Kind::Address => suites::address(name, filter)?,
+                // The crates that others take; the kernel's own tests take too long.
+                Kind::Miri if name == "kernel" => None,
+                Kind::Miri => suites::interpreted(name, filter)?,
             };
             if let Some(row) = row {
                 println!("  {row}");

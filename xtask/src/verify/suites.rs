@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Kind;
 use super::row::{Row, Verdict};
+use crate::build::is_inherited_setting;
 use crate::models;
 use crate::tally::Tally;
 use crate::ui::{Step, error};
@@ -67,8 +68,38 @@ pub(super) fn address(krate: &str, filter: Option<&str>) -> Result<Option<Row>> 
     run(Kind::Address.name(), krate, command, LIMIT)
 }
 
+/// All tests of a crate in Miri, but for those that say that they would take minutes there.
+pub(super) fn interpreted(krate: &str, filter: Option<&str>) -> Result<Option<Row>> {
+    let mut command = miri();
+    command.args(["test", "--lib", "--tests", "--no-fail-fast", "--package", krate, "--", "--show-output"]);
+    command.args(filter).args(["--skip", "types", "--skip", "compile"]);
+    command.env("CARGO_TARGET_DIR", workspace::target().join("miri"));
+    // The host's clock; addresses that are turned into numbers and back; areas of CPUs, which live for ever.
+    let flags = "-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmiri-ignore-leaks";
+    command.env("MIRIFLAGS", flags);
+    run(Kind::Miri.name(), krate, command, LIMIT)
+}
+
+/// `cargo miri` of the nightly tool chain: there is no other.
+fn miri() -> Command {
+    let mut command = Command::new("rustup");
+    command.current_dir(workspace::root());
+    for (name, _) in env::vars_os() {
+        if is_inherited_setting(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.args(["run", "nightly", "cargo", "miri"]);
+    command
+}
+
 /// Why this cannot be done on this machine, if so.
 pub(super) fn missing(kind: Kind) -> Result<Option<String>> {
+    if kind == Kind::Miri {
+        let there = miri().arg("--version").output().is_ok_and(|output| output.status.success());
+        let why = "there is none (`rustup component add --toolchain nightly miri rust-src`)";
+        return Ok((!there).then(|| why.to_owned()));
+    }
     if kind != Kind::Address {
         return Ok(None);
     }

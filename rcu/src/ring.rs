@@ -53,7 +53,9 @@ impl Ring {
 
     #[inline(always)]
     fn anchor_by<P: Platform, R: Rules>(&self) -> NonNull<Links> {
-        let head = NonNull::from(&self.head);
+        // By its address alone: to a head that was moved away and back nobody's pointer leads that was made of a reference to
+        // it before.
+        let head = NonNull::with_exposed_provenance(NonNull::from(&self.head).expose_provenance());
         // Acquire: pairs with the Release in `settle`.
         if self.home.load(Ordering::Acquire) != head.addr().get() {
             self.settle::<P, R>(head);

@@ -25,6 +25,7 @@ pub(super) static SCENARIO: Scenario = Scenario {
     twins: &[
         ("calls-drops", "one call in a hundred is never sent"),
         ("calls-stray", "one call in a hundred is made on the CPU that sent it"),
+        ("calls-refused", "that a CPU which is gone refuses a call is taken for success"),
     ],
     start,
     settle,
@@ -39,6 +40,7 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 static RAN: AtomicU64 = AtomicU64::new(0);
 static DROPS: AtomicBool = AtomicBool::new(false);
 static STRAYS: AtomicBool = AtomicBool::new(false);
+static DEAF: AtomicBool = AtomicBool::new(false);
 
 percpu! {
     static SHARED: CallData = CallData::new(|| bump(&RAN));
@@ -79,6 +81,7 @@ fn send(cpu: CpuId, last: &AtomicU64, random: &mut Random) {
     } else {
         calls::single(cpu, came)
     };
+    let answer = if DEAF.load(Ordering::Relaxed) { Ok(()) } else { answer };
     match answer {
         Ok(()) if last.load(Ordering::Relaxed) == number => bump(&SINGLE),
         Ok(()) => error(NAME, format_args!("a call to CPU {cpu} was answered and did not run")),
@@ -135,6 +138,7 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
     all.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     DROPS.store(plan.is("calls-drops"), Ordering::Relaxed);
     STRAYS.store(plan.is("calls-stray"), Ordering::Relaxed);
+    DEAF.store(plan.is("calls-refused"), Ordering::Relaxed);
     let caller = |number: u64| {
         let seed = hal::chaos::mix(plan.seed ^ 0xca11 ^ number << 32);
         Builder::new("caller").spawn(move |cx| play(seed, cx)).ok()

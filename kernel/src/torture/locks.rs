@@ -2,31 +2,37 @@
 //!
 //! Each lock guards a room. Whoever is inside as a writer must be alone, whoever is inside as a reader must meet no writer.
 //! Locks are taken in the order of the table below, up to four within each other: sleeping ones first.
+//!
+//! Those that are handed on in order of arrival have a word that looks whether it is so (`line.rs`). There is a line only while many
+//! want the same lock, which chance brings about too seldom. So up to four tasks more take one of these locks in bursts.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use hal::{Native, Platform};
 use spin::Once;
+use sync::spin::raw::{QueuedLock, TicketLock};
 use sync::wait::Limits;
 use sync::{
-    BottomHalf, Irq, Mutex, PerCpuRwSemaphore, PiMutex, Queued, RwLock, RwSemaphore, Semaphore, SeqLock,
-    SpinLock, Task, TaskCx, Ticketed,
+    BottomHalf, Irq, Mutex, PerCpuRwSemaphore, PiMutex, RwLock, RwSemaphore, Semaphore, SeqLock, SpinLock,
+    Task, TaskCx,
 };
 
 use super::control::{Random, Tally, bump, error, goes_on, spin};
+use super::line::{InLine, UNFAIR, WAITS};
 use super::{MS, Plan, Scenario};
 use crate::cpus;
 use crate::task::{Builder, JoinHandle};
 
-const NAME: &str = "locks";
+pub(super) const NAME: &str = "locks";
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: NAME,
-    what: "every kind of lock: waited for, tried, waited for with a limit, nested; nobody meets a writer",
+    what: "every kind of lock: waited for, tried, with a limit, nested; nobody meets a writer, lines are kept",
     twins: &[
         ("locks-open", "one in a hundred goes in without the lock"),
         ("locks-torn", "what a SeqLock guards is changed in two halves"),
+        ("locks-unfair", "who waits for a lock that keeps its line has no place in it"),
     ],
     start,
     settle: |_| (),
@@ -123,8 +129,8 @@ static PI_MUTEX: PiMutex<()> = PiMutex::new(());
 static RW_SEMAPHORE: RwSemaphore<()> = RwSemaphore::new(());
 static SEMAPHORE: Semaphore = Semaphore::new(1);
 static TASK: SpinLock<(), Task> = SpinLock::new(());
-static TICKETED: SpinLock<(), Ticketed<Task>> = SpinLock::new(());
-static QUEUED: SpinLock<(), Queued<Task>> = SpinLock::new(());
+static TICKETED: SpinLock<(), InLine<TicketLock>> = SpinLock::new(());
+static QUEUED: SpinLock<(), InLine<QueuedLock>> = SpinLock::new(());
 static RW_LOCK: RwLock<(), Task> = RwLock::new(());
 static SEQ_LOCK: SeqLock<[u64; 8], Task> = SeqLock::new([0; 8]);
 static BOTTOM_HALF: SpinLock<(), BottomHalf> = SpinLock::new(());
@@ -282,6 +288,7 @@ fn counts(tallies: &mut Vec<Tally>) {
         Tally::of("nested", &NESTED, 600),
         Tally::of("tried_or_limited_in_vain", &NOT_ENTERED, 0),
         Tally::of("slept_inside", &SLEPT, 6),
+        Tally::of("waits_in_line", &WAITS, 100 * u64::from(cpus::online_count() > 1)),
     ]);
 }
 
@@ -331,17 +338,42 @@ fn play(seed: u64, cx: &mut TaskCx) {
     }
 }
 
+/// Takes a lock that keeps its line again and again, at the same time as the others who do.
+fn burst(seed: u64, cx: &mut TaskCx) {
+    let lines: Vec<usize> = (0..KINDS.len()).filter(|number| KINDS[*number].in_order).collect();
+    let mut random = Random(seed);
+    while goes_on(cx) {
+        let number = lines[(Native::now_ns() / (10 * MS)) as usize % lines.len()];
+        for _ in 0..16 + random.below(49) {
+            (KINDS[number].enter)(How::Wait, true, cx, &mut |_| {
+                ROOMS[number].visit(KINDS[number].name, true, || spin(random.next() % 1_000));
+            });
+        }
+        if random.one_in(4) {
+            cx.block(Some(Native::now_ns() + random.next() % MS));
+        }
+        cx.cond_resched();
+    }
+}
+
 fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
-    [&VISITS, &NESTED, &NOT_ENTERED, &SLEPT]
+    [&VISITS, &NESTED, &NOT_ENTERED, &SLEPT, &WAITS]
         .into_iter()
         .for_each(|counter| counter.store(0, Ordering::Relaxed));
     OPEN.store(plan.is("locks-open"), Ordering::Relaxed);
     TORN.store(plan.is("locks-torn"), Ordering::Relaxed);
+    UNFAIR.store(plan.is("locks-unfair"), Ordering::Relaxed);
     // A twin that ran before has perhaps left half of a change.
     *SEQ_LOCK.write() = [0; 8];
     let visitor = |number: u64| {
         let seed = hal::chaos::mix(plan.seed ^ 0x10c ^ number << 32);
         Builder::new("visitor").spawn(move |cx| play(seed, cx)).ok()
     };
-    (0..2 * cpus::online_count().min(16) as u64).filter_map(visitor).collect()
+    let in_bursts = |number: u64| {
+        let seed = hal::chaos::mix(plan.seed ^ 0xb0457 ^ number << 32);
+        Builder::new("burst").spawn(move |cx| burst(seed, cx)).ok()
+    };
+    let online = cpus::online_count() as u64;
+    let visitors = (0..2 * online.min(16)).filter_map(visitor);
+    visitors.chain((0..online.min(4)).filter_map(in_bursts)).collect()
 }

@@ -22,6 +22,7 @@ mod calls;
 mod control;
 mod faults;
 mod hotplug;
+mod line;
 mod lists;
 mod locks;
 mod rcu;

@@ -2,20 +2,22 @@
 //!
 //! 1. Two that take turns: a turn that does not come within a long time tells of a lost wake-up.
 //! 2. A task that is pinned, or may not migrate, is where it should be whenever it looks.
-//! 3. What a task returns is what who joins it gets.
+//! 3. What a task returns is what who joins it gets, and what it wrote into a frame of memory that it was given is there. Either may be
+//!    refused for lack of memory; then both are given back.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use hal::x86_64::layout::phys_to_virt;
 use hal::{CpuId, Native, Platform};
 use sync::wait::Limits;
 use sync::{Completion, TaskCx};
 
 use super::control::{Random, Tally, bump, error, goes_on};
 use super::{MS, Plan, Scenario};
-use crate::cpus;
 use crate::task::{self, Builder, JoinHandle};
+use crate::{cpus, memory};
 
 const NAME: &str = "sched";
 
@@ -26,6 +28,8 @@ pub(super) static SCENARIO: Scenario = Scenario {
         ("sched-drops", "one wake-up in two hundred is not sent"),
         ("sched-unpinned", "a task that is to stay on one CPU may run on all"),
         ("sched-strays", "a task that may not migrate does not say so"),
+        ("sched-leaks", "who is refused a task keeps the memory that it had for it"),
+        ("sched-greedy", "who is refused memory takes somebody else's"),
     ],
     start,
     settle: |_| (),
@@ -38,6 +42,8 @@ static STAYED: AtomicU64 = AtomicU64::new(0);
 static JOINED: AtomicU64 = AtomicU64::new(0);
 static DROPS: AtomicBool = AtomicBool::new(false);
 static STRAYS: AtomicBool = AtomicBool::new(false);
+static LEAKS: AtomicBool = AtomicBool::new(false);
+static GREEDY: AtomicBool = AtomicBool::new(false);
 
 /// How long a turn may take before it counts as lost. Virtual CPUs may be stopped for seconds.
 const LONGEST_NS: u64 = 30_000 * MS;
@@ -106,28 +112,82 @@ fn stay(mut random: Random, cx: &mut TaskCx) {
     }
 }
 
+/// A frame of memory into which a task writes.
+#[derive(Clone, Copy)]
+struct Letter {
+    frame: u64,
+    is_own: bool,
+}
+
+impl Letter {
+    /// With memory of its own, or none.
+    fn new(others: Option<Letter>) -> Option<Letter> {
+        match memory::allocate_frames(0) {
+            Some(frame) => Some(Letter { frame, is_own: true }),
+            None if GREEDY.load(Ordering::Relaxed) => others.map(|other| Letter { is_own: false, ..other }),
+            None => None,
+        }
+    }
+
+    fn text(&self) -> &AtomicU64 {
+        // SAFETY: the direct map shows the frame, which is aligned for anything. It was allocated for this letter or, in a twin, for
+        // one that is given back no earlier, and is only looked at in this way until then.
+        unsafe { AtomicU64::from_ptr(phys_to_virt(self.frame).cast()) }
+    }
+
+    /// Nobody looks at it any more.
+    fn give_back(self) {
+        if self.is_own {
+            memory::free_frames(self.frame, 0);
+        }
+    }
+}
+
+/// Starts a task that writes this number into a letter and returns it, or leaves everything as it was.
+fn bear(number: u64, others: Option<Letter>) -> Option<(u64, Letter, JoinHandle<u64>)> {
+    let letter = Letter::new(others)?;
+    let body = move |cx: &mut TaskCx| {
+        if number.is_multiple_of(3) {
+            cx.block(Some(Native::now_ns() + number % MS));
+        }
+        letter.text().store(number, Ordering::Relaxed);
+        number
+    };
+    match Builder::new("child").spawn(body) {
+        Ok(child) => Some((number, letter, child)),
+        Err(_) => {
+            if !LEAKS.load(Ordering::Relaxed) {
+                letter.give_back();
+            }
+            None
+        }
+    }
+}
+
 fn beget(mut random: Random, cx: &mut TaskCx) {
     while goes_on(cx) {
-        let numbers: Vec<u64> = (0..1 + random.below(4)).map(|_| random.next()).collect();
-        let children: Vec<_> = numbers
-            .iter()
-            .filter_map(|&number| {
-                let body = move |cx: &mut TaskCx| {
-                    if number % 3 == 0 {
-                        cx.block(Some(Native::now_ns() + number % MS));
-                    }
-                    number
-                };
-                Builder::new("child").spawn(body).ok().map(|child| (number, child))
-            })
-            .collect();
-        for (number, child) in children {
+        let mut children: Vec<(u64, Letter, JoinHandle<u64>)> = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            let others = children.last().map(|(_, letter, _)| *letter);
+            children.extend(bear(random.next(), others));
+        }
+        let mut letters = Vec::new();
+        for (number, letter, child) in children {
             let result = child.join(cx);
             if result != number {
                 error(NAME, format_args!("a task returned {number:#x}, and {result:#x} came"));
             }
             bump(&JOINED);
+            letters.push((number, letter));
         }
+        for (number, letter) in &letters {
+            // Relaxed: who wrote it was joined.
+            let text = letter.text().load(Ordering::Relaxed);
+            if text != *number {
+                error(NAME, format_args!("a task wrote {number:#x}, and {text:#x} is there"));
+            }
+        }
+        letters.into_iter().for_each(|(_, letter)| letter.give_back());
         cx.block(Some(Native::now_ns() + random.next() % (4 * MS)));
     }
 }
@@ -136,6 +196,8 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
     [&TURNS, &PINNED, &STAYED, &JOINED].into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     DROPS.store(plan.is("sched-drops"), Ordering::Relaxed);
     STRAYS.store(plan.is("sched-strays"), Ordering::Relaxed);
+    LEAKS.store(plan.is("sched-leaks"), Ordering::Relaxed);
+    GREEDY.store(plan.is("sched-greedy"), Ordering::Relaxed);
     let mut seeds = Random(plan.seed ^ 0x5c4ed);
     let mut tasks = Vec::new();
     let online = cpus::online_count().min(16);

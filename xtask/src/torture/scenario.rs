@@ -290,6 +290,9 @@ pub(super) struct Twin {
     pub(super) about: String,
     /// The load that it is a twin of.
     pub(super) run: String,
+    /// Faults that the kernel makes itself, where nothing would be noticed without.
+    #[serde(default)]
+    pub(super) inside: Vec<String>,
     /// Number of CPUs.
     pub(super) cpus: u32,
     /// How soon it must be noticed, in seconds of the guest's time. The sound load runs for as long.
@@ -299,11 +302,15 @@ pub(super) struct Twin {
 impl Twin {
     /// The guest that runs it, or its sound counterpart.
     pub(super) fn scenario(&self, is_broken: bool) -> Scenario {
+        let sound = || {
+            let parts = [&self.run].into_iter().chain(&self.inside);
+            parts.map(|part| format!("{part}-")).collect::<String>() + "sound"
+        };
         Scenario {
-            name: if is_broken { self.name.clone() } else { format!("{}-sound", self.run) },
+            name: if is_broken { self.name.clone() } else { sound() },
             about: String::new(),
             run: vec![self.run.clone()],
-            inside: Vec::new(),
+            inside: self.inside.clone(),
             tests: Vec::new(),
             cpus: self.cpus,
             spare: 0,

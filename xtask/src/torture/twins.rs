@@ -72,9 +72,23 @@ fn runs(twins: &[&Twin], seeds: impl Iterator<Item = u64> + Clone) -> Vec<Run> {
     runs
 }
 
+/// The twins that `name` means, each with these numbers of CPUs if there are any.
+fn pick(twins: &[Twin], name: &str, cpus: &[u32]) -> Vec<Twin> {
+    let with = |twin: &Twin, cpus: u32| Twin { cpus, ..twin.clone() };
+    twins
+        .iter()
+        .filter(|twin| name == "all" || twin.name == name)
+        .flat_map(|twin| match cpus {
+            [] => vec![twin.clone()],
+            _ => cpus.iter().map(|&cpus| with(twin, cpus)).collect(),
+        })
+        .collect()
+}
+
 /// Runs the twins that `name` means, each with its counterpart.
 pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Result<Vec<Outcome>> {
-    let twins: Vec<&Twin> = files.twins.iter().filter(|twin| name == "all" || twin.name == name).collect();
+    let twins = pick(&files.twins, name, &options.cpus);
+    let twins: Vec<&Twin> = twins.iter().collect();
     if twins.is_empty() {
         let near = nearest(name, files.twins.iter().map(|twin| twin.name.as_str())).join(", ");
         let hint = if near.is_empty() {
@@ -90,7 +104,10 @@ pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Re
     let all: Vec<Scenario> = runs.iter().map(|run| run.scenario.clone()).collect();
     let bench = Bench::new(options, &all)?;
     ui::note(format_args!("{} twins, {seeds} seeds, {} guests", twins.len(), runs.len()));
-    let mut tallies: Vec<Tally> = twins.iter().map(|twin| Tally::new(twin, seed, seeds)).collect();
+    let mut tallies: Vec<Tally> = twins
+        .iter()
+        .map(|twin| Tally { with_cpus: !options.cpus.is_empty(), ..Tally::new(twin, seed, seeds) })
+        .collect();
     let mut broken = None;
     let cores = options.jobs.unwrap_or_else(cores);
     let mut ended = 0;
@@ -132,6 +149,8 @@ pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Re
 struct Tally {
     outcome: Outcome,
     seeds: u64,
+    /// Whether the number of CPUs is the caller's.
+    with_cpus: bool,
     /// What was to be seen when it was missed.
     missed: Vec<String>,
     log: Option<PathBuf>,
@@ -146,7 +165,7 @@ impl Tally {
             least: needed(seeds),
             ..Outcome::default()
         };
-        Self { outcome, seeds, missed: Vec::new(), log: None }
+        Self { outcome, seeds, with_cpus: false, missed: Vec::new(), log: None }
     }
 
     fn take(&mut self, round: &Round, is_broken: bool) {
@@ -169,7 +188,11 @@ impl Tally {
 
     fn again(&self) -> String {
         let seeds = if self.seeds == SEEDS { String::new() } else { format!(" --seeds {}", self.seeds) };
-        format!("cargo xtask torture --broken {} --seed {:#x}{seeds}", self.outcome.name, self.outcome.seed)
+        let cpus = if self.with_cpus { format!(" --cpus {}", self.outcome.cpus) } else { String::new() };
+        format!(
+            "cargo xtask torture --broken {} --seed {:#x}{seeds}{cpus}",
+            self.outcome.name, self.outcome.seed
+        )
     }
 
     fn close(mut self) -> Outcome {
@@ -200,7 +223,13 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_sound_one_fails() {
-        let mut tally = Tally { outcome: Outcome::default(), seeds: SEEDS, missed: Vec::new(), log: None };
+        let mut tally = Tally {
+            outcome: Outcome::default(),
+            seeds: SEEDS,
+            with_cpus: false,
+            missed: Vec::new(),
+            log: None,
+        };
         for _ in 0..SEEDS {
             tally.take(&Round { noticed: 1, problems: vec!["x".to_owned()], ..Round::default() }, true);
             tally.take(&Round { passed: 1, ..Round::default() }, false);
@@ -215,7 +244,7 @@ mod tests {
         let mut outcome = Outcome { name: "x".to_owned(), seed: 7, ..Outcome::default() };
         outcome.exercised = caught;
         let missed = (caught..seeds).map(|_| "not noticed".to_owned()).collect();
-        Tally { outcome, seeds, missed, log: None }.close()
+        Tally { outcome, seeds, with_cpus: false, missed, log: None }.close()
     }
 
     #[test]
@@ -225,13 +254,37 @@ mod tests {
         assert_eq!(outcome.failures[0].problems, ["noticed with 8 of 10 seeds; 9 are needed", "not noticed"]);
         assert!(outcome.failures[0].again.ends_with("--broken x --seed 0x7"));
         assert!(tally(2, 3).failures[0].again.ends_with("--broken x --seed 0x7 --seeds 3"));
+        let outcome = Outcome { name: "x".to_owned(), seed: 7, cpus: 2, ..Outcome::default() };
+        let tally = Tally { outcome, seeds: 3, with_cpus: true, missed: Vec::new(), log: None };
+        assert!(tally.again().ends_with("--broken x --seed 0x7 --seeds 3 --cpus 2"));
+    }
+
+    #[test]
+    fn twins_run_with_the_numbers_of_cpus_that_are_asked_for() {
+        let files = load().unwrap();
+        let told = |cpus: &[u32]| -> Vec<(String, u32)> {
+            pick(&files.twins, "rcu-early", cpus).into_iter().map(|twin| (twin.name, twin.cpus)).collect()
+        };
+        let early = || "rcu-early".to_owned();
+        assert_eq!(told(&[]), [(early(), 4)]);
+        assert_eq!(told(&[2, 8]), [(early(), 2), (early(), 8)]);
+        assert_eq!(pick(&files.twins, "all", &[2]).len(), files.twins.len());
+        assert!(pick(&files.twins, "rcu-earl", &[]).is_empty());
     }
 
     #[test]
     fn twins_of_one_load_share_the_sound_one() {
         let files = load().unwrap();
-        let twins: Vec<&Twin> = files.twins.iter().filter(|twin| twin.run == "calls").collect();
+        let of_calls = |twin: &&Twin| twin.run == "calls";
+        let twins: Vec<&Twin> =
+            files.twins.iter().filter(of_calls).filter(|twin| twin.inside.is_empty()).collect();
         assert!(twins.len() > 1);
+        // With faults it is another guest.
+        let all: Vec<&Twin> = files.twins.iter().filter(of_calls).collect();
+        let sound = runs(&all, 5..6).into_iter().filter(|run| !run.is_broken);
+        let mut names: Vec<String> = sound.map(|run| run.scenario.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["calls-hotplug-sound", "calls-sound"]);
         let runs = runs(&twins, 5..7);
         assert_eq!(runs.len(), 2 * (twins.len() + 1));
         let sound: Vec<&Run> = runs.iter().filter(|run| !run.is_broken).collect();

@@ -4,11 +4,14 @@ use core::arch::asm;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use ::rcu::Domain;
 use hal::x86_64::fpu::FpuGuard;
 use hal::x86_64::{apic, layout};
 use hal::{Native, Platform};
+use sync::TaskCx;
 
-use crate::{cpus, log, panic, testing};
+use crate::rcu::Kernel;
+use crate::{cpus, log, panic, rcu, testing};
 
 /// A way to crash.
 pub struct Kind {
@@ -55,6 +58,21 @@ pub const KINDS: &[Kind] = &[
         },
     },
     Kind { name: "sleep-in-atomic", help: "block with preemption off", run: sleep_in_atomic },
+    Kind {
+        name: "synchronize-in-reader",
+        help: "wait for a grace period in a read-side section",
+        run: || wait_in_reader(|cx| Kernel::synchronize(cx)),
+    },
+    Kind {
+        name: "expedite-in-reader",
+        help: "wait for an expedited grace period in a read-side section",
+        run: || wait_in_reader(|cx| Kernel::synchronize_expedited(cx)),
+    },
+    Kind {
+        name: "barrier-in-reader",
+        help: "wait for RCU callbacks in a read-side section",
+        run: || wait_in_reader(|cx| Kernel::barrier(cx)),
+    },
     Kind { name: "task-stack-overflow", help: "recurse without end in a task", run: task_stack_overflow },
     Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
 ];
@@ -169,6 +187,12 @@ fn panic_while_printing() {
 fn sleep_in_atomic() {
     let _here = sync::preempt::disable();
     Native::block(None);
+}
+
+fn wait_in_reader(wait: fn(&mut TaskCx)) {
+    let _section = rcu::read();
+    // SAFETY: a task's; that something forbids sleeping is the point, and must be found out.
+    wait(&mut unsafe { TaskCx::new() });
 }
 
 fn task_stack_overflow() {

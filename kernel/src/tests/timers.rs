@@ -12,6 +12,7 @@ use sync::{TaskCx, irq};
 use crate::softirq::Vector;
 use crate::task::Builder;
 use crate::testing::comes_true_by_others;
+use crate::tests::console;
 use crate::timer::{self, DelayedWork, Fault, Firing, Look, Ticks, Timer, TimerFlags, precise};
 use crate::{check, check_eq, clock_watch, cpus, hotplug, kernel_test, skip, torture, workqueue};
 
@@ -268,6 +269,46 @@ kernel_test! {
         let called = comes_true_by_others(|| !STRAY.is_pending());
         check_eq!(hotplug::bring_online(last, cx), Ok(()));
         check!(called);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn the_limit_of_slow_calls_is_there_when_a_cpu_comes_back(cx) {
+        const LIMIT: Option<u64> = Some(100_000);
+        static CALLED: AtomicBool = AtomicBool::new(false);
+        static SLOW: Timer<fn(&Firing<'_>)> = Timer::new(|_| {
+            let begun = Native::now_ns();
+            while Native::now_ns() - begun < MS {
+                Native::relax();
+            }
+            CALLED.store(true, Ordering::Relaxed);
+        });
+        CALLED.store(false, Ordering::Relaxed);
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU") };
+        let limits = || {
+            let (wheels, queues) = (timer::all().of(cpu)?, precise::all().of(cpu)?);
+            let wheels = [wheels.local(), wheels.global(), wheels.deferrable()].map(|base| base.slow_limit());
+            Some((wheels, [queues.hard(), queues.soft()].map(|base| base.slow_limit())))
+        };
+        let counted = || {
+            let wheels = timer::all().of(cpu)?;
+            Some(wheels.local().stats().slow + wheels.global().stats().slow)
+        };
+        let gone = hotplug::take_offline(cpu, cx);
+        let (_, set) = console::run("timers slow 100us", false, cx);
+        let back = hotplug::bring_online(cpu, cx);
+        let (there, before) = (limits(), counted());
+        timer::add_on(cpu, &SLOW, timer::ticks_from_now(MS));
+        let called = comes_true_by_others(|| CALLED.load(Ordering::Relaxed));
+        SLOW.delete_sync(cx);
+        let after = counted();
+        let (_, unset) = console::run("timers slow off", false, cx);
+        check_eq!((gone, set, back, called, unset), (Ok(()), true, Ok(()), true, true));
+        check_eq!(there, Some(([LIMIT; 3], [LIMIT; 2])));
+        check!(after > before, "{before:?} slow calls before, {after:?} after");
+        check_eq!(limits(), Some(([None; 3], [None; 2])));
         Ok(())
     }
 }

@@ -4,7 +4,8 @@
 //!    line with each grace period, whichever way that was waited for. At the end of the line it is used again.
 //! 2. A reader remembers what it found, and looks at its place when its section ends. While the section lasts the object
 //!    can have been replaced, and the period that runs may have ended, which had begun before: place 1. Beyond that a
-//!    grace period has ended too early.
+//!    grace period has ended too early. If many have, the object may be in use again, and in place 0: so a reader remembers
+//!    how often it has been used, too.
 //! 3. Readers protect themselves in every way there is, with up to four ways that overlap, are preempted and moved, and
 //!    read from interrupts, ticks and NMIs; CPUs go and come meanwhile.
 
@@ -50,6 +51,8 @@ const OBJECTS: usize = 256;
 struct Object {
     /// 0 while it is the present one; then, how many grace periods have passed, and one.
     place: AtomicU32,
+    /// How often it has become the present one.
+    uses: AtomicU32,
     head: Head,
 }
 
@@ -148,16 +151,34 @@ impl Waiting for Early {
 
 // ---- Readers ----
 
-/// The object that a reader finds. There is one once a load has begun.
-fn find() -> &'static Object {
-    // SAFETY: objects live for ever; whether this one may be looked at is what is tested. Acquire: pairs with the Release
-    // in `replace`.
-    unsafe { &*PRESENT.load(Ordering::Acquire) }
+/// What a reader has found.
+#[derive(Clone, Copy)]
+struct Found {
+    object: &'static Object,
+    /// Its `uses` then.
+    uses: u32,
 }
 
-/// The end of a reader that found `object`.
-fn note(object: &Object) {
-    let place = object.place.load(Ordering::Acquire).min(END);
+/// The object that a reader finds. There is one once a load has begun.
+fn find() -> Found {
+    // SAFETY: objects live for ever; whether this one may be looked at is what is tested. Acquire: pairs with the Release
+    // in `replace`.
+    let object = unsafe { &*PRESENT.load(Ordering::Acquire) };
+    Found { object, uses: object.uses.load(Ordering::Relaxed) }
+}
+
+impl Found {
+    /// How far behind the present one the object is: at the end of the line, if it has been used again.
+    fn place(self) -> u32 {
+        // Acquire: pairs with the Release in `replace`; who sees the place of a later use sees the count of it.
+        let place = self.object.place.load(Ordering::Acquire).min(END);
+        if self.object.uses.load(Ordering::Relaxed) == self.uses { place } else { END }
+    }
+}
+
+/// The end of a reader.
+fn note(found: Found) {
+    let place = found.place();
     bump(&READERS);
     if place > 1 {
         error(NAME, format_args!("a reader saw an object {place} places behind the present one"));
@@ -196,7 +217,7 @@ fn read_once(random: &mut Random) {
     let mut held: [Option<Way>; WAYS] = [const { None }; WAYS];
     let first = (random.next() % WAYS as u64) as usize;
     held[first] = Some(begin(first));
-    let object = find();
+    let found = find();
     let mut deeper: [Option<ReadGuard<'static, Kernel>>; DEEPEST - 2] = [const { None }; DEEPEST - 2];
     if random.one_in(16) {
         held[0].get_or_insert_with(|| begin(0));
@@ -236,7 +257,7 @@ fn read_once(random: &mut Random) {
         deeper[(random.next() % deeper.len() as u64) as usize] = None;
     }
     drop(deeper);
-    note(object);
+    note(found);
     // In one of two orders, so that an outermost section ends in every kind of region.
     let order = if random.one_in(2) {
         [2, INTERRUPTS, BOTTOM_HALVES, 1, 0]
@@ -304,7 +325,7 @@ pub(super) fn read_in_nmi() {
         return;
     }
     let section = crate::rcu::read();
-    let place = find().place.load(Ordering::Acquire);
+    let place = find().place();
     bump(&IN_NMIS);
     drop(section);
     if place > 1 && place < END {
@@ -341,7 +362,9 @@ fn readers(seed: u64) -> Vec<JoinHandle<()>> {
 /// Puts another object in the place of the present one, which is returned.
 fn replace() -> Option<&'static Object> {
     let next = FREE.lock().pop()?;
-    next.place.store(0, Ordering::Relaxed);
+    next.uses.fetch_add(1, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `Found::place`.
+    next.place.store(0, Ordering::Release);
     // Release: pairs with the Acquire in `find`.
     let former = PRESENT.swap(core::ptr::from_ref(next).cast_mut(), Ordering::AcqRel);
     // SAFETY: objects live for ever, and the first one was put there before writers began.
@@ -488,7 +511,9 @@ fn barriers(waits_only: bool) -> Option<JoinHandle<()>> {
 
 fn objects() -> &'static [&'static Object] {
     static ALL: Once<Vec<&'static Object>> = Once::new();
-    let make = |_| &*Box::leak(Box::new(Object { place: AtomicU32::new(0), head: Head::new() }));
+    let make = |_| {
+        &*Box::leak(Box::new(Object { place: AtomicU32::new(0), uses: AtomicU32::new(0), head: Head::new() }))
+    };
     ALL.call_once(|| (0..OBJECTS).map(make).collect())
 }
 

@@ -216,6 +216,30 @@ const CRASHES: &[Crash] = &[
     ("stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
     ("task-stack-overflow", 2, &["stack overflow: task", "'s stack, at", "in task", "`deep`"]),
     ("sleep-in-atomic", 2, &["scheduling while atomic: task", "`main`", "backtrace of CPU#"]),
+    (
+        "synchronize-in-reader",
+        2,
+        &[
+            "Illegal synchronize in RCU read-side critical section (domain kernel) at kernel/src/crash.rs",
+            "backtrace of CPU#",
+        ],
+    ),
+    (
+        "expedite-in-reader",
+        2,
+        &[
+            "Illegal synchronize_expedited in RCU read-side critical section (domain kernel) at kernel/src/crash.rs",
+            "backtrace of CPU#",
+        ],
+    ),
+    (
+        "barrier-in-reader",
+        2,
+        &[
+            "Illegal barrier in RCU read-side critical section (domain kernel) at kernel/src/crash.rs",
+            "backtrace of CPU#",
+        ],
+    ),
     ("irq-stack-overflow", 2, &["stack overflow", "backtrace of CPU#"]),
     ("exec-data", 2, &["execution of", "which is not code", "backtrace of CPU#"]),
     ("write-text", 2, &["write to", "which is read-only", "backtrace of CPU#"]),

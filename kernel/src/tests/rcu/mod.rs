@@ -5,19 +5,22 @@ mod torture;
 #[cfg(not(feature = "rcu-tiny"))]
 mod tree;
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ::rcu::domain::illegal_wait;
-use ::rcu::{Domain, RcuBox, Retired};
+use ::rcu::{Domain, Head, RcuBox, Retired};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use hal::{CpuId, Native, Platform};
+use hal::{CpuId, Native, Platform, percpu};
 use sync::TaskCx;
 
+use crate::calls::{self, CallData};
 use crate::rcu::{self, Kernel, RcuOption};
 use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
 use crate::task::{Builder, TaskRef};
-use crate::testing::comes_true_by_others;
+use crate::testing::{comes_true, comes_true_by_others};
 use crate::{check, check_eq, cpus, kernel_test, skip};
 
 const MS: u64 = 1_000_000;
@@ -63,6 +66,23 @@ kernel_test! {
     }
 }
 
+/// Queues an ordinary callback, which drops `value`. Those of [`Retired`] are lazy.
+fn queue<T: Send + 'static>(value: T) {
+    /// A head, and what is dropped.
+    #[repr(C)]
+    struct Headed<T> {
+        head: Head,
+        value: T,
+    }
+    unsafe fn free<T>(head: NonNull<Head>) {
+        // SAFETY: every head that is queued with this function is the first field of a leaked box of this type.
+        drop(unsafe { Box::from_raw(head.cast::<Headed<T>>().as_ptr()) }.value);
+    }
+    let headed = Box::leak(Box::new(Headed { head: Head::new(), value }));
+    // SAFETY: fresh, in place until it is called, and queued once; what it frees may be sent.
+    unsafe { Kernel::call(NonNull::from(headed).cast(), free::<T>) };
+}
+
 /// A task in a section, on `cpu`, that leaves it when it is told to; and whether it has.
 struct Reading {
     inside: AtomicBool,
@@ -85,6 +105,8 @@ impl Reading {
             let nested = rcu::read();
             own.inside.store(true, Ordering::Release);
             while !own.leave.load(Ordering::Relaxed) {
+                // The end of an inner section is the end of nothing, however often the task was preempted.
+                drop(rcu::read());
                 Native::relax();
             }
             drop(nested);
@@ -127,7 +149,12 @@ fn waits_for_reader(cpu: CpuId, cx: &mut TaskCx, wait: fn(&mut TaskCx)) -> Optio
         left
     });
     let waiter = waiter.ok()?;
-    cx.block(Some(Native::now_ns() + HELD_NS));
+    cx.block(Some(Native::now_ns() + HELD_NS / 2));
+    if rcu::PREEMPTIBLE {
+        // It is preempted when its CPU has been asked, and may report then. The reader holds up who waits as before.
+        Builder::new("passes").on(cpu).policy(Policy::fifo(1)).spawn(|_| ()).ok()?.join(cx);
+    }
+    cx.block(Some(Native::now_ns() + HELD_NS / 2));
     let early = DONE.load(Ordering::Acquire);
     drop(reading);
     Some(waiter.join(cx) && !early)
@@ -161,6 +188,18 @@ kernel_test! {
                 Kernel::barrier(cx);
             };
             check_eq!((cpu, waits_for_reader(cpu, cx, call)), (cpu, Some(true)));
+            // Each time that another one comes is a look at those that wait.
+            let first_of_many = |cx: &mut TaskCx| {
+                static CALLED: AtomicU32 = AtomicU32::new(0);
+                Kernel::barrier(cx);
+                CALLED.store(0, Ordering::Relaxed);
+                while CALLED.load(Ordering::Relaxed) == 0 {
+                    queue(Counted(&CALLED));
+                    cx.block(Some(Native::now_ns() + MS));
+                }
+            };
+            check_eq!((cpu, waits_for_reader(cpu, cx, first_of_many)), (cpu, Some(true)));
+            Kernel::barrier(cx);
         }
         Ok(())
     }
@@ -204,15 +243,27 @@ kernel_test! {
     }
 }
 
+percpu! {
+    /// What forbids to wait where this is called is what it should be.
+    static IN_INTERRUPT: CallData = CallData::new(|| {
+        if illegal_wait::<Kernel>() == Some("in an interrupt handler or softirq") {
+            TOLD.write(1);
+        }
+    });
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+}
+
 kernel_test! {
     everywhere,
-    fn who_may_not_wait_is_told_why(_) {
+    fn who_may_not_wait_is_told_why(cpu) {
         check_eq!(illegal_wait::<Kernel>(), None);
         let reader = rcu::read();
         check_eq!(illegal_wait::<Kernel>(), Some("in RCU read-side critical section"));
         drop(reader);
         let here = sync::preempt::disable();
-        check!(illegal_wait::<Kernel>().is_some());
+        // Where readers are not preempted, this is the same as being one.
+        let why = if rcu::PREEMPTIBLE { "with preemption off" } else { "in RCU read-side critical section" };
+        check_eq!(illegal_wait::<Kernel>(), Some(why));
         drop(here);
         let here = sync::bh::disable();
         check_eq!(illegal_wait::<Kernel>(), Some("with bottom halves off"));
@@ -221,6 +272,9 @@ kernel_test! {
         check_eq!(illegal_wait::<Kernel>(), Some("with interrupts off"));
         drop(here);
         check_eq!(illegal_wait::<Kernel>(), None);
+        TOLD.on(cpu).store(0, Ordering::Relaxed);
+        calls::irq_work(IN_INTERRUPT.on(cpu));
+        check!(comes_true(|| TOLD.on(cpu).load(Ordering::Relaxed) != 0));
         Ok(())
     }
 }

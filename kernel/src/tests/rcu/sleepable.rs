@@ -13,7 +13,7 @@ use sync::TaskCx;
 use crate::rcu::sleepable;
 use crate::task::Builder;
 use crate::testing::{comes_true_by_others, expect_report};
-use crate::{check, check_eq, cpus, hotplug, kernel_test, skip};
+use crate::{check, check_eq, cpus, hotplug, kernel_test, log, skip};
 
 const MS: u64 = 1_000_000;
 
@@ -85,7 +85,12 @@ kernel_test! {
         let section = domain.read();
         let polled = domain.start_poll();
         let told = comes_true_by_others(|| domain.stalls() != 0);
-        check!(told && !domain.poll(polled));
+        // And where they began: here, in a section that has not ended.
+        let names_here = |text: &str| text.contains("begun and ended on CPU 0: 1, 0;");
+        let named = comes_true_by_others(|| {
+            log::history().rsplit_once("srcu: test-stall stalls").is_some_and(|(_, told)| names_here(told))
+        });
+        check!(told && named && !domain.poll(polled), "told: {told}, named: {named}");
         drop(section);
         check!(comes_true_by_others(|| domain.poll(polled)));
         Ok(())

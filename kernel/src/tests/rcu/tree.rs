@@ -6,13 +6,13 @@ use ::rcu::{Domain, RcuBox, Retired};
 use hal::{CpuId, Native, Platform};
 use sync::TaskCx;
 
-use super::{Counted, MS, Reading};
+use super::{Counted, MS, Reading, queue};
 use crate::rcu::{self, Kernel};
 use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
-use crate::task::Builder;
+use crate::task::{self, Builder, Task};
 use crate::testing::{comes_true_by_others, expect_report};
-use crate::{check, check_eq, cpus, hotplug, kernel_test, services, skip};
+use crate::{check, check_eq, cpus, hotplug, kernel_test, log, services, skip};
 
 kernel_test! {
     task,
@@ -31,8 +31,34 @@ kernel_test! {
         check_eq!(interrupts(), before.0);
         // Somebody's tick or watchdog may come by; a hundred grace periods do not.
         check!(switches() - before.1 < 50, "{} switches", switches() - before.1);
+        // Nor `rcu_gp`, wherever it was last. It would have the time to run each time.
+        let turns = || {
+            let all = task::table().lock();
+            all.iter().find(|task| task.name() == "rcu_gp").map(Task::switches)
+        };
+        let before = turns();
+        check!(before.is_some());
+        for _ in 0..20 {
+            Kernel::synchronize(cx);
+            let begun = Native::now_ns();
+            while Native::now_ns() - begun < MS / 2 {
+                Native::relax();
+            }
+        }
+        let turns = turns().unwrap_or(0) - before.unwrap_or(0);
+        check!(turns < 10, "rcu_gp ran {turns} times for 20 grace periods");
         Ok(())
     }
+}
+
+/// Whether the log says of the last grace period that lasted too long that it waits for this, and where that is.
+fn is_blamed(what: &str) -> bool {
+    // One or two lines later: for a CPU there is one more that says which.
+    let has_steps = |told: &str| told.lines().skip(1).take(2).any(|line| line.contains("  #0  ["));
+    log::history()
+        .rsplit_once("a grace period has lasted")
+        .and_then(|(_, told)| told.split_once(what))
+        .is_some_and(|(_, rest)| has_steps(rest))
 }
 
 kernel_test! {
@@ -49,11 +75,50 @@ kernel_test! {
         let state = Kernel::start_poll();
         let told = comes_true_by_others(|| rcu::stalls() > reports);
         rcu::set_stall_ns(before);
+        let named = reading.as_ref().is_some_and(|reading| {
+            // Entered by now, or as what its CPU runs.
+            let preempted = alloc::format!("{:?}, preempted in a read-side section, last on CPU#{cpu}:", *reading.task);
+            let runs = alloc::format!("CPU#{cpu}, which runs {:?}", *reading.task);
+            comes_true_by_others(|| is_blamed(&preempted) || is_blamed(&runs))
+        });
         check!(reading.is_some());
         drop(reading);
-        check!(told);
+        check!(told && named, "told: {told}, named: {named}");
         check!(comes_true_by_others(|| Kernel::poll(state)));
         Kernel::synchronize(cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_cpu_that_stays_in_a_region_is_named_with_what_it_runs(cx) {
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU only") };
+        static INSIDE: AtomicBool = AtomicBool::new(false);
+        static LEAVE: AtomicBool = AtomicBool::new(false);
+        INSIDE.store(false, Ordering::Relaxed);
+        LEAVE.store(false, Ordering::Relaxed);
+        expect_report("WARNING: rcu: a grace period has lasted");
+        let (before, reports) = (rcu::set_stall_ns(100 * MS), rcu::stalls());
+        let region = |_: &mut TaskCx| {
+            let here = sync::preempt::disable();
+            INSIDE.store(true, Ordering::Relaxed);
+            while !LEAVE.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+            drop(here);
+        };
+        let Ok(stays) = Builder::new("stays").on(cpu).spawn(region) else { skip!("no memory for a task") };
+        let inside = comes_true_by_others(|| INSIDE.load(Ordering::Relaxed));
+        let state = Kernel::start_poll();
+        let who = alloc::format!("CPU#{cpu}, which runs {:?}", *stays.task());
+        let told = comes_true_by_others(|| rcu::stalls() > reports);
+        rcu::set_stall_ns(before);
+        let named = comes_true_by_others(|| is_blamed(&who));
+        LEAVE.store(true, Ordering::Relaxed);
+        stays.join(cx);
+        check!(inside && told && named, "{who}: inside: {inside}, told: {told}, named: {named}");
+        Kernel::cond_synchronize(state, cx);
         Ok(())
     }
 }
@@ -122,23 +187,46 @@ kernel_test! {
     }
 }
 
+/// How many callbacks the task `rcu_offload` has called, and how many the CPU that queued them.
+static CALLED_BY: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+
+/// Notes who frees it.
+struct Called {
+    queued_on: CpuId,
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        let by_task = Task::current().name() == "rcu_offload";
+        CALLED_BY[0].fetch_add(by_task.into(), Ordering::Relaxed);
+        CALLED_BY[1].fetch_add((self.queued_on == Native::cpu()).into(), Ordering::Relaxed);
+    }
+}
+
 kernel_test! {
     task,
     fn off_loaded_callbacks_are_called_by_the_task_and_back(cx) {
-        static FREED: AtomicU32 = AtomicU32::new(0);
         for offload in [true, false, true, false] {
             for cpu in cpus::online() {
                 check!(rcu::offload(cpu, offload, cx).is_ok());
                 check_eq!(rcu::offloaded(cpu), offload);
             }
-            FREED.store(0, Ordering::Relaxed);
-            services::run_on_all(&|_| {
+            // While the switch is made either may call them: what came before it is called, and looked after.
+            Kernel::barrier(cx);
+            cx.sleep_ns(10 * MS);
+            CALLED_BY.iter().for_each(|called| called.store(0, Ordering::Relaxed));
+            let called = || CALLED_BY[usize::from(!offload)].load(Ordering::Relaxed);
+            let all = 100 * cpus::online_count() as u32;
+            // They are called though nobody waits, and looked for by nobody else.
+            services::run_on_all(&|queued_on| (0..100).for_each(|_| queue(Called { queued_on })));
+            check!(comes_true_by_others(|| called() == all), "off-loaded: {offload}, {} of {all}", called());
+            services::run_on_all(&|queued_on| {
                 for _ in 0..100 {
-                    Retired::<_, Kernel>::new(RcuBox::new(Counted(&FREED))).free_after_grace_period();
+                    Retired::<_, Kernel>::new(RcuBox::new(Called { queued_on })).free_after_grace_period();
                 }
             });
             Kernel::barrier(cx);
-            check_eq!((offload, FREED.load(Ordering::Relaxed)), (offload, 100 * cpus::online_count() as u32));
+            check_eq!((offload, called()), (offload, 2 * all));
         }
         Ok(())
     }
@@ -159,8 +247,14 @@ static FLOOD: Flood = Flood {
 };
 
 impl Flood {
-    fn queue(&'static self, kind: usize) {
-        Retired::<_, Kernel>::new(RcuBox::new((Counted(&self.freed), [0_u8; 200]))).free_after_grace_period();
+    /// Lazy callbacks and ordinary ones go different ways.
+    fn queue(&'static self, kind: usize, lazy: bool) {
+        if lazy {
+            Retired::<_, Kernel>::new(RcuBox::new((Counted(&self.freed), [0_u8; 200])))
+                .free_after_grace_period();
+        } else {
+            queue((Counted(&self.freed), [0_u8; 200]));
+        }
         self.queued[kind].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -197,9 +291,10 @@ kernel_test! {
         let before = rcu::overruns();
         let begun = Native::now_ns();
         let tasks: alloc::vec::Vec<_> = flooded.iter().filter_map(|cpu| {
-            let flood = |_: &mut TaskCx| {
+            let lazy = cpu.as_u32().is_multiple_of(2);
+            let flood = move |_: &mut TaskCx| {
                 while !FLOOD.over.load(Ordering::Relaxed) {
-                    FLOOD.queue(0);
+                    FLOOD.queue(0, lazy);
                 }
             };
             Builder::new("flood").on(*cpu).spawn(flood).ok()
@@ -208,9 +303,9 @@ kernel_test! {
         // Each queues one too many, and waits.
         let all_wait = comes_true_by_others(|| rcu::overruns().waits - before.waits >= number);
         let mut most = backlog();
-        for _ in 0..UNBOUNDED {
+        for number in 0..UNBOUNDED {
             let off = sync::irq::disable();
-            FLOOD.queue(1);
+            FLOOD.queue(1, number.is_multiple_of(2));
             drop(off);
         }
         most = most.max(backlog());

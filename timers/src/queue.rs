@@ -32,6 +32,16 @@ pub unsafe trait Queue: Send + Sized + 'static {
     /// The entry is in no queue, and neither moves nor ends before it has left this one. `now` is not behind an earlier one.
     unsafe fn insert(&mut self, entry: NonNull<Self::Entry>, now: u64) -> bool;
 
+    /// The same, unless it takes more steps than for most entries: then `None`, and nothing has happened.
+    ///
+    /// # Safety
+    /// As for [`insert`](Queue::insert).
+    #[inline(always)]
+    unsafe fn insert_at_once(&mut self, entry: NonNull<Self::Entry>, now: u64) -> Option<bool> {
+        // SAFETY: by the contract.
+        Some(unsafe { self.insert(entry, now) })
+    }
+
     /// Takes an entry out.
     ///
     /// # Safety

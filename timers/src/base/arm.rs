@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use hal::Platform;
 use hal::percpu::IrqsOff;
 use hal::platform::{Report, Severity};
+use sync::irq::IrqGuard;
 
 use super::batch::Place;
 use super::parts::{Word, exposed};
@@ -29,9 +30,9 @@ pub(crate) enum How {
 pub(crate) enum Armed {
     /// It was not armed and is; the reference is the armed state's.
     Now,
-    /// It was armed already. The reference is the caller's to let go of.
+    /// It was armed already.
     Before,
-    /// It is not armed, and is shut down. The reference is the caller's to let go of.
+    /// It is not armed, and is shut down.
     Refused,
 }
 
@@ -40,26 +41,41 @@ pub(crate) enum Armed {
 /// A timer that is running stays with its base (B4), and is not due before the next time that comes: so that a function that
 /// arms its timer for what has passed does not keep the CPU for ever. One that is armed and tied to a CPU stays there; all
 /// others come to `target`.
+///
+/// Unless the armed state has the reference afterwards, it is let go of.
 #[inline(always)]
 pub(crate) fn arm<Q: Queue, P: Platform>(
-    quiet: &impl IrqsOff,
-    reference: &Reference<Q, P>,
+    quiet: IrqGuard<P>,
+    reference: Reference<Q, P>,
     target: &'static Base<Q, P>,
     expires: u64,
     how: How,
     at: &'static Location<'static>,
 ) -> Armed {
-    if how == How::Add && add_at_rest(quiet, reference.core, reference.ops, target, expires, at) {
+    match how {
+        How::Add => add(quiet, reference, target, expires, at),
+        How::Modify | How::Reduce => arm_anywhere(quiet, reference, target, expires, how, at),
+    }
+}
+
+/// As [`arm`]. All that it is given stays where it is until it is given on, so that nothing need be saved.
+#[inline(never)]
+fn add<Q: Queue, P: Platform>(
+    quiet: IrqGuard<P>,
+    reference: Reference<Q, P>,
+    target: &'static Base<Q, P>,
+    expires: u64,
+    at: &'static Location<'static>,
+) -> Armed {
+    if add_at_rest(&quiet, reference.core, reference.ops, target, expires, at) {
         return Armed::Now;
     }
-    // Made here, so that it needs to be in memory only here.
-    let reference = Reference { core: reference.core, ops: reference.ops };
-    arm_anywhere(quiet, &reference, target, expires, how, at)
+    arm_anywhere(quiet, reference, target, expires, How::Add, at)
 }
 
 /// Arms a timer if that takes the fewest steps, as it does for most that are added: it was armed before, in `target`, and is not
 /// armed or running; and the lock is free. Returns whether it did.
-#[inline(never)]
+#[inline(always)]
 fn add_at_rest<Q: Queue, P: Platform>(
     quiet: &impl IrqsOff,
     timer: NonNull<Core<Q, P>>,
@@ -75,7 +91,7 @@ fn add_at_rest<Q: Queue, P: Platform>(
         return false;
     }
     P::chaos_point();
-    let Some(locked) = target.try_lock(quiet) else { return false };
+    let Some(mut locked) = target.try_lock(quiet) else { return false };
     // Still so (B1); nobody calls timers, this one perhaps; and there is no heir.
     let is_still = core.word() == word || is_planted(Fault::LookOnce);
     if !is_still || locked.busy || core.entry.is_linked() || locked.heir.is_some() {
@@ -84,13 +100,37 @@ fn add_at_rest<Q: Queue, P: Platform>(
     let reference = Reference { core: timer, ops };
     core.entry.set_expires(expires);
     take(core, &reference, word.flags(), at);
-    insert(&reference, target, locked);
-    true
+    let now = target.now(&mut locked);
+    // SAFETY: as in `insert`.
+    match unsafe { locked.queue.insert_at_once(timer.cast(), now) } {
+        Some(false) => true,
+        // Not here: what calls functions has registers to save.
+        Some(true) => unlock_earlier(target, locked),
+        None => false,
+    }
 }
 
 /// As [`arm`], whatever the timer does.
 #[inline(never)]
 fn arm_anywhere<Q: Queue, P: Platform>(
+    quiet: IrqGuard<P>,
+    reference: Reference<Q, P>,
+    target: &'static Base<Q, P>,
+    expires: u64,
+    how: How,
+    at: &'static Location<'static>,
+) -> Armed {
+    let armed = arm_with(&quiet, &reference, target, expires, how, at);
+    drop(quiet);
+    if armed != Armed::Now {
+        reference.let_go();
+    }
+    armed
+}
+
+/// The same, and the reference stays the caller's unless the armed state has it.
+#[inline(always)]
+fn arm_with<Q: Queue, P: Platform>(
     quiet: &impl IrqsOff,
     reference: &Reference<Q, P>,
     target: &'static Base<Q, P>,
@@ -323,17 +363,23 @@ pub(super) fn move_one<Q: Queue, P: Platform>(
 #[inline(always)]
 pub(super) fn unlock<Q: Queue, P: Platform>(
     base: &'static Base<Q, P>,
-    mut locked: Locked<'_, Q, P>,
+    locked: Locked<'_, Q, P>,
     earlier: bool,
 ) {
-    if !earlier {
-        return;
+    if earlier {
+        unlock_earlier(base, locked);
     }
+}
+
+/// The same for who knows that it has. Returns `true`.
+#[inline(never)]
+fn unlock_earlier<Q: Queue, P: Platform>(base: &'static Base<Q, P>, mut locked: Locked<'_, Q, P>) -> bool {
     let told = base.note_earlier(&mut locked);
     drop(locked);
     if let Some(next) = told {
         base.tell(next);
     }
+    true
 }
 
 #[cold]

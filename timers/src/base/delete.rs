@@ -7,6 +7,7 @@ use hal::Platform;
 use hal::percpu::IrqsOff;
 use hal::platform::{Report, Severity};
 use sync::Cpu;
+use sync::irq::IrqGuard;
 use sync::lockdep::Acquire;
 
 use super::batch::Place;
@@ -60,20 +61,29 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
     }
 
     /// Disarms the timer. Returns whether it was armed. Its function may be running.
+    #[inline(never)]
     pub(crate) fn delete(&self) -> bool {
         let quiet = Cpu::<P>::disable_interrupts();
-        if let Some(disarmed) = self.disarm_at_once(&quiet) {
-            drop(quiet);
-            return disarmed.map(Reference::let_go).is_some();
+        match self.disarm_at_once(&quiet) {
+            // So that nothing is to be remembered while interrupts are switched on, which may be a long way.
+            Some(reference) if reference.ops.release.is_none() => true,
+            Some(reference) => Self::let_go_of(reference, quiet),
+            None => self.delete_anywhere(quiet),
         }
-        drop(quiet);
-        self.delete_anywhere()
     }
 
-    /// What [`delete`](Core::delete) comes to for most timers: nobody calls timers of the base, and its lock is free. If so,
-    /// disarms the timer and says what the armed state had, if it was armed.
+    /// Switches interrupts on, and lets go of what the armed state had. Returns `true`.
+    #[inline(never)]
+    fn let_go_of(reference: Reference<Q, P>, quiet: IrqGuard<P>) -> bool {
+        drop(quiet);
+        reference.let_go();
+        true
+    }
+
+    /// What [`delete`](Core::delete) comes to for most timers that are armed: nobody calls timers of the base, and its lock is
+    /// free. If so, disarms the timer and returns what the armed state had.
     #[inline(always)]
-    fn disarm_at_once(&self, quiet: &impl IrqsOff) -> Option<Option<Reference<Q, P>>> {
+    fn disarm_at_once(&self, quiet: &impl IrqsOff) -> Option<Reference<Q, P>> {
         let word = self.word();
         if word.has(Flags::MOVING) {
             return None;
@@ -82,22 +92,18 @@ impl<Q: Queue, P: Platform> Core<Q, P> {
         P::chaos_point();
         let mut locked = base.try_lock(quiet)?;
         // Still so (B1).
-        if self.word() != word && !is_planted(Fault::LookOnce) || locked.busy {
+        if self.word() != word && !is_planted(Fault::LookOnce) || locked.busy || !self.entry.is_linked() {
             return None;
-        }
-        if !self.entry.is_linked() {
-            return Some(None);
         }
         let core = NonNull::from(self);
         // SAFETY: linked in its base's queue (B2), whose lock is held.
         unsafe { locked.queue.remove(core.cast()) };
-        Some(Some(Reference { core: exposed(core), ops: self.ops() }))
+        Some(Reference { core: exposed(core), ops: self.ops() })
     }
 
     /// As [`delete`](Core::delete), whatever the timer does.
     #[inline(never)]
-    fn delete_anywhere(&self) -> bool {
-        let quiet = Cpu::<P>::disable_interrupts();
+    fn delete_anywhere(&self, quiet: IrqGuard<P>) -> bool {
         let Some((mut locked, base)) = self.lock_base(&quiet) else { return false };
         let Some(reference) = self.disarm(base, &mut locked) else { return false };
         drop(locked);

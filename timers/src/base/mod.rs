@@ -89,7 +89,7 @@ use stats::{Recorder, Slowest};
 pub struct Base<Q: Queue, P: Platform = Native> {
     /// A bound from below for when the queue has something due; for looks without the lock.
     due: AtomicU64,
-    /// Where to look what time it is; null if the queue is told otherwise.
+    /// Where to look what time it is; one that stands still if the queue is told otherwise.
     clock: AtomicPtr<AtomicU64>,
     /// What is lowered when the next expiry of a sleeping CPU becomes earlier; null if nothing is.
     idle: AtomicPtr<Idle>,
@@ -128,6 +128,19 @@ pub(crate) struct Inner<Q: Queue, P: Platform> {
 /// The lock is held.
 pub(crate) type Locked<'a, Q, P> = SpinLockWithGuard<'a, Inner<Q, P>, Irq<P>>;
 
+/// The clock of who has none.
+#[cfg(not(any(loom, shuttle)))]
+const fn still() -> *mut AtomicU64 {
+    static STILL: AtomicU64 = AtomicU64::new(0);
+    ptr::from_ref(&STILL).cast_mut()
+}
+
+/// Atomics of models cannot be in statics: here it is null.
+#[cfg(any(loom, shuttle))]
+const fn still() -> *mut AtomicU64 {
+    ptr::null_mut()
+}
+
 /// How many timers a CPU looks at before it sleeps, to find out whether they are due as early as their place says.
 const SETTLED: usize = 16;
 
@@ -141,7 +154,7 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
         pub(crate) fn new(queue: Q, tell: fn(&'static Base<Q, P>, u64)) -> Base<Q, P> {
             Base {
                 due: AtomicU64::new(u64::MAX),
-                clock: AtomicPtr::new(ptr::null_mut()),
+                clock: AtomicPtr::new(still()),
                 idle: AtomicPtr::new(ptr::null_mut()),
                 cpu: AtomicU32::new(0),
                 tell,
@@ -204,11 +217,9 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     pub(crate) fn now(&self, inner: &mut Inner<Q, P>) -> u64 {
         // Acquire: pairs with the Release in `set_clock`.
         let clock = self.clock.load(Ordering::Acquire);
-        // SAFETY: null, or a clock, which lives for ever.
-        let now = match unsafe { clock.as_ref() } {
-            Some(clock) => clock.load(Ordering::Relaxed).max(inner.now),
-            None => inner.now,
-        };
+        // SAFETY: a clock, which lives for ever, or else what `still` returns.
+        let clock = unsafe { if cfg!(any(loom, shuttle)) { clock.as_ref() } else { Some(&*clock) } };
+        let now = clock.map_or(inner.now, |clock| clock.load(Ordering::Relaxed).max(inner.now));
         inner.now = now;
         now
     }

@@ -160,6 +160,13 @@ impl Flags {
     pub(crate) const fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
     }
+
+    /// Whether it is [`PINNED`](Flags::PINNED), in bit 0, and [`DEFERRABLE`](Flags::DEFERRABLE), in bit 1.
+    #[inline(always)]
+    pub(crate) const fn ties(self) -> usize {
+        const { assert!(Flags::DEFERRABLE.0 == 2 * Flags::PINNED.0) };
+        (self.0 & (Flags::PINNED.0 | Flags::DEFERRABLE.0)) / Flags::PINNED.0
+    }
 }
 
 /// A value of a timer's word.

@@ -88,11 +88,7 @@ impl World {
         }
         let quiet = Cpu::<Modelled>::disable_interrupts();
         let reference = timer.into_reference();
-        let armed = arm(&quiet, &reference, self.base(base), expires, How::Modify, Location::caller());
-        drop(quiet);
-        if armed != Armed::Now {
-            reference.let_go();
-        }
+        arm(quiet, reference, self.base(base), expires, How::Modify, Location::caller());
     }
 
     /// Only this one arms the timer from outside. What it has deleted is not called until it arms it again.

@@ -220,11 +220,6 @@ impl<P: Platform> Timers<P> {
         let quiet = Cpu::<P>::disable_interrupts();
         // SAFETY: the reference keeps it alive.
         let flags = unsafe { reference.core.as_ref() }.word().flags();
-        let armed = arm(&quiet, &reference, target(flags), expires, how, at);
-        drop(quiet);
-        if armed != Armed::Now {
-            reference.let_go();
-        }
-        armed
+        arm(quiet, reference, target(flags), expires, how, at)
     }
 }

@@ -7,6 +7,7 @@ mod idle;
 mod models;
 
 use core::fmt;
+use core::mem::offset_of;
 use core::ptr;
 
 use hal::{CpuId, Native, Platform};
@@ -65,6 +66,7 @@ pub(crate) struct Idle {
 /// It lives for ever, and is given to [`Timers::install`].
 ///
 /// Linux: `timer_bases[NR_BASES]`, with `BASE_LOCAL`, `BASE_GLOBAL` and `BASE_DEF`.
+#[repr(C)]
 pub struct CpuTimers<P: Platform = Native> {
     local: Base<Wheel, P>,
     global: Base<Wheel, P>,
@@ -135,14 +137,16 @@ impl<P: Platform> CpuTimers<P> {
     /// Where a timer with these flags goes.
     #[inline(always)]
     fn base_for(&'static self, flags: Flags) -> &'static Base<Wheel, P> {
-        if !flags.has(Flags::PINNED.and(Flags::DEFERRABLE)) {
-            &self.global
-        } else if flags.has(Flags::DEFERRABLE) {
-            &self.deferrable
-        } else {
-            &self.local
-        }
+        let base = ptr::from_ref(self).wrapping_byte_add(Self::BASES[flags.ties()]).cast();
+        // SAFETY: the table has the offsets of bases.
+        unsafe { &*base }
     }
+
+    /// Where in here the base is for timers with these [ties](Flags::ties).
+    const BASES: [usize; 4] = {
+        let deferrable = offset_of!(Self, deferrable);
+        [offset_of!(Self, global), offset_of!(Self, local), deferrable, deferrable]
+    };
 }
 
 impl<P: Platform> fmt::Debug for CpuTimers<P> {

@@ -348,12 +348,7 @@ impl<P: Platform> HrTimers<P> {
         let quiet = Cpu::<P>::disable_interrupts();
         // SAFETY: the reference keeps it alive.
         let flags = unsafe { reference.core.as_ref() }.word().flags();
-        let armed = arm(&quiet, &reference, self.on(cpu()).base_for(flags), expires, how, at);
-        drop(quiet);
-        if armed != Armed::Now {
-            reference.let_go();
-        }
-        armed
+        arm(quiet, reference, self.on(cpu()).base_for(flags), expires, how, at)
     }
 }
 

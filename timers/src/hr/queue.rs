@@ -151,7 +151,7 @@ impl HrQueue {
 
     /// Makes H2 true again from `at` upwards, below which it is true. At most log2(n + 1) steps: each goes to an entry of
     /// another rank.
-    #[inline]
+    #[inline(never)]
     fn climb(&mut self, mut at: At) {
         loop {
             let link = settle(at);
@@ -182,7 +182,7 @@ impl HrQueue {
     }
 
     /// Takes out an entry that is in it.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, at: At) {
         debug_assert!(at.entry().is_linked(), "hr: an entry was removed that is in no queue");
         // Only one that expires until then can be the reason.
@@ -256,7 +256,7 @@ fn settle(at: At) -> Link {
 ///
 /// Each step of the way down takes the earlier of two entries, which nobody can predict. So it is done by selection, and
 /// both links are stored whether they change or not: their cache lines are at hand.
-#[inline]
+#[inline(never)]
 fn meld(a: Link, b: Link, up: Option<At>) -> Link {
     let (Some(first), Some(second)) = (a.at(), b.at()) else { unreachable!("both have entries") };
     let swap = second.expires() < first.expires();
@@ -294,8 +294,14 @@ fn meld(a: Link, b: Link, up: Option<At>) -> Link {
 unsafe impl Queue for HrQueue {
     type Entry = HrEntry;
 
-    #[inline]
-    unsafe fn insert(&mut self, entry: NonNull<HrEntry>, _now: u64) -> bool {
+    unsafe fn insert(&mut self, entry: NonNull<HrEntry>, now: u64) -> bool {
+        // SAFETY: the same contract.
+        matches!(unsafe { self.insert_at_once(entry, now) }, Some(true))
+    }
+
+    /// No entry takes long.
+    #[inline(always)]
+    unsafe fn insert_at_once(&mut self, entry: NonNull<HrEntry>, _now: u64) -> Option<bool> {
         // SAFETY: the contract is `At`'s invariant.
         let at = unsafe { At::new(entry) };
         debug_assert!(!at.entry().is_linked(), "hr: an entry was added that is in a queue");
@@ -318,7 +324,7 @@ unsafe impl Queue for HrQueue {
                 } else if above.below(LEFT).at().is_none() {
                     // Nothing below it yet: on the left no rank changes.
                     above.set_below(LEFT, Link::new(at, 1));
-                    return self.note(at);
+                    return Some(self.note(at));
                 }
                 above.set_below(RIGHT, Link::new(at, 1));
                 if below.rank() != 1 {
@@ -334,7 +340,7 @@ unsafe impl Queue for HrQueue {
                 self.root = Link::new(at, 1);
             }
         }
-        self.note(at)
+        Some(self.note(at))
     }
 
     #[inline]

@@ -39,8 +39,8 @@ const fn levels(hz: u64) -> usize {
 /// assert_eq!((granule(0), granule(1), granule(2)), (1, 8, 64));
 /// ```
 pub const fn level_of(distance: u64) -> usize {
-    let level = LEAST_LEVEL[(distance | 1).ilog2() as usize] as usize;
-    level + (distance > REACH << (COARSER * level as u32)) as usize
+    let bit = (distance | 1).ilog2() as usize;
+    LEAST_LEVEL[bit] as usize + (distance > Sound::LEAST_REACH[bit]) as usize
 }
 
 /// The length of a bucket of that level in ticks. A timer that is filed there is late by less than this.
@@ -64,11 +64,24 @@ static LEAST_LEVEL: [u8; 64] = {
     least
 };
 
+/// By the same: how far that level reaches, in ticks.
+const fn reaches(granules: u64) -> [u64; 64] {
+    let mut reaches = [0; 64];
+    let mut bit = 0;
+    while bit < 64 {
+        reaches[bit] = granules << (COARSER * LEAST_LEVEL[bit] as u32);
+        bit += 1;
+    }
+    reaches
+}
+
 /// What the wheel's promises rest on, one constant each. The tests have wheels in which one of them is wrong, and which
 /// must be found out.
 pub(super) trait Rules: 'static {
     /// How many granules far a level reaches.
     const REACH: u64 = REACH;
+    /// The same in ticks, by the position of a distance's highest bit.
+    const LEAST_REACH: &'static [u64; 64] = &reaches(Self::REACH);
     /// What is added before a time is cut to whole granules, in ticks short of a granule: 1 rounds up.
     const SHORT_OF_UP: u64 = 1;
     /// Distances are taken from the present, also if the wheel's clock is behind.
@@ -110,31 +123,43 @@ const _: () = assert!(granule(LEVELS - 1) < NO_SLACK as u64);
 /// coarser than what then remains.
 #[inline(always)]
 pub(super) fn place<R: Rules>(expires: u64, base: u64, slack: u32) -> Place {
+    match place_at_once::<R>(expires, base, slack) {
+        Some(place) => place,
+        None => place_in_the_end::<R>(expires, base, slack),
+    }
+}
+
+/// The same for most times: `None` if it is beyond the horizon or there is a slack.
+#[inline(always)]
+pub(super) fn place_at_once<R: Rules>(expires: u64, base: u64, slack: u32) -> Option<Place> {
     let expires = expires.max(base);
     let distance = expires - base;
-    let mut level = usize::from(LEAST_LEVEL[(distance | 1).ilog2() as usize]);
-    // Level 8's reach is below 2^31, so this does not overflow.
-    level += usize::from(distance > R::REACH << (COARSER * level as u32));
-    if level >= LEVELS {
-        return furthest(base);
+    let bit = (distance | 1).ilog2() as usize;
+    let level = usize::from(LEAST_LEVEL[bit]) + usize::from(distance > R::LEAST_REACH[bit]);
+    if level >= LEVELS || slack != NO_SLACK {
+        return None;
     }
     let shift = COARSER * level as u32;
     // A multiple, rounded up. Wraps at time 0 only, and there back to 0.
-    let mut multiple = (expires.wrapping_sub(R::SHORT_OF_UP) >> shift).wrapping_add(1);
-    let late = (multiple << shift).wrapping_sub(expires);
-    if late > u64::from(slack) && R::KEEPS_SLACK {
-        multiple -= 1;
-    }
-    Place { level, slot: multiple as usize % BUCKETS, time: multiple << shift }
+    let multiple = (expires.wrapping_sub(R::SHORT_OF_UP) >> shift).wrapping_add(1);
+    Some(Place { level, slot: multiple as usize % BUCKETS, time: multiple << shift })
 }
 
-/// The furthest bucket, for what is further.
+/// The same for all others.
 #[cold]
-fn furthest(base: u64) -> Place {
-    let level = LEVELS - 1;
-    let shift = COARSER * level as u32;
-    let multiple = (base >> shift) + REACH;
-    Place { level, slot: multiple as usize % BUCKETS, time: multiple << shift }
+fn place_in_the_end<R: Rules>(expires: u64, base: u64, slack: u32) -> Place {
+    let Some(own) = place_at_once::<R>(expires, base, NO_SLACK) else {
+        // The furthest bucket, for what is further.
+        let level = LEVELS - 1;
+        let shift = COARSER * level as u32;
+        let multiple = (base >> shift) + REACH;
+        return Place { level, slot: multiple as usize % BUCKETS, time: multiple << shift };
+    };
+    let Place { level, slot, time } = own;
+    if time.wrapping_sub(expires.max(base)) <= u64::from(slack) || !R::KEEPS_SLACK {
+        return own;
+    }
+    Place { level, slot: slot.wrapping_sub(1) % BUCKETS, time: time - granule(level) }
 }
 
 /// One bit for each bucket.

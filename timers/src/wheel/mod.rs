@@ -118,7 +118,13 @@ unsafe impl Queue for Wheel {
         unsafe { self.0.insert(entry, now) }
     }
 
-    #[inline]
+    #[inline(always)]
+    unsafe fn insert_at_once(&mut self, entry: NonNull<WheelEntry>, now: u64) -> Option<bool> {
+        // SAFETY: the same contract.
+        unsafe { self.0.insert_at_once(entry, now) }
+    }
+
+    #[inline(always)]
     unsafe fn remove(&mut self, entry: NonNull<WheelEntry>) {
         // SAFETY: the same contract.
         unsafe { self.0.remove(entry) }

@@ -5,7 +5,7 @@ use core::mem;
 use core::ptr::{self, NonNull};
 
 use super::entry::{WheelEntry, first_of, is_first_of};
-use super::geometry::{BUCKETS, Bits, LEVELS, Place, Rules, earliest, place, within};
+use super::geometry::{BUCKETS, Bits, LEVELS, Place, Rules, earliest, place, place_at_once, within};
 use crate::primitives::Ordering::Relaxed;
 use crate::queue::{Entry, Popped};
 
@@ -81,6 +81,13 @@ impl<R: Rules> Raw<R> {
         place::<R>(expires, base, slack)
     }
 
+    /// The same for most times.
+    #[inline(always)]
+    fn place_at_once(&self, expires: u64, now: u64, slack: u32) -> Option<Place> {
+        let base = if R::FORWARDS { now.max(self.clock) } else { self.clock };
+        place_at_once::<R>(expires, base, slack)
+    }
+
     /// Puts an entry where it belongs. Returns whether `next` is earlier than before.
     ///
     /// # Safety
@@ -134,9 +141,12 @@ impl<R: Rules> Raw<R> {
             unsafe { (*next).prev.store(prev, Relaxed) };
         } else if let Some(bucket) = first_of {
             // INVARIANT 2: that was the last one. The due list's bit is none.
-            self.occupied[bucket / BUCKETS] &= !(1 << (bucket % BUCKETS));
+            // SAFETY: there is a word for each list.
+            *unsafe { self.occupied.get_unchecked_mut(bucket / BUCKETS) } &= !(1 << (bucket % BUCKETS));
             // INVARIANT 4: `next` may have been this bucket's time, if its lower half is, or the time of what is due.
-            self.stale |= self.draining | (this.filed.load(Relaxed) == self.next as u32);
+            if self.draining || this.filed.load(Relaxed) == self.next as u32 {
+                self.stale = true;
+            }
         }
     }
 
@@ -152,6 +162,20 @@ impl<R: Rules> Raw<R> {
         let place = self.place(this.expires(), now, this.slack.load(Relaxed));
         // SAFETY: by the contract.
         unsafe { self.link(entry, place) }
+    }
+
+    /// As [`Queue::insert_at_once`](crate::queue::Queue::insert_at_once).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn insert_at_once(&mut self, entry: NonNull<WheelEntry>, now: u64) -> Option<bool> {
+        // SAFETY: by the contract.
+        let this = unsafe { entry.as_ref() };
+        debug_assert!(!this.is_linked(), "the entry is in a wheel already");
+        let place = self.place_at_once(this.expires(), now, this.slack.load(Relaxed))?;
+        // SAFETY: by the contract.
+        Some(unsafe { self.link(entry, place) })
     }
 
     /// As [`Queue::remove`](crate::queue::Queue::remove).
@@ -350,7 +374,7 @@ impl<R: Rules> Raw<R> {
             };
             // What is behind `entry` is linked all the while, and the head is put right at the end. Nothing is called in
             // this loop, so that all it has is in registers.
-            let (rest, refused) = loop {
+            loop {
                 // SAFETY: invariant 1.
                 let this = unsafe { entry.as_ref() };
                 let next = this.next.get();
@@ -358,28 +382,35 @@ impl<R: Rules> Raw<R> {
                 left -= 1;
                 this.set_slot(left);
                 if !take(entry, left) {
-                    break (next, Some(entry));
+                    self.set_rest(next);
+                    if R::LOOKS {
+                        // SAFETY: invariant 1: it was taken out just now.
+                        unsafe { self.refile_now(entry, now) };
+                    }
+                    break;
                 }
                 match NonNull::new(next) {
                     Some(next) if left != 0 => entry = next,
-                    _ => break (next, None),
+                    _ => {
+                        self.set_rest(next);
+                        break;
+                    }
                 }
-            };
-            self.heads[DUE] = rest;
-            // SAFETY: invariant 1.
-            match unsafe { rest.as_ref() } {
-                Some(first) => first.prev.store(first_of(DUE), Relaxed),
-                // INVARIANT 4: these may have been the last of what is due.
-                None => self.stale = true,
-            }
-            if let Some(entry) = refused
-                && R::LOOKS
-            {
-                // SAFETY: invariant 1: it was taken out just now.
-                unsafe { self.refile_now(entry, now) };
             }
         }
         if now < self.next { Popped::All } else { Popped::Some }
+    }
+
+    /// `rest` is what is left of the due list.
+    #[inline(always)]
+    fn set_rest(&mut self, rest: *mut WheelEntry) {
+        self.heads[DUE] = rest;
+        // SAFETY: invariant 1.
+        match unsafe { rest.as_ref() } {
+            Some(first) => first.prev.store(first_of(DUE), Relaxed),
+            // INVARIANT 4: these may have been the last of what is due.
+            None => self.stale = true,
+        }
     }
 
     /// Files an entry where it belongs that was taken out and is not due.

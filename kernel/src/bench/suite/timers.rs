@@ -42,18 +42,16 @@ pub(super) const ALL: &[Benchmark] = &[
     Benchmark::task("add_timer_1e5", |_, _| add_and_delete().0),
     Benchmark::task("timer_delete_1e5", |_, _| add_and_delete().1),
     Benchmark::task("hrtimer_start_cancel_far", |place, _| {
-        let timer = Arc::new(HrTimer::soft(|_| ()));
         let base = Native::now_ns() + 3_600_000_000_000;
         place.batches(|turn| {
-            precise::add(&timer, base + u64::from(turn));
-            timer.delete();
+            precise::add(&PRECISE, base + u64::from(turn));
+            PRECISE.delete();
         })
     }),
     Benchmark::task("hrtimer_start_cancel_near", |place, _| {
-        let timer = Arc::new(HrTimer::soft(|_| ()));
         place.batches(|_| {
-            precise::add(&timer, Native::now_ns() + 1_000_000);
-            timer.delete();
+            precise::add(&PRECISE, Native::now_ns() + 1_000_000);
+            PRECISE.delete();
         })
     }),
     Benchmark::task("hrtimer_latency_idle", |_, cx| latency(|| cx.sleep_ns(5_000_000))),
@@ -70,6 +68,7 @@ const MANY: u64 = 100_000;
 
 static NOTHING: Timer<()> = Timer::with_state(TimerFlags::NONE, (), |_, _| ());
 static OTHER: Timer<()> = Timer::with_state(TimerFlags::NONE, (), |_, _| ());
+static PRECISE: HrTimer<()> = HrTimer::soft_with_state(TimerFlags::NONE, (), |_, _| ());
 
 /// Calls `measure` with a timer and a tick ten seconds ahead, while another timer is armed, so that no turn is about an empty
 /// wheel.
@@ -93,21 +92,26 @@ static TOOK: AtomicU64 = AtomicU64::new(0);
 /// atomic.
 fn note(_: &Timer<()>, _: &Firing<'_>) {
     let left = LEFT.load(Ordering::Relaxed);
+    if left == GROUP.load(Ordering::Relaxed) || left == 1 {
+        return note_time(left);
+    }
+    LEFT.store(left - 1, Ordering::Relaxed);
+}
+
+/// The first of a group is called, or the last.
+#[cold]
+#[inline(never)]
+fn note_time(left: u64) {
     if left == GROUP.load(Ordering::Relaxed) {
         BEGUN.store(Native::now_ns(), Ordering::Relaxed);
     }
     LEFT.store(left - 1, Ordering::Relaxed);
     if left == 1 {
-        note_last();
+        let took = Native::now_ns() - BEGUN.load(Ordering::Relaxed);
+        TOOK.store(TOOK.load(Ordering::Relaxed) + took, Ordering::Relaxed);
+        LEFT.store(GROUP.load(Ordering::Relaxed), Ordering::Relaxed);
+        GROUPS.store(GROUPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
-}
-
-#[cold]
-fn note_last() {
-    let took = Native::now_ns() - BEGUN.load(Ordering::Relaxed);
-    TOOK.store(TOOK.load(Ordering::Relaxed) + took, Ordering::Relaxed);
-    LEFT.store(GROUP.load(Ordering::Relaxed), Ordering::Relaxed);
-    GROUPS.store(GROUPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// Calls `measure` with many timers that live for ever as far as it knows. It must leave none armed or running.

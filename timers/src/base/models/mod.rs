@@ -145,12 +145,7 @@ fn put<T: Send + Sync + 'static>(
     }
     let quiet = Cpu::<Modelled>::disable_interrupts();
     let reference = timer.into_reference();
-    let armed = arm(&quiet, &reference, base, expires, how, std::panic::Location::caller());
-    drop(quiet);
-    if armed != Armed::Now {
-        reference.let_go();
-    }
-    armed
+    arm(quiet, reference, base, expires, how, std::panic::Location::caller())
 }
 
 fn cx() -> TaskCx<Modelled> {

@@ -76,7 +76,7 @@ fn after_the_detach_nothing_of_the_timer_is_read() {
         let own = bare(&seen, |core, firing| frees_its_timer(core, firing));
         let reference = Reference { core: own.cast(), ops: &SELF_FREEING };
         let quiet = Cpu::<Modelled>::disable_interrupts();
-        arm(&quiet, &reference, bases.get(0), 1, How::Add, std::panic::Location::caller());
+        arm(quiet, reference, bases.get(0), 1, How::Add, std::panic::Location::caller());
         let cpus = [0, 1].map(|cpu| {
             let bases = Arc::clone(&bases);
             thread::spawn(move || {
@@ -136,7 +136,7 @@ fn delete_from_another_cpu_while_a_slow_callback_frees_its_timer() {
         let own = bare(&seen, |core, firing| arms_itself_once(core, firing));
         let reference = Reference { core: own.cast(), ops: &COUNTED };
         let quiet = Cpu::<Modelled>::disable_interrupts();
-        arm(&quiet, &reference, bases.get(0), 1, How::Add, std::panic::Location::caller());
+        arm(quiet, reference, bases.get(0), 1, How::Add, std::panic::Location::caller());
         let runner = {
             let bases = Arc::clone(&bases);
             thread::spawn(move || {

@@ -353,26 +353,30 @@ TIMERS(mod_timer_pending_requeue, mod_timer(&timer, base), { mod_timer(&timer, b
 TIMERS(mod_timer_pending_same_bucket, mod_timer(&timer, base), { mod_timer(&timer, base); })
 
 static struct timer_list *timers;
-static u64 group_size, group_left, groups_done;
+/* Until the next first or last call of a group, of so many timers. */
+static u64 group_left = 1, group_size, groups_done;
 static u64 group_begun, groups_ns;
 
-static noinline void group_ends(void)
+static noinline void group_edge(void)
 {
-	groups_ns += ktime_get_ns() - group_begun;
-	group_left = group_size;
+	u64 now = ktime_get_ns();
+
+	if (!group_begun) {
+		group_begun = now;
+		group_left = group_size - 1;
+		return;
+	}
+	groups_ns += now - group_begun;
+	group_begun = 0;
+	group_left = 1;
 	WRITE_ONCE(groups_done, groups_done + 1);
 }
 
 /* As few instructions as will do: they count. */
 static void timer_called(struct timer_list *t)
 {
-	u64 left = group_left;
-
-	if (unlikely(left == group_size))
-		group_begun = ktime_get_ns();
-	group_left = left - 1;
-	if (unlikely(left == 1))
-		group_ends();
+	if (unlikely(!--group_left))
+		group_edge();
 }
 
 static bool make_timers(void)
@@ -424,7 +428,6 @@ static void mass_expiry(const char *name, u32 groups)
 	if (!make_timers())
 		return;
 	group_size = MANY / groups;
-	group_left = group_size;
 	for (try = 0; try < tries; try++) {
 		unsigned long base = jiffies + 2 * HZ;
 

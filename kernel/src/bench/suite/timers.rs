@@ -80,38 +80,40 @@ fn beside_another(measure: impl FnOnce(&'static Timer<()>, u64) -> Figures) -> F
     figures
 }
 
-/// How many timers are due together, how many of them have yet to be called, and how many times all of them were.
+/// How many timers are due together, how many of them are called until it is the first or the last one's turn, and how many
+/// times all of them were.
 static GROUP: AtomicU64 = AtomicU64::new(MANY);
-static LEFT: AtomicU64 = AtomicU64::new(MANY);
+static LEFT: AtomicU64 = AtomicU64::new(1);
 static GROUPS: AtomicU64 = AtomicU64::new(0);
-/// When the first timer of the present group was called, and the time between first and last calls of those before.
+/// When the first timer of the present group was called, 0 if none was, and the time between first and last calls of those
+/// before.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static TOOK: AtomicU64 = AtomicU64::new(0);
 
 /// As few instructions as will do: they count. Timers of this CPU are called one after the other, so that nothing here need be
 /// atomic.
 fn note(_: &Timer<()>, _: &Firing<'_>) {
-    let left = LEFT.load(Ordering::Relaxed);
-    if left == GROUP.load(Ordering::Relaxed) || left == 1 {
-        return note_time(left);
+    let left = LEFT.load(Ordering::Relaxed) - 1;
+    LEFT.store(left, Ordering::Relaxed);
+    if left == 0 {
+        note_time();
     }
-    LEFT.store(left - 1, Ordering::Relaxed);
 }
 
 /// The first of a group is called, or the last.
 #[cold]
 #[inline(never)]
-fn note_time(left: u64) {
-    if left == GROUP.load(Ordering::Relaxed) {
-        BEGUN.store(Native::now_ns(), Ordering::Relaxed);
+fn note_time() {
+    let (now, begun) = (Native::now_ns(), BEGUN.load(Ordering::Relaxed));
+    if begun == 0 {
+        BEGUN.store(now, Ordering::Relaxed);
+        LEFT.store(GROUP.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        return;
     }
-    LEFT.store(left - 1, Ordering::Relaxed);
-    if left == 1 {
-        let took = Native::now_ns() - BEGUN.load(Ordering::Relaxed);
-        TOOK.store(TOOK.load(Ordering::Relaxed) + took, Ordering::Relaxed);
-        LEFT.store(GROUP.load(Ordering::Relaxed), Ordering::Relaxed);
-        GROUPS.store(GROUPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
+    BEGUN.store(0, Ordering::Relaxed);
+    LEFT.store(1, Ordering::Relaxed);
+    TOOK.store(TOOK.load(Ordering::Relaxed) + now - begun, Ordering::Relaxed);
+    GROUPS.store(GROUPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// Calls `measure` with many timers that live for ever as far as it knows. It must leave none armed or running.
@@ -151,7 +153,6 @@ fn mass_expiry(groups: u64, cx: &mut TaskCx) -> Figures {
     const TRIES: usize = 3;
     let group = MANY / groups;
     GROUP.store(group, Ordering::Relaxed);
-    LEFT.store(group, Ordering::Relaxed);
     with_many(|timers| {
         let tries = (0..TRIES).map(|_| {
             GROUPS.store(0, Ordering::Relaxed);

@@ -52,6 +52,11 @@ pub struct Ticks(pub u64);
 
 impl Ticks {
     /// The longest span, which no clock reaches.
+    ///
+    /// ```
+    /// use timers::Ticks;
+    /// assert_eq!(Ticks::MAX + Ticks(1), Ticks::MAX, "never, and a tick");
+    /// ```
     pub const MAX: Ticks = Ticks(u64::MAX);
 
     /// The fewest ticks that last at least `ns` nanoseconds: for limits. Linux: `usecs_to_jiffies`, `msecs_to_jiffies`,
@@ -59,16 +64,31 @@ impl Ticks {
     ///
     /// They last that long when counted from a tick. Between two ticks, the first of them is partly over: a time-out
     /// that starts there and must not be early adds one more.
+    ///
+    /// ```
+    /// use timers::{TICK_NS, Ticks};
+    /// assert_eq!(Ticks::covering_ns(TICK_NS + 1), Ticks(2));
+    /// ```
     pub const fn covering_ns(ns: u64) -> Ticks {
         Ticks(ns.div_ceil(TICK_NS))
     }
 
     /// The whole ticks in `ns` nanoseconds: for elapsed time. Linux: `nsecs_to_jiffies64`.
+    ///
+    /// ```
+    /// use timers::{TICK_NS, Ticks};
+    /// assert_eq!(Ticks::elapsed_in_ns(2 * TICK_NS - 1), Ticks(1));
+    /// ```
     pub const fn elapsed_in_ns(ns: u64) -> Ticks {
         Ticks(ns / TICK_NS)
     }
 
     /// The length in nanoseconds; `u64::MAX` if that is more than fits, after 584 years. Linux: `jiffies64_to_nsecs`.
+    ///
+    /// ```
+    /// use timers::{TICK_NS, Ticks};
+    /// assert_eq!((Ticks(3).as_ns(), Ticks::MAX.as_ns()), (3 * TICK_NS, u64::MAX));
+    /// ```
     pub const fn as_ns(self) -> u64 {
         self.0.saturating_mul(TICK_NS)
     }
@@ -132,6 +152,11 @@ impl TickSchedule {
     ///
     /// # Panics
     /// If `period_ns` is 0.
+    ///
+    /// ```
+    /// let schedule = timers::TickSchedule::new(5_000, 1_000_000);
+    /// assert_eq!(schedule.next_ns(), 1_005_000);
+    /// ```
     #[track_caller]
     pub const fn new(now_ns: u64, period_ns: u64) -> TickSchedule {
         assert!(period_ns != 0, "a tick must have a length");
@@ -163,6 +188,13 @@ impl TickSchedule {
     ///
     /// Contexts: any; the schedule is one CPU's, so interrupts are off or this is the tick interrupt. Cost: one
     /// comparison if no tick is due, one division by a variable if more than one is.
+    ///
+    /// ```
+    /// use timers::{TickSchedule, Ticks};
+    /// let mut schedule = TickSchedule::new(0, 1_000_000);
+    /// assert_eq!(schedule.advance(999_999), Ticks(0));
+    /// assert_eq!(schedule.advance(3_000_000), Ticks(3));
+    /// ```
     #[inline]
     pub const fn advance(&mut self, now_ns: u64) -> Ticks {
         if now_ns < self.next_ns {
@@ -178,6 +210,12 @@ impl TickSchedule {
     }
 
     /// When the next tick is due, in nanoseconds of the clock: the deadline for a one-shot timer.
+    ///
+    /// ```
+    /// let mut schedule = timers::TickSchedule::new(0, 1_000_000);
+    /// schedule.advance(1_400_000);
+    /// assert_eq!(schedule.next_ns(), 2_000_000);
+    /// ```
     pub const fn next_ns(&self) -> u64 {
         self.next_ns
     }
@@ -194,12 +232,22 @@ impl TickSchedule {
     }
 
     /// Nanoseconds from one tick to the next.
+    ///
+    /// ```
+    /// assert_eq!(timers::TickSchedule::new(5, 1_000_000).period_ns(), 1_000_000);
+    /// ```
     pub const fn period_ns(&self) -> u64 {
         self.period_ns
     }
 
     /// How many ticks had no call of their own, because the one that should have counted them came a period or more
     /// late. A measure of how long interrupts were off, or the host was elsewhere.
+    ///
+    /// ```
+    /// let mut schedule = timers::TickSchedule::new(0, 1_000_000);
+    /// schedule.advance(3_000_000);
+    /// assert_eq!(schedule.missed(), timers::Ticks(2), "one call for three ticks");
+    /// ```
     pub const fn missed(&self) -> Ticks {
         self.missed
     }

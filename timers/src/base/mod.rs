@@ -319,6 +319,24 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     /// What has happened so far.
     ///
     /// Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// TIMERS.after(Ticks(3), |_| ());
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// let stats = MINE.global().stats();
+    /// assert_eq!((stats.called, stats.latest), (1, 2));
+    /// # let _ = (Arc::new(Timer::new(|_| ())), TimerFlags::NONE);
+    /// ```
     pub fn stats(&self) -> Stats {
         let quiet = sync::Cpu::<P>::disable_interrupts();
         let slowest = self.lock(&quiet).slowest;

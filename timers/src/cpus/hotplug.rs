@@ -11,6 +11,22 @@ impl<P: Platform> Timers<P> {
     /// `cpu` is on-line: timers are armed there from here on. Its tick does not run yet.
     ///
     /// Contexts: any but NMI. Of a CPU that was never [`offline`](Timers::offline) nothing changes.
+    ///
+    /// ```
+    /// # use hal::CpuId;
+    /// # use timers::{CpuTimers, Ticks, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static CPUS: [CpuTimers; 2] = [CpuTimers::new(), CpuTimers::new()];
+    /// # let [stays, goes] = [0, 1].map(|number| CpuId::new(number).unwrap());
+    /// # TIMERS.install(stays, &CPUS[0]);
+    /// # TIMERS.install(goes, &CPUS[1]);
+    /// TIMERS.offline(goes, stays);
+    /// TIMERS.online(goes);
+    /// let timer = std::sync::Arc::new(timers::Timer::new(|_| ()));
+    /// TIMERS.add_on(goes, &timer, Ticks(5));
+    /// assert_eq!((TIMERS.next_event(stays), TIMERS.next_event(goes)), (u64::MAX, 5));
+    /// # timer.delete();
+    /// ```
     pub fn online(&self, cpu: CpuId) {
         let quiet = Cpu::<P>::disable_interrupts();
         for base in self.on(cpu).static_bases() {
@@ -61,6 +77,23 @@ impl<P: Platform> Timers<P> {
     }
 
     /// The same for the executing CPU itself, as the last that it does with timers, with interrupts off.
+    ///
+    /// ```
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static CPUS: [CpuTimers; 2] = [CpuTimers::new(), CpuTimers::new()];
+    /// # let pinned = sync::preempt::disable();
+    /// # let here = Native::cpu();
+    /// # let other = CpuId::new(here.as_u32() ^ 1).unwrap();
+    /// # TIMERS.install(here, &CPUS[0]);
+    /// # TIMERS.install(other, &CPUS[1]);
+    /// TIMERS.after(Ticks(5), |_| ());
+    /// let quiet = sync::irq::disable();
+    /// assert_eq!(TIMERS.leave(&quiet, other), 1);
+    /// drop(quiet);
+    /// assert_eq!(TIMERS.next_event(other), 5);
+    /// ```
     pub fn leave(&'static self, _quiet: &impl IrqsOff, heir: CpuId) -> usize {
         self.offline(P::cpu(), heir)
     }

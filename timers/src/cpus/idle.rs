@@ -60,6 +60,21 @@ impl<P: Platform> Timers<P> {
     /// Contexts: interrupts off, on `cpu`, which is idle. The kernel calls it again after each interrupt, before it sleeps.
     /// Linux: `get_next_timer_interrupt`, `timer_base_try_to_set_idle`. Cost: two locks; for the last CPU that stops one load
     /// for each CPU.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// TIMERS.after(Ticks(5), |_| ());
+    /// let quiet = sync::irq::disable();
+    /// // It is the last one that ticks, and so wakes up for all timers.
+    /// assert_eq!(TIMERS.stop_tick(&quiet, Native::cpu()), 5);
+    /// TIMERS.start_tick(&quiet, Native::cpu());
+    /// ```
     pub fn stop_tick(&self, quiet: &impl IrqsOff, cpu: CpuId) -> u64 {
         let timers = self.on(cpu);
         let idle = &self.idle.0;
@@ -96,6 +111,19 @@ impl<P: Platform> Timers<P> {
     /// The executing CPU's tick runs again: it looks after itself, and after those that do not tick.
     ///
     /// Contexts: interrupts off, on `cpu`. Cost: two locks.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let quiet = sync::irq::disable();
+    /// TIMERS.start_tick(&quiet, Native::cpu());
+    /// assert_eq!(TIMERS.stop_tick(&quiet, Native::cpu()), u64::MAX, "nothing is armed");
+    /// ```
     pub fn start_tick(&self, quiet: &impl IrqsOff, cpu: CpuId) {
         let timers = self.on(cpu);
         if timers.ticks.swap(1, Ordering::Relaxed) == 0 {

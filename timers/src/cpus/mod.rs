@@ -102,6 +102,12 @@ impl<P: Platform> Default for CpuTimers<P> {
 impl<P: Platform> CpuTimers<P> {
     const_fn! {
         /// No timers, on the platform `P`.
+        ///
+        /// ```
+        /// use hal::Native;
+        /// static MINE: timers::CpuTimers<Native> = timers::CpuTimers::new_in();
+        /// assert_eq!(MINE.local().stats().called, 0);
+        /// ```
         #[track_caller]
         pub fn new_in() -> CpuTimers<P> {
             CpuTimers {
@@ -116,16 +122,67 @@ impl<P: Platform> CpuTimers<P> {
     }
 
     /// The timers that are tied to the CPU, for statistics and limits.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let tied = Arc::new(Timer::new_in(TimerFlags::PINNED, |_| ()));
+    /// TIMERS.add(&tied, Ticks(5));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert_eq!(MINE.local().stats().called, 1);
+    /// ```
     pub fn local(&self) -> &Base<Wheel, P> {
         &self.local
     }
 
     /// Those that another CPU may call while this one is idle.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert_eq!(MINE.global().stats().called, 1);
+    /// ```
     pub fn global(&self) -> &Base<Wheel, P> {
         &self.global
     }
 
     /// Those that do not wake the CPU.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new_in(TimerFlags::DEFERRABLE, |_| ()));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert_eq!(MINE.deferrable().stats().called, 1);
+    /// ```
     pub fn deferrable(&self) -> &Base<Wheel, P> {
         &self.deferrable
     }
@@ -162,6 +219,11 @@ impl<P: Platform> fmt::Debug for CpuTimers<P> {
 impl Timers {
     const_fn! {
         /// No CPU has timers yet; it is tick 0. On this build's platform.
+        ///
+        /// ```
+        /// static TIMERS: timers::Timers = timers::Timers::new();
+        /// assert_eq!(TIMERS.now(), timers::Ticks(0));
+        /// ```
         pub fn new() -> Timers {
             Timers::new_in()
         }
@@ -177,6 +239,12 @@ impl<P: Platform> Default for Timers<P> {
 impl<P: Platform> Timers<P> {
     const_fn! {
         /// No CPU has timers yet; it is tick 0. On the platform `P`.
+        ///
+        /// ```
+        /// use hal::Native;
+        /// static TIMERS: timers::Timers<Native> = timers::Timers::new_in();
+        /// assert_eq!(TIMERS.now(), timers::Ticks(0));
+        /// ```
         pub fn new_in() -> Timers<P> {
             Timers {
                 now: OwnLine(AtomicU64::new(0)),
@@ -194,6 +262,18 @@ impl<P: Platform> Timers<P> {
     ///
     /// # Panics
     /// If the CPU has some.
+    ///
+    /// ```
+    /// use hal::CpuId;
+    /// use timers::{CpuTimers, Timers};
+    ///
+    /// static TIMERS: Timers = Timers::new();
+    /// static CPUS: [CpuTimers; 2] = [CpuTimers::new(), CpuTimers::new()];
+    /// for (number, timers) in CPUS.iter().enumerate() {
+    ///     TIMERS.install(CpuId::new(number as u32).unwrap(), timers);
+    /// }
+    /// assert!(TIMERS.of(CpuId::BOOT).is_some());
+    /// ```
     pub fn install(&'static self, cpu: CpuId, timers: &'static CpuTimers<P>) {
         for base in timers.bases() {
             base.set_clock(&self.now.0, &self.idle.0, cpu);
@@ -203,6 +283,12 @@ impl<P: Platform> Timers<P> {
     }
 
     /// What `cpu` was given, if it was given any.
+    ///
+    /// ```
+    /// use hal::CpuId;
+    /// static TIMERS: timers::Timers = timers::Timers::new();
+    /// assert!(TIMERS.of(CpuId::BOOT).is_none(), "it was not given any yet");
+    /// ```
     pub fn of(&self, cpu: CpuId) -> Option<&'static CpuTimers<P>> {
         // SAFETY: null, or from a `&'static`. Acquire: pairs with the exchange in `install`.
         unsafe { self.cpus[cpu.index()].load(Ordering::Acquire).as_ref() }
@@ -225,6 +311,13 @@ impl<P: Platform> Timers<P> {
     }
 
     /// What tick it is. Linux: `jiffies_64`. Contexts: any. Cost: one load.
+    ///
+    /// ```
+    /// static TIMERS: timers::Timers = timers::Timers::new();
+    /// TIMERS.advance_to(timers::Ticks(7));
+    /// let in_a_second = TIMERS.now() + timers::Ticks(timers::HZ);
+    /// assert_eq!(in_a_second.0, 7 + timers::HZ);
+    /// ```
     #[inline(always)]
     pub fn now(&self) -> Ticks {
         Ticks(self.now.0.load(Ordering::Relaxed))
@@ -280,6 +373,23 @@ impl<P: Platform> Timers<P> {
     /// For the timer softirq: calls this CPU's timers that are due, and those of idle CPUs that others call. Returns how many.
     ///
     /// Contexts: softirq. Cost: what the functions take, and some 40 instructions for each; one lock for 64 of them.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// for at in [2, 3] {
+    ///     TIMERS.after(Ticks(at), |_| ());
+    /// }
+    /// assert!(TIMERS.tick(Native::cpu(), Ticks(5)), "the softirq is to be raised");
+    /// // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// let serving = unsafe { sync::context::enter_softirq() };
+    /// assert_eq!(TIMERS.run(&serving), 2);
+    /// ```
     pub fn run(&'static self, _serving: &SoftirqGuard<P>) -> u32 {
         let timers = self.on(P::cpu());
         let mut count = 0;

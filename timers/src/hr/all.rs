@@ -82,6 +82,11 @@ pub struct HrTimers<P: Platform = Native> {
 impl HrTimers {
     const_fn! {
         /// No CPU has timers yet. On this build's platform.
+        ///
+        /// ```
+        /// static TIMERS: timers::hr::HrTimers = timers::hr::HrTimers::new();
+        /// assert!(TIMERS.of(hal::CpuId::BOOT).is_none());
+        /// ```
         pub fn new() -> HrTimers {
             HrTimers::new_in()
         }
@@ -97,6 +102,12 @@ impl<P: Platform> Default for HrTimers<P> {
 impl<P: Platform> HrTimers<P> {
     const_fn! {
         /// No CPU has timers yet. On the platform `P`.
+        ///
+        /// ```
+        /// use hal::Native;
+        /// static TIMERS: timers::hr::HrTimers<Native> = timers::hr::HrTimers::new_in();
+        /// assert!(TIMERS.of(hal::CpuId::BOOT).is_none());
+        /// ```
         pub fn new_in() -> HrTimers<P> {
             HrTimers { cpus: no_cpus!() }
         }
@@ -106,6 +117,18 @@ impl<P: Platform> HrTimers<P> {
     ///
     /// # Panics
     /// If the CPU has some.
+    ///
+    /// ```
+    /// # use hal::{Native, Platform};
+    /// use timers::hr::{CpuHr, HrTimers};
+    ///
+    /// static TIMERS: HrTimers = HrTimers::new();
+    /// // A kernel has its timer programmed here.
+    /// static MINE: CpuHr = CpuHr::new(|at_ns| println!("an interrupt by {at_ns}"));
+    /// # let pinned = sync::preempt::disable();
+    /// TIMERS.install(Native::cpu(), &MINE);
+    /// assert!(TIMERS.of(Native::cpu()).is_some());
+    /// ```
     pub fn install(&'static self, cpu: CpuId, timers: &'static CpuHr<P>) {
         timers.belongs_to(cpu);
         timers.watch(&Cpu::<P>::disable_interrupts());
@@ -114,6 +137,19 @@ impl<P: Platform> HrTimers<P> {
     }
 
     /// What `cpu` was given, if it was given any.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// assert_eq!(TIMERS.of(Native::cpu()).unwrap().stats().hangs, 0);
+    /// # let _ = (Arc::new(HrTimer::soft(|_| ())), TimerFlags::NONE);
+    /// ```
     pub fn of(&self, cpu: CpuId) -> Option<&'static CpuHr<P>> {
         // SAFETY: null, or from a `&'static`. Acquire: pairs with the exchange in `install`.
         unsafe { self.cpus[cpu.index()].load(Ordering::Acquire).as_ref() }
@@ -134,6 +170,26 @@ impl<P: Platform> HrTimers<P> {
     ///
     /// Linux: `hrtimer_interrupt`. Contexts: hardirq. Cost: if nothing is armed, a few loads; else a lock or four, a
     /// reading of the clock, and the functions.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = TimerFlags::NONE;
+    /// let timer = Arc::new(HrTimer::hard(|fired| assert!(fired.now() >= fired.expired_at())));
+    /// let now = Native::now_ns();
+    /// TIMERS.add(&timer, now + 50_000);
+    /// let quiet = sync::irq::disable();
+    /// // The interrupt comes 10 us late.
+    /// let due = TIMERS.interrupt(&quiet, now + 60_000);
+    /// assert_eq!((due.softirq, due.next), (false, u64::MAX));
+    /// assert!(!timer.is_pending());
+    /// ```
     pub fn interrupt(&'static self, quiet: &impl IrqsOff, now: u64) -> Due {
         self.on(P::cpu()).interrupt(quiet, now)
     }
@@ -142,6 +198,24 @@ impl<P: Platform> HrTimers<P> {
     /// after an interrupt from another CPU, which may have armed a timer here, and before the CPU sleeps.
     ///
     /// Linux: `hrtimer_get_next_event`. Contexts: interrupts off. Cost: a few loads if nothing is armed, else two locks.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = TimerFlags::NONE;
+    /// let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// let hour = Native::now_ns() + 3_600_000_000_000;
+    /// TIMERS.add(&timer, hour);
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), hour);
+    /// timer.delete();
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), u64::MAX);
+    /// ```
     pub fn next(&'static self, quiet: &impl IrqsOff) -> u64 {
         self.on(P::cpu()).next(quiet)
     }
@@ -150,12 +224,54 @@ impl<P: Platform> HrTimers<P> {
     /// meanwhile, for which the softirq is to be raised again.
     ///
     /// Linux: `hrtimer_run_softirq`. Contexts: softirq.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = TimerFlags::NONE;
+    /// let timer = Arc::new(HrTimer::soft(|_| println!("in the softirq")));
+    /// let now = Native::now_ns();
+    /// TIMERS.add(&timer, now);
+    /// let due = TIMERS.interrupt(&sync::irq::disable(), now);
+    /// assert!(due.softirq && timer.is_pending(), "the interrupt leaves it to the softirq");
+    /// // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// let serving = unsafe { sync::context::enter_softirq() };
+    /// assert!(!TIMERS.run(&serving), "no more have become due");
+    /// assert!(!timer.is_pending());
+    /// ```
     #[must_use]
     pub fn run(&'static self, _serving: &SoftirqGuard<P>) -> bool {
         self.on(P::cpu()).run_soft()
     }
 
     /// `cpu` is on-line again: timers are armed there from here on. Contexts: on that CPU, interrupts off.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static CPUS: [CpuHr; 2] = [CpuHr::new(|_| ()), CpuHr::new(|_| ())];
+    /// # let pinned = sync::preempt::disable();
+    /// # let here = Native::cpu();
+    /// # let goes = CpuId::new(here.as_u32() ^ 1).unwrap();
+    /// # TIMERS.install(here, &CPUS[0]);
+    /// # TIMERS.install(goes, &CPUS[1]);
+    /// # let hour = Native::now_ns() + 3_600_000_000_000;
+    /// TIMERS.offline(goes, here);
+    /// // On `goes`, when it is back.
+    /// TIMERS.online(&sync::irq::disable(), goes);
+    /// let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// TIMERS.add_on(goes, &timer, hour);
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), u64::MAX, "it is not here");
+    /// # timer.delete();
+    /// ```
     pub fn online(&'static self, quiet: &impl IrqsOff, cpu: CpuId) {
         let timers = self.on(cpu);
         for base in timers.bases() {
@@ -168,6 +284,25 @@ impl<P: Platform> HrTimers<P> {
     /// that it asks for the [next](HrTimers::next) time. Returns how many.
     ///
     /// Linux: `hrtimers_cpu_dying`. Contexts: any but NMI. Cost: two locks for each timer, interrupts off for one at a time.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{CpuId, Native, Platform};
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static CPUS: [CpuHr; 2] = [CpuHr::new(|_| ()), CpuHr::new(|_| ())];
+    /// # let pinned = sync::preempt::disable();
+    /// # let here = Native::cpu();
+    /// # let goes = CpuId::new(here.as_u32() ^ 1).unwrap();
+    /// # TIMERS.install(here, &CPUS[0]);
+    /// # TIMERS.install(goes, &CPUS[1]);
+    /// # let hour = Native::now_ns() + 3_600_000_000_000;
+    /// let timer = Arc::new(HrTimer::soft(|_| ()));
+    /// TIMERS.add_on(goes, &timer, hour);
+    /// assert_eq!(TIMERS.offline(goes, here), 1);
+    /// assert_eq!(TIMERS.next(&sync::irq::disable()), hour);
+    /// # timer.delete();
+    /// ```
     pub fn offline(&'static self, cpu: CpuId, heir: CpuId) -> usize {
         let (from, to) = (self.on(cpu), self.on(heir));
         let moved = from.bases().into_iter().zip(to.bases()).map(|(from, to)| from.close(to)).sum();

@@ -103,6 +103,12 @@ impl CpuHr {
 impl<P: Platform> CpuHr<P> {
     const_fn! {
         /// No timers, on the platform `P`. See [`new`](CpuHr::new).
+        ///
+        /// ```
+        /// use hal::Native;
+        /// static MINE: timers::hr::CpuHr<Native> = timers::hr::CpuHr::new_in(|_| ());
+        /// assert_eq!(MINE.stats().events, 0);
+        /// ```
         #[track_caller]
         pub fn new_in(program: fn(u64)) -> CpuHr<P> {
             CpuHr {
@@ -127,16 +133,54 @@ impl<P: Platform> CpuHr<P> {
     }
 
     /// The timers that are called in the interrupt, for statistics and limits.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = TimerFlags::NONE;
+    /// let timer = Arc::new(HrTimer::hard(|_| ()));
+    /// let now = Native::now_ns();
+    /// TIMERS.add(&timer, now);
+    /// let _ = TIMERS.interrupt(&sync::irq::disable(), now);
+    /// assert_eq!((MINE.hard().stats().called, MINE.soft().stats().called), (1, 0));
+    /// ```
     pub fn hard(&self) -> &Base<HrQueue, P> {
         &self.hard
     }
 
     /// Those that are called in the softirq.
+    ///
+    /// ```
+    /// static MINE: timers::hr::CpuHr = timers::hr::CpuHr::new(|_| ());
+    /// // Calls that take longer than 20 us are counted from here on.
+    /// MINE.soft().set_slow_limit(Some(20_000));
+    /// assert_eq!(MINE.soft().stats().slow, 0);
+    /// ```
     pub fn soft(&self) -> &Base<HrQueue, P> {
         &self.soft
     }
 
     /// What its interrupts have met with. Contexts: any.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = (Arc::new(HrTimer::soft(|_| ())), TimerFlags::NONE);
+    /// let _ = TIMERS.interrupt(&sync::irq::disable(), Native::now_ns());
+    /// println!("{} interrupts, {} hangs", MINE.stats().events, MINE.stats().hangs);
+    /// ```
     pub fn stats(&self) -> HrStats {
         let counts = &self.counts;
         HrStats {

@@ -47,6 +47,13 @@ pub(super) const MOST_RANK: usize = TAG;
 
 impl HrEntry {
     /// An entry in no queue, without slack.
+    ///
+    /// ```
+    /// use timers::hr::HrEntry;
+    /// use timers::queue::Entry;
+    /// let entry = HrEntry::new(1_000);
+    /// assert_eq!((entry.expires(), entry.slack(), entry.is_linked()), (1_000, 0, false));
+    /// ```
     pub const fn new(expires: u64) -> HrEntry {
         HrEntry {
             expires: AtomicU64::new(expires),
@@ -56,7 +63,16 @@ impl HrEntry {
         }
     }
 
-    /// How much later than [`expires`](Entry::expires) it may be given back, in nanoseconds.
+    /// How much later than [`expires`](Entry::expires) it may be given back, in nanoseconds: a power of two from 8,192 on, not
+    /// more than what was asked for, or 0.
+    ///
+    /// ```
+    /// use timers::hr::HrEntry;
+    /// use timers::queue::Entry;
+    /// let entry = HrEntry::new(1_000);
+    /// entry.set_slack(50_000);
+    /// assert_eq!(entry.slack(), 32_768);
+    /// ```
     pub fn slack(&self) -> u64 {
         match self.up.load(Ordering::Relaxed).addr() & TAG {
             0 => 0,

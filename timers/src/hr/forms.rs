@@ -71,6 +71,20 @@ impl<F: Fn(&Firing<'_, HrQueue, P>) + Send + Sync + 'static, P: Platform> Timer<
         ///
         /// # Panics
         /// If it is to be deferrable, or called with interrupts off.
+        ///
+        /// ```
+        /// # use std::sync::Arc;
+        /// # use hal::{Native, Platform};
+        /// # use timers::TimerFlags;
+        /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+        /// # static TIMERS: HrTimers = HrTimers::new();
+        /// # static MINE: CpuHr = CpuHr::new(|_| ());
+        /// # let pinned = sync::preempt::disable();
+        /// # TIMERS.install(Native::cpu(), &MINE);
+        /// let timer = Arc::new(HrTimer::soft_in(TimerFlags::PINNED, |_| ()));
+        /// assert!(TIMERS.add(&timer, Native::now_ns() + 3_600_000_000_000));
+        /// # timer.delete();
+        /// ```
         #[track_caller]
         pub fn soft_in(flags: TimerFlags, function: F) -> HrTimer<F, P> {
             Timer::from_parts(HrEntry::new(0), Level::Softirq, soft(flags), function, call_closure::<F, HrQueue, P>)
@@ -82,6 +96,22 @@ impl<F: Fn(&Firing<'_, HrQueue, P>) + Send + Sync + 'static, P: Platform> Timer<
         ///
         /// # Panics
         /// If it is to be deferrable.
+        ///
+        /// ```
+        /// # use std::sync::Arc;
+        /// # use hal::{Native, Platform};
+        /// # use timers::TimerFlags;
+        /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+        /// # static TIMERS: HrTimers = HrTimers::new();
+        /// # static MINE: CpuHr = CpuHr::new(|_| ());
+        /// # let pinned = sync::preempt::disable();
+        /// # TIMERS.install(Native::cpu(), &MINE);
+        /// let timer = Arc::new(HrTimer::hard_in(TimerFlags::PINNED, |_| assert!(sync::context::irqs_disabled())));
+        /// let now = Native::now_ns();
+        /// TIMERS.add(&timer, now);
+        /// let _ = TIMERS.interrupt(&sync::irq::disable(), now);
+        /// assert!(!timer.is_pending());
+        /// ```
         #[track_caller]
         pub fn hard_in(flags: TimerFlags, function: F) -> HrTimer<F, P> {
             Timer::from_parts(HrEntry::new(0), Level::Hardirq, hard(flags), function, call_closure::<F, HrQueue, P>)
@@ -95,6 +125,23 @@ impl<T: Send + Sync + 'static, P: Platform> Timer<T, HrQueue, P> {
         ///
         /// # Panics
         /// If it is to be deferrable, or called with interrupts off.
+        ///
+        /// ```
+        /// # use std::sync::Arc;
+        /// # use hal::{Native, Platform};
+        /// # use timers::TimerFlags;
+        /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+        /// # static TIMERS: HrTimers = HrTimers::new();
+        /// # static MINE: CpuHr = CpuHr::new(|_| ());
+        /// # let pinned = sync::preempt::disable();
+        /// # TIMERS.install(Native::cpu(), &MINE);
+        /// # let _ = Arc::new(HrTimer::soft(|_| ()));
+        /// // A static needs no memory of its own, and no `Arc`.
+        /// static TIMER: HrTimer<&str> =
+        ///     HrTimer::soft_with_state(TimerFlags::NONE, "a name", |timer, _| println!("{}", timer.state()));
+        /// assert!(TIMERS.add(&TIMER, Native::now_ns() + 3_600_000_000_000));
+        /// assert!(TIMER.delete());
+        /// ```
         #[track_caller]
         pub fn soft_with_state(flags: TimerFlags, state: T, function: Function<T, HrQueue, P>) -> HrTimer<T, P> {
             Timer::from_parts(HrEntry::new(0), Level::Softirq, soft(flags), state, function)
@@ -116,6 +163,28 @@ impl<T: Send + Sync + 'static, P: Platform> Timer<T, HrQueue, P> {
         ///     timer.state().fetch_sub(1, Ordering::Relaxed);
         /// });
         /// assert_eq!(timer.state().load(Ordering::Relaxed), 7);
+        /// ```
+        ///
+        /// ```
+        /// # use std::sync::Arc;
+        /// # use hal::{Native, Platform};
+        /// # use timers::TimerFlags;
+        /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+        /// # static TIMERS: HrTimers = HrTimers::new();
+        /// # static MINE: CpuHr = CpuHr::new(|_| ());
+        /// # let pinned = sync::preempt::disable();
+        /// # TIMERS.install(Native::cpu(), &MINE);
+        /// # let _ = Arc::new(HrTimer::soft(|_| ()));
+        /// use std::sync::atomic::{AtomicU32, Ordering};
+        ///
+        /// static CALLS: HrTimer<AtomicU32> =
+        ///     HrTimer::hard_with_state(TimerFlags::NONE, AtomicU32::new(0), |timer, _| {
+        ///         timer.state().fetch_add(1, Ordering::Relaxed);
+        ///     });
+        /// let now = Native::now_ns();
+        /// TIMERS.add(&CALLS, now);
+        /// let _ = TIMERS.interrupt(&sync::irq::disable(), now);
+        /// assert_eq!(CALLS.state().load(Ordering::Relaxed), 1);
         /// ```
         #[track_caller]
         pub fn hard_with_state(flags: TimerFlags, state: T, function: Function<T, HrQueue, P>) -> HrTimer<T, P> {
@@ -154,6 +223,25 @@ where
     ///
     /// # Panics
     /// If the period is 0, or the timer is to be deferrable.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::TimerFlags;
+    /// # use timers::hr::{CpuHr, HrTimer, HrTimers};
+    /// # static TIMERS: HrTimers = HrTimers::new();
+    /// # static MINE: CpuHr = CpuHr::new(|_| ());
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let beat = Arc::new(HrTimer::hard_periodic(TimerFlags::NONE, 1_000_000, |_, missed| assert_eq!(missed, 2)));
+    /// let now = Native::now_ns();
+    /// TIMERS.add(&beat, now);
+    /// // 2.5 ms late: two beats have passed by.
+    /// let due = TIMERS.interrupt(&sync::irq::disable(), now + 2_500_000);
+    /// assert_eq!(beat.expires(), now + 3_000_000);
+    /// # beat.delete();
+    /// # let _ = due;
+    /// ```
     #[track_caller]
     pub fn hard_periodic(flags: TimerFlags, period_ns: u64, function: F) -> HrTimer<Periodic<F, HrQueue>, P> {
         let state = Periodic::new(period_ns, function);

@@ -72,11 +72,31 @@ pub struct HrQueue {
 
 impl HrQueue {
     /// An empty queue.
+    ///
+    /// ```
+    /// use timers::hr::HrQueue;
+    /// use timers::queue::Queue;
+    /// let mut queue = HrQueue::new();
+    /// assert_eq!((queue.next(), queue.first_expiry()), (u64::MAX, u64::MAX));
+    /// ```
     pub const fn new() -> HrQueue {
         HrQueue { root: Link::NONE, next: u64::MAX, stale: false }
     }
 
     /// Whether nothing is in it.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use timers::hr::{HrEntry, HrQueue};
+    /// use timers::queue::Queue;
+    ///
+    /// let (mut queue, entry) = (HrQueue::new(), HrEntry::new(1_000));
+    /// assert!(queue.is_empty());
+    /// // SAFETY: the entry outlives its stay in the queue, and does not move.
+    /// unsafe { queue.insert(NonNull::from(&entry), 0) };
+    /// assert!(!queue.is_empty());
+    /// queue.pop_any();
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.root.at().is_none()
     }
@@ -118,6 +138,19 @@ impl HrQueue {
 
     /// The time of the entry that expires first, `u64::MAX` if there is none: what is due at all is due from then on.
     /// At or before [`next`](Queue::next). O(1).
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use timers::hr::{HrEntry, HrQueue};
+    /// use timers::queue::{Entry, Queue};
+    ///
+    /// let (mut queue, entry) = (HrQueue::new(), HrEntry::new(1_000));
+    /// entry.set_slack(10_000);
+    /// // SAFETY: the entry outlives its stay in the queue, and does not move.
+    /// unsafe { queue.insert(NonNull::from(&entry), 0) };
+    /// assert_eq!((queue.first_expiry(), queue.next()), (1_000, 9_192));
+    /// queue.pop_any();
+    /// ```
     #[inline]
     pub fn first_expiry(&self) -> u64 {
         self.root.at().map_or(u64::MAX, At::expires)

@@ -34,11 +34,45 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     }
 
     /// Whether its function is being called. Out of date at once. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let _ = Arc::new(());
+    /// static TIMER: Timer<()> = Timer::with_state(TimerFlags::NONE, (), |timer, _| assert!(timer.is_running()));
+    /// TIMERS.add(&TIMER, Ticks(5));
+    /// assert!(!TIMER.is_running());
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert!(!TIMER.is_running());
+    /// ```
     pub fn is_running(&self) -> bool {
         self.core.is_running()
     }
 
     /// When it is due, or was due last, or is to be due when it is armed without a time. Cost: one load.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// assert_eq!(timer.expires(), Ticks(0), "it was never armed");
+    /// TIMERS.add(&timer, Ticks(5));
+    /// timer.delete();
+    /// assert_eq!(timer.expires(), Ticks(5));
+    /// ```
     pub fn expires(&self) -> Q::Time {
         Q::Time::from(self.core.expires())
     }
@@ -69,6 +103,23 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// what the queue does by itself. Holds from the next time that it is armed or modified.
     ///
     /// Linux: `set_timer_slack` had it; `hrtimer_set_expires_range`. Contexts: any but NMI. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// // Buckets that far away are 64 ticks long: it could be called at 1,024.
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// TIMERS.add(&timer, Ticks(1_000));
+    /// assert_eq!(TIMERS.next_event(Native::cpu()), 1_024);
+    /// timer.set_slack(Ticks(8));
+    /// TIMERS.modify(&timer, Ticks(999));
+    /// assert!(TIMERS.next_event(Native::cpu()) < 999, "looked at once more before, and filed more exactly");
+    /// ```
     pub fn set_slack(&self, slack: Q::Time) {
         let quiet = Cpu::<P>::disable_interrupts();
         let locked = self.core.lock_base(&quiet);
@@ -231,6 +282,25 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     /// Ends it, and waits until its function is not being called. Returns whether it was armed.
     ///
     /// Linux: `timer_shutdown_sync`. Contexts: as for [`delete_sync`](Timer::delete_sync).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// # let timer = Arc::new(Timer::new(|_| ()));
+    /// # drop(pinned);
+    /// # // SAFETY: this thread is a task, and nobody uses another token at the same time.
+    /// # let mut cx = unsafe { sync::TaskCx::new() };
+    /// # let cx = &mut cx;
+    /// TIMERS.add(&timer, Ticks(5));
+    /// assert!(timer.shutdown_sync(cx));
+    /// // What its function uses may be freed now, whoever tries to arm it.
+    /// assert!(!TIMERS.add(&timer, Ticks(9)));
+    /// ```
     #[doc(alias = "timer_shutdown_sync")]
     #[track_caller]
     pub fn shutdown_sync(&self, cx: &mut TaskCx<P>) -> bool {
@@ -239,6 +309,20 @@ impl<T, Q: Unit, P: Platform> Timer<T, Q, P> {
     }
 
     /// Whether it was [shut down](Timer::shutdown).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|_| ()));
+    /// assert!(!timer.is_shut_down());
+    /// timer.shutdown();
+    /// assert!(timer.is_shut_down());
+    /// ```
     pub fn is_shut_down(&self) -> bool {
         self.core.word().has(Flags::SHUT)
     }

@@ -41,12 +41,50 @@ pub struct Firing<'a, Q: Queue = Wheel, P: Platform = Native> {
 
 impl<Q: Unit, P: Platform> Fired<'_, Q, P> {
     /// What time it was when the timer was taken out to be called: not before [`expired_at`](Fired::expired_at).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|firing| {
+    ///     let late = firing.now().0 - firing.expired_at().0;
+    ///     assert_eq!(late, 2);
+    /// }));
+    /// TIMERS.add(&timer, Ticks(3));
+    /// // The tick comes late.
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// # assert!(!timer.is_pending());
+    /// ```
     #[inline(always)]
     pub fn now(&self) -> Q::Time {
         Q::Time::from(self.now)
     }
 
     /// The time that it was armed for.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|firing| assert_eq!(firing.expired_at(), Ticks(3))));
+    /// TIMERS.add(&timer, Ticks(3));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// # assert!(!timer.is_pending());
+    /// ```
     #[inline(always)]
     pub fn expired_at(&self) -> Q::Time {
         Q::Time::from(self.expired)
@@ -127,6 +165,25 @@ impl<Q: Unit, P: Platform> Firing<'_, Q, P> {
     /// Who deletes it meanwhile takes that back.
     ///
     /// Linux: `mod_timer` from the function. Cost: one lock.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// // Each time twice as long after the one before.
+    /// let timer = Arc::new(Timer::new(|firing| _ = firing.rearm_at(Ticks(2 * firing.now().0))));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert_eq!(timer.expires(), Ticks(10));
+    /// # timer.delete();
+    /// ```
     #[track_caller]
     pub fn rearm_at(&self, at: Q::Time) -> bool {
         self.fired.rearmed.set(true);
@@ -141,6 +198,27 @@ impl<Q: Unit, P: Platform> Firing<'_, Q, P> {
     ///
     /// # Panics
     /// If the period is 0.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::new(|firing| {
+    ///     let missed = firing.forward(Ticks(2));
+    ///     assert_eq!(missed, 1, "due at 2, and called at 5: 4 has passed by");
+    /// }));
+    /// TIMERS.add(&timer, Ticks(2));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// assert_eq!(timer.expires(), Ticks(6));
+    /// # timer.delete();
+    /// ```
     #[track_caller]
     pub fn forward(&self, period: Q::Time) -> u64 {
         let period: u64 = period.into();

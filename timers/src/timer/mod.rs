@@ -62,6 +62,12 @@ impl TimerFlags {
     pub const IRQSAFE: TimerFlags = TimerFlags(Flags::IRQSAFE);
 
     /// Both.
+    ///
+    /// ```
+    /// use timers::TimerFlags;
+    /// let flags = TimerFlags::PINNED.and(TimerFlags::IRQSAFE);
+    /// assert_eq!(format!("{flags:?}"), r#"{"PINNED", "IRQSAFE"}"#);
+    /// ```
     pub const fn and(self, other: TimerFlags) -> TimerFlags {
         TimerFlags(self.0.and(other.0))
     }
@@ -72,6 +78,12 @@ impl TimerFlags {
     }
 
     /// Whether all of `other`'s are among these.
+    ///
+    /// ```
+    /// use timers::TimerFlags;
+    /// assert!(TimerFlags::PINNED.contains(TimerFlags::NONE));
+    /// assert!(!TimerFlags::PINNED.contains(TimerFlags::PINNED.and(TimerFlags::IRQSAFE)));
+    /// ```
     pub const fn contains(self, other: TimerFlags) -> bool {
         self.0.contains(other.0)
     }
@@ -138,11 +150,24 @@ impl<T, Q: Queue, P: Platform> Timer<T, Q, P> {
     }
 
     /// What was given when the timer was made.
+    ///
+    /// ```
+    /// use timers::{Timer, TimerFlags};
+    /// static NAMED: Timer<&str> = Timer::with_state(TimerFlags::NONE, "a name", |timer, _| println!("{}", timer.state()));
+    /// assert_eq!(*NAMED.state(), "a name");
+    /// ```
     pub fn state(&self) -> &T {
         &self.state
     }
 
     /// The same, of a timer that nobody else has.
+    ///
+    /// ```
+    /// use timers::{Timer, TimerFlags};
+    /// let mut timer: Timer<u32> = Timer::with_state(TimerFlags::NONE, 1, |_, _| ());
+    /// *timer.state_mut() += 1;
+    /// assert_eq!(*timer.state(), 2);
+    /// ```
     pub fn state_mut(&mut self) -> &mut T {
         &mut self.state
     }
@@ -150,6 +175,24 @@ impl<T, Q: Queue, P: Platform> Timer<T, Q, P> {
     /// Has another function called from the next call on. A call that is due at this moment may still be the old one's.
     ///
     /// Linux: writing `timer->function`. Contexts: any. Cost: one store.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// let timer = Arc::new(Timer::with_state(TimerFlags::NONE, (), |_, _| panic!("the former one")));
+    /// TIMERS.add(&timer, Ticks(5));
+    /// timer.set_function(|_, firing| assert_eq!(firing.now(), Ticks(5)));
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// # assert!(!timer.is_pending());
+    /// ```
     pub fn set_function(&self, function: Function<T, Q, P>) {
         self.core.set_function(function as *mut ());
     }

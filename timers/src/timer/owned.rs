@@ -23,6 +23,30 @@ pub struct Owned<T, Q: Unit = Wheel, P: Platform = Native> {
 
 impl<T, Q: Unit, P: Platform> Owned<T, Q, P> {
     /// Puts a timer into memory of its own.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use hal::{Native, Platform};
+    /// # use timers::{CpuTimers, Ticks, Timer, TimerFlags, Timers};
+    /// # static TIMERS: Timers = Timers::new();
+    /// # static MINE: CpuTimers = CpuTimers::new();
+    /// # let pinned = sync::preempt::disable();
+    /// # TIMERS.install(Native::cpu(), &MINE);
+    /// use timers::Owned;
+    ///
+    /// struct Connection {
+    ///     timeout: Owned<fn(&timers::Firing<'_>)>,
+    /// }
+    ///
+    /// let connection = Connection { timeout: Owned::new(Timer::new(|_| println!("nobody answers"))) };
+    /// TIMERS.add(&connection.timeout, Ticks(5));
+    /// // Its end is the timer's, too.
+    /// drop(connection);
+    /// # TIMERS.tick(Native::cpu(), Ticks(5));
+    /// # // SAFETY: this thread serves softirqs itself; the guard goes before it goes on.
+    /// # let serving = unsafe { sync::context::enter_softirq() };
+    /// # TIMERS.run(&serving);
+    /// ```
     pub fn new(timer: Timer<T, Q, P>) -> Owned<T, Q, P> {
         Owned { timer: Arc::new(timer) }
     }

@@ -39,6 +39,13 @@ unsafe impl Send for WheelEntry {}
 impl WheelEntry {
     const_fn! {
         /// In no wheel, due at tick 0, without a slack of its own.
+        ///
+        /// ```
+        /// use timers::queue::Entry;
+        /// let entry = timers::wheel::WheelEntry::new();
+        /// assert!(!entry.is_linked());
+        /// assert_eq!(entry.expires(), 0);
+        /// ```
         pub fn new() -> WheelEntry {
             WheelEntry {
                 next: Cell::new(ptr::null_mut()),

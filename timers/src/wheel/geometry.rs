@@ -7,6 +7,12 @@
 use crate::HZ;
 
 /// How many levels the wheel has: as few as reach 12 days. 8 at 100 ticks a second, 9 at 250 and at 1,000.
+///
+/// ```
+/// use timers::wheel::{HORIZON, LEVELS, granule, level_of};
+/// assert_eq!(level_of(HORIZON), LEVELS - 1);
+/// assert_eq!(HORIZON, 63 * granule(LEVELS - 1));
+/// ```
 pub const LEVELS: usize = levels(HZ);
 
 /// The longest distance that has a bucket of its own, in ticks: 15 days at 100 ticks a second, 48 at 250, 12 at 1,000.

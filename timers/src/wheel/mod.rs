@@ -72,12 +72,37 @@ pub struct Wheel(raw::Raw<geometry::Sound>);
 
 impl Wheel {
     /// An empty wheel.
+    ///
+    /// ```
+    /// use timers::queue::Queue;
+    /// use timers::wheel::Wheel;
+    /// static EMPTY: std::sync::Mutex<Wheel> = std::sync::Mutex::new(Wheel::new());
+    /// assert_eq!(EMPTY.lock().unwrap().next(), u64::MAX);
+    /// ```
     pub const fn new() -> Wheel {
         Wheel(raw::Raw::new())
     }
 
     /// How many times an entry was filed anew: because of its slack, because it was re-armed to a later time, or because
     /// that time was beyond the horizon.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use timers::queue::{Entry, Queue};
+    /// use timers::wheel::{Wheel, WheelEntry};
+    ///
+    /// let (mut wheel, entry) = (Wheel::new(), WheelEntry::new());
+    /// entry.set_expires(50);
+    /// let at = NonNull::from(&entry);
+    /// // SAFETY: the entry outlives its stay in the wheel, and does not move.
+    /// unsafe {
+    ///     wheel.insert(at, 0);
+    ///     wheel.modify(at, 70, 0);
+    /// }
+    /// assert!(wheel.pop_due(50).is_none(), "its bucket has come, and its time has not");
+    /// assert_eq!(wheel.refiled(), 1);
+    /// assert_eq!(wheel.pop_due(72), Some(at));
+    /// ```
     pub fn refiled(&self) -> u64 {
         self.0.refiled()
     }

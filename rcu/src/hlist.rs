@@ -215,6 +215,24 @@ impl<F: Field<Link: HlistLink>> RcuHIter<'_, F> {
     /// The value at the end, when the iteration has got there: 0, if the list was made without one.
     ///
     /// Linux: `get_nulls_value`.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(route(1));
+    /// drop(writer);
+    /// let reader = rcu::read();
+    /// let mut routes = list.iter(&reader);
+    /// assert_eq!(routes.end(), None);
+    /// assert_eq!(routes.by_ref().count(), 1);
+    /// assert_eq!(routes.end(), Some(0));
+    /// ```
     pub fn end(&self) -> Option<usize> {
         self.at.err()
     }
@@ -252,12 +270,39 @@ pub struct RcuHWriter<'a, O: Reclaim, F: Field<Object = O::Object, Link: HlistLi
 
 impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHWriter<'_, O, F, D> {
     /// The objects, first to last. No section is needed: nobody removes any.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(route(1));
+    /// assert_eq!(writer.iter().count(), 1);
+    /// ```
     pub fn iter(&self) -> RcuHIter<'_, F> {
         RcuHIter { at: self.list.head.first_or_end(), _section: PhantomData }
     }
 
     /// Adds an object at the front. One that is in a list already is left there, and that is reported. Cost: O(1).
     /// Linux: `hlist_add_head_rcu`.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(route(1));
+    /// writer.push_front(route(2));
+    /// assert!(writer.iter().map(|route| route.0).eq([2, 1]));
+    /// ```
     #[track_caller]
     pub fn push_front(&mut self, owner: O) {
         // SAFETY: this is the writer; `insert` has claimed the node, which stays in place until it is removed.
@@ -266,6 +311,21 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHW
 
     /// Adds an object before the first one for which `is_behind`, and at the end if there is none. Cost: O(n).
     /// Linux: `hlist_add_before_rcu`, `hlist_add_tail_rcu`.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// for number in [2, 3, 1] {
+    ///     writer.insert_before(route(number), |other| other.0 > number);
+    /// }
+    /// assert!(writer.iter().map(|route| route.0).eq([1, 2, 3]));
+    /// ```
     #[track_caller]
     pub fn insert_before(&mut self, owner: O, mut is_behind: impl FnMut(&O::Object) -> bool) {
         self.insert(owner, |list, node| {
@@ -288,6 +348,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHW
     }
 
     /// Removes the first object for which `is_it`. Cost: O(n).
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(route(1));
+    /// let removed = writer.remove_first(|route| route.0 == 1).unwrap();
+    /// drop(writer);
+    /// removed.free_after_grace_period();
+    /// assert!(list.is_empty());
+    /// ```
     #[track_caller]
     pub fn remove_first(&mut self, mut is_it: impl FnMut(&O::Object) -> bool) -> Option<Retired<O, D>> {
         let mut at = self.list.head.first();
@@ -307,6 +383,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHW
     ///
     /// # Safety
     /// If the object is in a list by this field, then in this one.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(route(1));
+    /// let found = writer.iter().next().map(std::ptr::from_ref).unwrap();
+    /// // SAFETY: it is in this list, and stays alive while the writer has it.
+    /// let removed = unsafe { writer.remove(&*found) };
+    /// assert_eq!(removed.unwrap().0, 1);
+    /// ```
     #[track_caller]
     pub unsafe fn remove(&mut self, object: &O::Object) -> Option<Retired<O, D>> {
         // SAFETY: the field of a valid object; if linked, then a member here.
@@ -320,6 +412,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: HlistLink>, D: Domain> RcuHW
     }
 
     /// Removes the objects of which `keep` says no, and frees them after a grace period. Returns how many. Cost: O(n).
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuHList};
+    /// # use sync::list::HLink;
+    /// # rcu::hosted_domain! { struct Routes; }
+    /// # struct Route(u32, HLink);
+    /// # sync::link_field! { struct Listed = Route => 1: HLink; }
+    /// # let route = |number| RcuBox::new(Route(number, HLink::new()));
+    /// let list = RcuHList::<RcuBox<Route>, Listed, Routes>::new();
+    /// let mut writer = list.write();
+    /// for number in 1..=4 {
+    ///     writer.push_front(route(number));
+    /// }
+    /// assert_eq!(writer.retain(|route| route.0 % 2 == 0), 2);
+    /// assert!(writer.iter().map(|route| route.0).eq([4, 2]));
+    /// ```
     #[track_caller]
     pub fn retain(&mut self, mut keep: impl FnMut(&O::Object) -> bool) -> usize {
         let (mut at, mut removed) = (self.list.head.first(), 0);

@@ -239,11 +239,40 @@ pub struct RcuWriter<'a, O: Reclaim, F: Field<Object = O::Object, Link: RingLink
 
 impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWriter<'_, O, F, D> {
     /// The objects, first to last. No section is needed: nobody removes any.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// writer.push_back(module(1));
+    /// writer.push_back(module(2));
+    /// assert_eq!(writer.iter().map(|module| module.0).sum::<u32>(), 3);
+    /// ```
     pub fn iter(&self) -> RcuIter<'_, F> {
         RcuIter::after(self.head)
     }
 
     /// The last object. Cost: O(1). Linux: `list_last_entry`; there is none for readers, who do not go back.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// assert!(writer.last().is_none());
+    /// writer.push_back(module(1));
+    /// writer.push_back(module(2));
+    /// assert_eq!(writer.last().unwrap().0, 2);
+    /// ```
     pub fn last(&self) -> Option<&O::Object> {
         // SAFETY: this is the writer; in front of the head is the last member, or itself.
         unsafe {
@@ -254,6 +283,20 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
 
     /// Adds an object at the front. One that is in a list already is left there, and that is reported. Cost: O(1).
     /// Linux: `list_add_rcu`.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// writer.push_front(module(1));
+    /// writer.push_front(module(2));
+    /// assert!(writer.iter().map(|module| module.0).eq([2, 1]));
+    /// ```
     #[track_caller]
     pub fn push_front(&mut self, owner: O) {
         // SAFETY: this is the writer; `insert` has claimed the node, which stays in place until it is removed.
@@ -262,6 +305,20 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
 
     /// Adds an object at the end, as [`push_front`](RcuWriter::push_front) does at the front. Cost: O(1).
     /// Linux: `list_add_tail_rcu`.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// writer.push_back(module(1));
+    /// writer.push_back(module(2));
+    /// assert!(writer.iter().map(|module| module.0).eq([1, 2]));
+    /// ```
     #[track_caller]
     pub fn push_back(&mut self, owner: O) {
         // SAFETY: as in `push_front`.
@@ -269,6 +326,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
     }
 
     /// Adds an object before the first one for which `is_behind`, and at the end if there is none. Cost: O(n).
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// // Sorted, as they come.
+    /// for number in [2, 3, 1] {
+    ///     writer.insert_before(module(number), |other| other.0 > number);
+    /// }
+    /// assert!(writer.iter().map(|module| module.0).eq([1, 2, 3]));
+    /// ```
     #[track_caller]
     pub fn insert_before(&mut self, owner: O, mut is_behind: impl FnMut(&O::Object) -> bool) {
         let behind = self.iter().find(|object| is_behind(object)).map(NonNull::from);
@@ -283,6 +356,23 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
     }
 
     /// Removes the first object for which `is_it`. Cost: O(n).
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// writer.push_back(module(1));
+    /// let removed = writer.remove_first(|module| module.0 == 1).unwrap();
+    /// drop(writer);
+    /// // Readers may be on it still: it is freed after a grace period.
+    /// removed.free_after_grace_period();
+    /// assert!(list.is_empty());
+    /// ```
     #[track_caller]
     pub fn remove_first(&mut self, mut is_it: impl FnMut(&O::Object) -> bool) -> Option<Retired<O, D>> {
         let object = self.iter().find(|object| is_it(object)).map(NonNull::from)?;
@@ -294,6 +384,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
     ///
     /// # Safety
     /// If the object is in a list by this field, then in this one.
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// writer.push_back(module(1));
+    /// let found = writer.last().map(std::ptr::from_ref).unwrap();
+    /// // SAFETY: it is in this list, and stays alive while the writer has it.
+    /// let removed = unsafe { writer.remove(&*found) };
+    /// assert_eq!(removed.unwrap().0, 1);
+    /// ```
     #[track_caller]
     pub unsafe fn remove(&mut self, object: &O::Object) -> Option<Retired<O, D>> {
         // SAFETY: the field of a valid object; if linked, then a member here.
@@ -307,6 +413,22 @@ impl<O: Reclaim, F: Field<Object = O::Object, Link: RingLink>, D: Domain> RcuWri
     }
 
     /// Removes the objects of which `keep` says no, and frees them after a grace period. Returns how many. Cost: O(n).
+    ///
+    /// ```
+    /// # use rcu::{RcuBox, RcuList};
+    /// # use sync::list::Link;
+    /// # rcu::hosted_domain! { struct Modules; }
+    /// # struct Module(u32, Link);
+    /// # sync::link_field! { struct Loaded = Module => 1: Link; }
+    /// # let module = |number| RcuBox::new(Module(number, Link::new()));
+    /// let list = RcuList::<RcuBox<Module>, Loaded, Modules>::new();
+    /// let mut writer = list.write();
+    /// for number in 1..=4 {
+    ///     writer.push_back(module(number));
+    /// }
+    /// assert_eq!(writer.retain(|module| module.0 != 2), 1);
+    /// assert!(writer.iter().map(|module| module.0).eq([1, 3, 4]));
+    /// ```
     #[track_caller]
     pub fn retain(&mut self, mut keep: impl FnMut(&O::Object) -> bool) -> usize {
         let mut removed = 0;

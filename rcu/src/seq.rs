@@ -95,6 +95,13 @@ impl Sequence {
     const_fn! {
         /// A sequence with no round running. It begins 256 rounds before its number wraps, so that the wrap is an
         /// everyday event in every system, and not one that comes after years.
+        ///
+        /// ```
+        /// use rcu::Sequence;
+        /// let rounds = Sequence::new();
+        /// assert!(!rounds.is_running());
+        /// assert_eq!(rounds.completed(), 0);
+        /// ```
         pub fn new() -> Sequence {
             Sequence { count: Count::starting_at(0_usize.wrapping_sub(256 * ROUND)) }
         }
@@ -104,6 +111,14 @@ impl Sequence {
     /// [`end`](Sequence::end).
     ///
     /// A full memory barrier lies between the start and what follows.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// assert!(rounds.try_start());
+    /// assert!(!rounds.try_start(), "somebody drives this round");
+    /// rounds.end();
+    /// ```
     #[must_use = "who has started a round must end it"]
     #[inline]
     pub fn try_start(&self) -> bool {
@@ -114,6 +129,15 @@ impl Sequence {
     ///
     /// # Panics
     /// If a round is running.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// rounds.start();
+    /// // Everybody is asked here.
+    /// rounds.end();
+    /// assert_eq!(rounds.completed(), 1);
+    /// ```
     #[track_caller]
     pub fn start(&self) {
         assert!(self.try_start(), "a round was started while one is running; end it first, or use try_start");
@@ -124,6 +148,16 @@ impl Sequence {
     ///
     /// # Panics
     /// If no round is running.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// let wanted = rounds.snapshot();
+    /// rounds.start();
+    /// assert!(!rounds.done(wanted));
+    /// rounds.end();
+    /// assert!(rounds.done(wanted));
+    /// ```
     #[track_caller]
     #[inline]
     pub fn end(&self) {
@@ -134,6 +168,18 @@ impl Sequence {
     /// Names the first end of a round that began after this call.
     ///
     /// A full memory barrier: what the caller did before is visible to the participants of that round.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// rounds.start();
+    /// let wanted = rounds.snapshot();
+    /// rounds.end();
+    /// assert!(!rounds.done(wanted), "that one had begun before");
+    /// rounds.start();
+    /// rounds.end();
+    /// assert!(rounds.done(wanted));
+    /// ```
     #[inline]
     pub fn snapshot(&self) -> Cookie {
         self.count.snapshot()
@@ -142,12 +188,31 @@ impl Sequence {
     /// Whether the round that `cookie` names has ended.
     ///
     /// If it has, the call is a full memory barrier, and what the round's participants did is visible to what follows.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// let wanted = rounds.snapshot();
+    /// assert!(!rounds.done(wanted));
+    /// rounds.start();
+    /// rounds.end();
+    /// assert!(rounds.done(wanted));
+    /// ```
     #[inline]
     pub fn done(&self, cookie: Cookie) -> bool {
         self.count.done(cookie)
     }
 
     /// Whether a round is running, at this moment.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// rounds.start();
+    /// assert!(rounds.is_running());
+    /// rounds.end();
+    /// assert!(!rounds.is_running());
+    /// ```
     #[inline]
     pub fn is_running(&self) -> bool {
         self.count.number.load(Ordering::Relaxed) & RUNNING != 0
@@ -160,6 +225,16 @@ impl Sequence {
     }
 
     /// How many rounds have ended, modulo half the range of `usize`. For statistics.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// for _ in 0..3 {
+    ///     rounds.start();
+    ///     rounds.end();
+    /// }
+    /// assert_eq!(rounds.completed(), 3);
+    /// ```
     pub fn completed(&self) -> usize {
         self.count.number.load(Ordering::Relaxed).wrapping_add(256 * ROUND) / ROUND
     }
@@ -200,6 +275,16 @@ impl Cookie {
 
     /// A number that goes up by one from each round's cookies to the next one's, modulo half the range of `usize`: to
     /// spread those who wait over several queues.
+    ///
+    /// ```
+    /// use rcu::Sequence;
+    /// let rounds = Sequence::new();
+    /// let first = rounds.snapshot();
+    /// rounds.start();
+    /// let second = rounds.snapshot();
+    /// # rounds.end();
+    /// assert_eq!(second.index(), first.index().wrapping_add(1));
+    /// ```
     #[inline]
     pub const fn index(self) -> usize {
         self.0 / ROUND

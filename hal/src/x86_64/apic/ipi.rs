@@ -3,14 +3,15 @@
 //! In x2APIC mode a command is one 64-bit MSR write. In xAPIC mode it is two registers: the destination is written
 //! first, and writing the low half sends. An interrupt or NMI between the two that sends as well would change the
 //! destination under the first sender. Interrupts are therefore off in between, which also keeps the sender on its
-//! CPU, and every sender puts the destination back as it found it, so that even a nested one in an NMI handler leaves
-//! no trace.
+//! CPU, and a sender in an NMI handler puts the destination back as it found it, so that it leaves no trace. All others
+//! leave that out: a guest leaves the processor for each access.
 
 use core::sync::atomic::AtomicU64;
 
 use super::registers::{Access, Register};
 use super::{LocalApic, counters};
 use crate::x86_64::relax;
+use crate::{Native, Platform};
 
 /// What an interrupt command does at its destination (Intel SDM volume 3, 11.6.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,10 +98,20 @@ impl LocalApic {
     fn command_in_memory(&self, high: u32, low: u32) {
         // A write to uncached memory is not passed by earlier stores, so the receiver sees them.
         self.wait_until_handed_on();
+        if Native::context().in_nmi() {
+            return self.command_in_nmi(high, low);
+        }
+        self.access.write(Register::COMMAND_HIGH, high << 24);
+        self.access.write(Register::COMMAND_LOW, low);
+    }
+
+    /// The same for who has perhaps come between the two halves of another one, which is handed on.
+    #[cold]
+    fn command_in_nmi(&self, high: u32, low: u32) {
         let found = self.access.read(Register::COMMAND_HIGH);
         self.access.write(Register::COMMAND_HIGH, high << 24);
         self.access.write(Register::COMMAND_LOW, low);
-        // Wait again before the destination changes back, which for a nested sender is before the outer one goes on.
+        // Before the destination changes back, and the other one goes on.
         self.wait_until_handed_on();
         self.access.write(Register::COMMAND_HIGH, found);
     }

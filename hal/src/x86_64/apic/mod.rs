@@ -322,7 +322,8 @@ pub fn end_of_interrupt() {
 /// Interrupts CPU `cpu` with `vector`. What the caller stored before is visible to the handler. Does nothing for a CPU
 /// without a recorded id.
 ///
-/// Any context, NMI included. Cost: one MSR write, or in xAPIC mode six register accesses; in a guest one or more exits.
+/// Any context, NMI included. Cost: one MSR write, or in xAPIC mode three register accesses, six in an NMI; in a guest as many
+/// exits.
 pub fn send_ipi_to_cpu(cpu: CpuId, vector: u8) {
     if let (Some(apic), Some(id)) = (try_local(), id_of(cpu)) {
         apic.command(Kind::Fixed(vector), To::One(id));

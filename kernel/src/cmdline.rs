@@ -358,6 +358,9 @@ mod tests {
         assert_eq!(parse("holds=100 hung=60").0.holds_us, Some(100));
         assert_eq!(parse("holds=off hung=60").0, Options { hung_s: Some(60), ..Options::default() });
         assert_eq!(parse("hung=off").0.hung_s, Some(0));
+        assert_eq!(parse("").0.preempt, Preemption::Full);
+        assert_eq!(parse("preempt=voluntary").0.preempt, Preemption::Voluntary);
+        assert_eq!(parse("preempt=none").0.preempt, Preemption::None);
         assert_eq!(parse("").0.hotadd, HotAdd::Online);
         assert_eq!(parse("hotadd=present").0.hotadd, HotAdd::Present);
         assert_eq!(parse("test").0.test, Some(TestFilter::All));
@@ -380,6 +383,7 @@ mod tests {
         assert!(complaint("seed=18446744073709551616").contains("below 2^64"));
         assert!(complaint("loglevel=loud").contains("error, warn, info"));
         assert!(complaint("lockdep=maybe").contains("on or off"));
+        assert!(complaint("preempt=partly").contains("cannot be `partly`; it takes full, voluntary or none"));
         assert!(complaint("holds=soon").contains("microseconds, or off"));
         assert!(complaint("holds=86400000001").contains("cannot be"));
         assert!(complaint("hung=0").contains("seconds, or off"));

@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use hal::platform::{Priority, Report, Severity, TaskId};
+use hal::x86_64::backtrace::Backtrace;
 use hal::x86_64::traps::TrapFrame;
 use hal::x86_64::upcalls::Upcalls;
 use hal::x86_64::vectors;
@@ -117,8 +118,12 @@ fn report(report: &Report<'_>) {
     }
     let mut lines = Lines::new();
     // Never fails.
-    let _ = write!(lines, "{report}");
-    lines.end_line();
+    let _ = writeln!(lines, "{report}");
+    if report.severity == Severity::Bug {
+        // Who broke the rule is among the callers. Walks the stack without a lock: in any context.
+        let _ = snapshot::print_steps(&mut lines, Backtrace::here());
+    }
+    lines.end();
 }
 
 /// Logs each line that is written to it as a message of its own, because a message has no room for many.
@@ -128,6 +133,13 @@ impl Lines {
     /// Nothing is written.
     pub(crate) const fn new() -> Lines {
         Lines(StackText::new())
+    }
+
+    /// The last line, if something is in it.
+    fn end(mut self) {
+        if !self.0.as_str().is_empty() {
+            self.end_line();
+        }
     }
 
     fn end_line(&mut self) {

@@ -117,6 +117,7 @@ fn waiting_under_another_lock_is_fine() {
 /// The function runs on one CPU, with interrupts on. An interrupt there spins for the lock of somebody on another CPU who
 /// waits for the function.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn waiting_under_a_lock_that_an_interrupt_takes_is_reported() {
     let machine = Machine::new();
     let shared = Arc::new(IrqSpinLock::new(0));

@@ -18,6 +18,7 @@ pub mod irq;
 pub mod nmi;
 pub mod watchdog;
 
+use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use core::fmt;
 
@@ -180,6 +181,19 @@ fn short_name(test: &KernelTest) -> &'static str {
 /// Says that the running test is about to provoke a report that contains `text`, which is therefore no failure.
 pub fn expect_report(text: &str) {
     log::raw_line(format_args!("TEST expects {text}"));
+}
+
+/// What the log has after the last place where `text` is; nothing if it is not there.
+pub fn told_after(text: &str) -> String {
+    log::history().rsplit_once(text).map_or_else(String::new, |(_, told)| told.to_owned())
+}
+
+/// Whether the first steps of a backtrace in `told` lead through the function that begins at `function`. That must be
+/// shorter than 256 bytes, and not inlined.
+pub fn leads_through(told: &str, function: *const ()) -> bool {
+    let begins = function as u64;
+    let steps = told.split("[<").skip(1).filter_map(|rest| u64::from_str_radix(rest.get(..16)?, 16).ok());
+    steps.take(16).any(|step| (begins..begins + 256).contains(&step))
 }
 
 /// How many records of the trace a failing test prints.

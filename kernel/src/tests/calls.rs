@@ -10,8 +10,7 @@ use hal::{CpuId, MAX_CPUS, Native, Platform, percpu};
 use sync::{context, irq};
 
 use crate::calls::{self, CallData, CallError};
-use crate::testing::comes_true;
-use crate::testing::{expect_report, nmi};
+use crate::testing::{comes_true, expect_report, nmi, told_after};
 use crate::{check, check_eq, cpus, kernel_test, tick};
 
 /// Whether this is what a called function may expect.
@@ -148,7 +147,7 @@ kernel_test! {
         static RELEASE: AtomicBool = AtomicBool::new(false);
         fn function_without_an_answer() {}
         let Some(other) = another() else { crate::skip!("one CPU only") };
-        expect_report("has not answered a call for");
+        expect_report(&alloc::format!("CPU#{other} has not answered a call for"));
         let busy = keep_busy(other, &RELEASE);
         let before = calls::set_patience_ns(100_000_000);
         // The caller waits with preemption off; a timer interrupt lets the busy one go when the report must have been made.
@@ -165,6 +164,8 @@ kernel_test! {
         calls::set_patience_ns(before);
         check_eq!(answer, Ok(()));
         check!(comes_true(|| busy.is_finished()));
+        let told = told_after("has not answered a call for");
+        check!(told.lines().next().is_some_and(|line| line.contains("function_without_an_answer")), "{told}");
         Ok(())
     }
 }

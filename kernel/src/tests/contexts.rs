@@ -11,7 +11,7 @@ use crate::sched::RESCHEDULES;
 use crate::softirq::{Handler, Vector};
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::{Outcome, expect_report, nmi};
-use crate::testing::{comes_true, comes_true_by_others};
+use crate::testing::{comes_true, comes_true_by_others, leads_through, told_after};
 use crate::{check, check_eq, cpus, kernel_test, services, softirq};
 
 /// How long to wait for what must not come: several ticks.
@@ -366,11 +366,21 @@ kernel_test! {
     }
 }
 
+#[inline(never)]
+fn sleep_perhaps() {
+    context::might_sleep();
+    // Comes back here.
+    core::hint::black_box(());
+}
+
 kernel_test! {
     fn sleeping_in_atomic_is_reported() {
         expect_report("sleeping function called from invalid context at kernel/src/tests/contexts.rs");
-        let _here = preempt::disable();
-        context::might_sleep();
+        let here = preempt::disable();
+        sleep_perhaps();
+        drop(here);
+        let told = told_after("sleeping function called");
+        check!(leads_through(&told, sleep_perhaps as *const ()), "{told}");
         Ok(())
     }
 }

@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::cpumask::CpuMask;
-use hal::x86_64::{traps, vectors};
+use hal::x86_64::{apic, native, traps, vectors};
 use hal::{CpuId, Native, Platform};
-use sync::{Completion, PiMutex};
+use sync::{Completion, PiMutex, irq};
 
 use super::tasks::fail;
 use crate::sched::policy::Policy;
@@ -44,9 +44,12 @@ kernel_test! {
     task,
     fn the_more_urgent_task_runs_first(cx) {
         let cpu = quiet_cpu();
-        static ORDER: [AtomicU32; 6] = [const { AtomicU32::new(0) }; 6];
+        static ORDER: [AtomicU32; 7] = [const { AtomicU32::new(0) }; 7];
         static NEXT: AtomicU32 = AtomicU32::new(0);
         NEXT.store(0, Ordering::Relaxed);
+        if cpu == Native::cpu() {
+            skip!("one CPU only, where the task of the tests has to get on in between");
+        }
         // A task above all of them holds the CPU until all are ready.
         let go = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&go);
@@ -54,7 +57,7 @@ kernel_test! {
             comes_true(|| seen.load(Ordering::Relaxed))
         });
         let holder = holder.map_err(fail)?;
-        check!(comes_true(|| holder.task().state() == State::Running || cpu == Native::cpu()));
+        check!(comes_true(|| holder.task().state() == State::Running));
         let mut handles = Vec::new();
         let policies = [
             Policy::fair(0),
@@ -62,29 +65,25 @@ kernel_test! {
             Policy::fifo(30),
             Policy::round_robin(20),
             Policy::fifo(30),
+            Policy::fifo(89),
+            // Does not wait for the holder either.
             Policy::Stop,
         ];
-        if cpu == Native::cpu() {
-            // One CPU: this task is that of the tests, which has to get on in between.
-            go.store(true, Ordering::Relaxed);
-            check!(holder.join(cx));
-            return Ok(());
-        }
         for (number, policy) in policies.into_iter().enumerate() {
-            // What stops a machine waits for nobody, so that it is not made before the rest.
-            let policy = if policy == Policy::Stop { Policy::fifo(89) } else { policy };
             let handle = Builder::named(format_args!("{policy}")).on(cpu).policy(policy).spawn(move |_cx| {
                 ORDER[NEXT.fetch_add(1, Ordering::Relaxed) as usize].store(number as u32, Ordering::Relaxed);
             });
             handles.push(handle.map_err(fail)?);
         }
+        let ran = || NEXT.load(Ordering::Relaxed);
+        check!(comes_true(|| ran() != 0) && ran() == 1, "{} ran under the holder", ran());
         go.store(true, Ordering::Relaxed);
         check!(holder.join(cx));
         for handle in handles {
             handle.join(cx);
         }
         let order: Vec<u32> = ORDER.iter().map(|place| place.load(Ordering::Relaxed)).collect();
-        check_eq!(order, [5, 2, 4, 3, 1, 0]);
+        check_eq!(order, [6, 5, 2, 4, 3, 1, 0]);
         Ok(())
     }
 }
@@ -334,6 +333,115 @@ kernel_test! {
         hog.join(cx);
         calm.join(cx);
         check_eq!(after, before);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn waking_a_task_of_this_cpu_sends_no_interrupt(cx) {
+        let here = Native::cpu();
+        let calm = Builder::new("calm").on(here).spawn(task::park).map_err(fail)?;
+        while calm.task().state() != State::Blocked {
+            task::yield_now(cx);
+        }
+        let quiet = irq::disable();
+        let before = apic::counters(here).sent;
+        calm.unpark();
+        let sent = apic::counters(here).sent - before;
+        drop(quiet);
+        calm.join(cx);
+        check_eq!(sent, 0);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_cpu_that_idles_is_interrupted_only_while_it_halts(_cx) {
+        let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
+        // Returns whether it halted, and how many interrupts were sent for it.
+        let rouse = || {
+            let _quiet = irq::disable();
+            let sent = || apic::counters(Native::cpu()).sent;
+            let before = sent();
+            (native::rouse(other), sent() - before)
+        };
+        // It halts, and is on its way to halt again after each of these.
+        let seen = core::cell::Cell::new([0_u32; 3]);
+        let both = || {
+            let [mut halted, mut awake, mut wrong] = seen.get();
+            match rouse() {
+                (true, 1) => halted += 1,
+                (false, 0) => awake += 1,
+                _ => wrong += 1,
+            }
+            seen.set([halted, awake, wrong]);
+            halted != 0 && awake != 0 || wrong != 0
+        };
+        check!(comes_true(both), "{seen:?}");
+        check_eq!(seen.get()[2], 0);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_task_that_never_gives_way_is_preempted_by_an_interrupt_from_another_cpu(cx) {
+        let Some(other) = cpus::online().nth(1) else { skip!("one CPU only") };
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static RUNNING: AtomicBool = AtomicBool::new(false);
+        /// How many timer interrupts and kicks the CPU had taken when the urgent task ran.
+        static SEEN: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        static RAN: AtomicU32 = AtomicU32::new(0);
+        STOP.store(false, Ordering::Relaxed);
+        RUNNING.store(false, Ordering::Relaxed);
+        RAN.store(0, Ordering::Relaxed);
+        let hog = Builder::new("hog").on(other).spawn(|_cx| {
+            RUNNING.store(true, Ordering::Relaxed);
+            while !STOP.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let hog = hog.map_err(fail)?;
+        let taken = move || [vectors::TIMER, vectors::KICK].map(|vector| traps::count(other, vector));
+        let urgent = Builder::new("urgent").on(other).policy(Policy::fifo(40)).spawn(move |cx| {
+            while !task::is_cancelled() {
+                task::park(cx);
+                for (seen, count) in SEEN.iter().zip(taken()) {
+                    seen.store(count, Ordering::Relaxed);
+                }
+                // Release: pairs with the Acquire below.
+                RAN.fetch_add(1, Ordering::Release);
+            }
+        });
+        let urgent = urgent.map_err(fail)?;
+        check!(comes_true(|| RUNNING.load(Ordering::Relaxed)));
+        // A timer interrupt that comes in between would do as well: it is to happen without, once at least.
+        let mut without = false;
+        for round in 0..50 {
+            let parked = || urgent.task().state() == State::Blocked;
+            if !comes_true(|| parked() && tick::is_resting(other)) {
+                break;
+            }
+            let before = taken();
+            urgent.unpark();
+            // Acquire: pairs with the Release above.
+            if !comes_true(|| RAN.load(Ordering::Acquire) > round) {
+                break;
+            }
+            let [timer, kick] = [0, 1].map(|which| SEEN[which].load(Ordering::Relaxed) - before[which]);
+            without |= timer == 0 && kick != 0;
+            if without {
+                break;
+            }
+        }
+        STOP.store(true, Ordering::Relaxed);
+        hog.join(cx);
+        urgent.task().cancel();
+        urgent.unpark();
+        urgent.join(cx);
+        check!(without, "{} turns, none without a timer interrupt", RAN.load(Ordering::Relaxed));
         Ok(())
     }
 }

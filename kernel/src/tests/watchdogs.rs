@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::{CpuId, Native, Platform};
 use sync::wait::Limits as WaitLimits;
-use sync::{Completion, irq, preempt};
+use sync::{Completion, TaskCx, irq, preempt};
 
-use crate::testing::{comes_true_by_others, expect_report};
+use crate::testing::{comes_true_by_others, expect_report, leads_through, told_after};
 use crate::watchdog::hung::{self, hung_count, set_hung_limit_ms};
 use crate::watchdog::{Limits, counts, set_limits};
 use crate::{check, check_eq, cpus, kernel_test, task};
@@ -17,8 +17,9 @@ const PATIENCE_NS: u64 = 30_000_000_000;
 /// Ticks: short for a test, and longer than a busy host makes a CPU wait.
 const SHORT: u64 = 500;
 
-/// Waits without giving way until `condition` holds.
-fn spin_until(condition: impl Fn() -> bool) -> bool {
+/// Waits without giving way until `condition` holds. Reports are to name it.
+#[inline(never)]
+fn spin_until(condition: &dyn Fn() -> bool) -> bool {
     let end = Native::now_ns() + PATIENCE_NS;
     while !condition() {
         if Native::now_ns() > end {
@@ -29,19 +30,28 @@ fn spin_until(condition: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Waits for what does not come. Reports are to name it.
+#[inline(never)]
+fn wait_for(event: &Completion, cx: &mut TaskCx) {
+    event.wait(cx);
+    // Comes back here.
+    core::hint::black_box(());
+}
+
 kernel_test! {
     task, limit_ms = 90_000,
     fn a_task_that_keeps_its_cpu_is_reported_once(cx) {
         static STARTED: AtomicBool = AtomicBool::new(false);
         STARTED.store(false, Ordering::Relaxed);
-        expect_report("soft lockup - CPU#");
+        let target = cpus::online().last().unwrap_or(CpuId::BOOT);
+        let headline = alloc::format!("soft lockup - CPU#{target} ");
+        expect_report(&headline);
         let before = counts();
         let usual = set_limits(Limits { soft: SHORT, hard: u64::MAX });
-        let target = cpus::online().last().unwrap_or(CpuId::BOOT);
         let hog = task::Builder::new("hog").on(target).spawn(move |_| {
             let _here = preempt::disable();
             STARTED.store(true, Ordering::Relaxed);
-            spin_until(|| counts().0 != before.0)
+            spin_until(&|| counts().0 != before.0)
         });
         // Somebody has to want the CPU, or it is nobody's trouble.
         let waits = task::Builder::new("waits").on(target).spawn(|cx| {
@@ -60,6 +70,8 @@ kernel_test! {
         set_limits(usual);
         check!(told, "nothing was reported");
         check_eq!(counts(), (before.0 + 1, before.1));
+        let told = told_after(&headline);
+        check!(leads_through(&told, spin_until as *const ()), "{told}");
         Ok(())
     }
 }
@@ -69,17 +81,20 @@ kernel_test! {
     fn a_cpu_without_interrupts_is_reported_by_its_neighbour(cx) {
         let online: Vec<CpuId> = cpus::online().collect();
         let [_, .., target] = online[..] else { crate::skip!("one CPU only") };
-        expect_report("hard lockup - CPU#");
+        let headline = alloc::format!("hard lockup - CPU#{target} ");
+        expect_report(&headline);
         let before = counts();
         let usual = set_limits(Limits { soft: u64::MAX, hard: SHORT });
         let stuck = task::Builder::new("stuck").on(target).spawn(move |_| {
             let _quiet = irq::disable();
-            spin_until(|| counts().1 != before.1)
+            spin_until(&|| counts().1 != before.1)
         });
         let told = stuck.map(|stuck| stuck.join(cx));
         set_limits(usual);
         check_eq!(told, Ok(true));
         check_eq!(counts(), (before.0, before.1 + 1));
+        let told = told_after(&headline);
+        check!(leads_through(&told, spin_until as *const ()), "{told}");
         Ok(())
     }
 }
@@ -89,7 +104,7 @@ kernel_test! {
     fn a_task_that_nobody_wakes_is_reported_and_an_idle_one_is_not(cx) {
         let event = Arc::new(Completion::new());
         let waiting = event.clone();
-        let stuck = task::spawn("stuck", move |cx| waiting.wait(cx));
+        let stuck = task::spawn("stuck", move |cx| wait_for(&waiting, cx));
         // All the ways to wait for something to do, and one to wait for a moment.
         let waiting = event.clone();
         let idle = [
@@ -111,7 +126,8 @@ kernel_test! {
         ];
         let Ok(stuck) = stuck else { crate::skip!("no memory") };
         expect_report("hung task - task");
-        expect_report(&alloc::format!("hung task - task {} (stuck)", stuck.task().number()));
+        let headline = alloc::format!("hung task - task {} (stuck)", stuck.task().number());
+        expect_report(&headline);
         let before = hung_count();
         // Looks come a quarter of it apart.
         let usual = set_hung_limit_ms(Some(400));
@@ -133,6 +149,8 @@ kernel_test! {
         }
         check!(told, "{listed:?}");
         check_eq!(count, before + 1);
+        let told = told_after(&headline);
+        check!(leads_through(&told, wait_for as *const ()), "{told}");
         Ok(())
     }
 }

@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(test_support::cases(300)))]
     /// Never early, never lost, never twice, overruns exact, and the interrupt is always programmed in time.
     #[test]
-    fn called_when_the_model_says(ops in prop::collection::vec(op(), 1..80)) {
+    fn called_when_the_model_says(ops in prop::collection::vec(op(), 1..if cfg!(miri) { 20 } else { 80 })) {
         let mut world = World::new();
         for op in &ops {
             world.apply(op);
@@ -192,6 +192,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_beat_does_not_drift_however_late_the_interrupt() {
     let mut world = World::new();
     let period = world.timers[7].state().period;
@@ -251,6 +252,7 @@ fn who_is_always_due_again_does_not_keep_the_cpu() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn what_a_cpu_leaves_behind_is_called_elsewhere_once() {
     let mut world = World::new();
     let here = Native::cpu();

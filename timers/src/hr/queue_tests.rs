@@ -202,7 +202,7 @@ fn run(ops: &[Op]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(test_support::cases(300)))]
     #[test]
-    fn behaves_as_a_sorted_set(ops in prop::collection::vec(op(), 1..300)) {
+    fn behaves_as_a_sorted_set(ops in prop::collection::vec(op(), 1..if cfg!(miri) { 30 } else { 300 })) {
         run(&ops);
     }
 }
@@ -228,6 +228,7 @@ fn caught(twin: Twin) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn broken_ones_are_caught() {
     for twin in [Twin::RanksKept, Twin::MeldedBlindly, Twin::LeftOnly, Twin::NextKept, Twin::NextNotLowered] {
         caught(twin);
@@ -236,6 +237,7 @@ fn broken_ones_are_caught() {
 
 /// Every order in which many may come, and the bound on a single operation.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn no_order_makes_the_right_side_long() {
     const N: usize = 60_000;
     for order in 0..4u64 {

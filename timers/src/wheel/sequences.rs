@@ -413,6 +413,7 @@ fn corpus() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn random_sequences() {
     let operations: u64 = (0..300).map(|seed| run::<Sound>(&random(seed, 40_000))).sum();
     assert!(operations > 2_000_000, "only {operations} operations");
@@ -435,6 +436,7 @@ fn each_broken_wheel_fails_the_sequence_of_its_name() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn each_broken_wheel_fails_random_sequences() {
     for (name, run) in TWINS {
         let found = (0..20).filter(|&seed| fails(*run, &random(seed, 40_000))).count();
@@ -445,7 +447,7 @@ fn each_broken_wheel_fails_random_sequences() {
 proptest! {
     /// Here for what it does with a sequence that fails: it makes it short.
     #[test]
-    fn any_sequence(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+    fn any_sequence(bytes in prop::collection::vec(any::<u8>(), 0..if cfg!(miri) { 60 } else { 2_000 })) {
         run::<Sound>(&bytes);
     }
 }

@@ -67,6 +67,7 @@ fn lateness(distance: u64, slack: u64) -> (u64, u64, usize) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn at_both_ends_of_each_level_entries_are_late_by_less_than_its_granule() {
     for level in 0..LEVELS {
         let first = if level == 0 { 1 } else { 63 * granule(level - 1) + 1 };
@@ -78,6 +79,7 @@ fn at_both_ends_of_each_level_entries_are_late_by_less_than_its_granule() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_slack_is_kept_exactly_and_costs_one_look_a_level() {
     for level in 0..LEVELS {
         for slack in [0, 1, 7, 8, 62, 63, 64, 5_000] {

@@ -15,7 +15,8 @@ mod fadt;
 mod madt;
 mod memory;
 mod power;
-#[cfg(test)]
+// The crate `acpi` reads beyond what its reference to a table's header covers, which Miri does not let pass.
+#[cfg(all(test, not(miri)))]
 mod tests;
 
 use alloc::vec::Vec;

@@ -73,6 +73,16 @@ pub const KINDS: &[Kind] = &[
         help: "wait for RCU callbacks in a read-side section",
         run: || wait_in_reader(|cx| Kernel::barrier(cx)),
     },
+    Kind {
+        name: "synchronize-bh-off",
+        help: "wait for a grace period with bottom halves off",
+        run: || wait_illegally(sync::bh::disable()),
+    },
+    Kind {
+        name: "synchronize-preempt-off",
+        help: "wait for a grace period with preemption off",
+        run: || wait_illegally(sync::preempt::disable()),
+    },
     Kind { name: "task-stack-overflow", help: "recurse without end in a task", run: task_stack_overflow },
     Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
 ];
@@ -187,6 +197,12 @@ fn panic_while_printing() {
 fn sleep_in_atomic() {
     let _here = sync::preempt::disable();
     Native::block(None);
+}
+
+fn wait_illegally<G>(held: G) {
+    // SAFETY: a task's; that something forbids sleeping is the point, and must be found out.
+    Kernel::synchronize(&mut unsafe { TaskCx::new() });
+    drop(held);
 }
 
 fn wait_in_reader(wait: fn(&mut TaskCx)) {

@@ -77,7 +77,8 @@ pub unsafe trait Domain: Sized + 'static {
 
     /// Has `function` called with `head` after a grace period, with bottom halves off.
     ///
-    /// Linux: `call_rcu_hurry`. Contexts: any but NMI, also read sections and callbacks. Does not allocate, never fails.
+    /// Linux: `call_rcu_hurry`. Contexts: any but NMI, also read sections and callbacks. Does not allocate, never fails. Where
+    /// the caller may sleep it may be held back while too many callbacks wait.
     ///
     /// # Safety
     /// `head` is valid and in no queue, and stays so, in place, until `function` is called. It may be called in that

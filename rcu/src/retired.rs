@@ -132,7 +132,8 @@ impl<O: Reclaim, D: Domain> Retired<O, D> {
         Retired { object, _owner: PhantomData }
     }
 
-    /// Frees the object when a grace period has passed. Does not wait.
+    /// Frees the object when a grace period has passed. Does not wait for that. A domain that bounds its callbacks may hold a
+    /// caller back that may sleep, while there are too many of them.
     ///
     /// Linux: `kfree_rcu`. Contexts: those of the domain's `call`; an object without an embedded head also needs the
     /// allocator. The object is dropped where callbacks run, with bottom halves off: its `drop` must not sleep.
@@ -153,7 +154,8 @@ impl<O: Reclaim, D: Domain> Retired<O, D> {
         unsafe { O::defer::<D, Free>(object) };
     }
 
-    /// Calls `function` with the owner when a grace period has passed. Does not wait. The function must be one without
+    /// Calls `function` with the owner when a grace period has passed. Waits as
+    /// [`free_after_grace_period`](Retired::free_after_grace_period) does. The function must be one without
     /// captured variables, because there is no room for them; that is checked when compiled.
     ///
     /// Linux: `call_rcu`. Contexts: as for [`free_after_grace_period`](Retired::free_after_grace_period), and so for

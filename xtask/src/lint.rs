@@ -67,24 +67,26 @@ impl Lint {
 struct Program {
     name: &'static str,
     package: &'static str,
+    features: &'static str,
     sanitizer: Option<Sanitizer>,
 }
 
-const PROGRAMS: [Program; 4] = [
-    Program { name: "the kernel", package: "kernel", sanitizer: None },
-    Program {
-        name: "the kernel, --sanitize address",
-        package: "kernel",
-        sanitizer: Some(Sanitizer::Address),
-    },
-    Program { name: "the kernel, --sanitize thread", package: "kernel", sanitizer: Some(Sanitizer::Thread) },
-    Program { name: "the other kernel", package: "other-kernel", sanitizer: None },
+const KERNEL: Program = Program { name: "the kernel", package: "kernel", features: "", sanitizer: None };
+
+const PROGRAMS: [Program; 6] = [
+    KERNEL,
+    Program { name: "the kernel, --rcu nonpreemptible", features: "rcu-nonpreemptible", ..KERNEL },
+    Program { name: "the kernel, --rcu tiny", features: "rcu-nonpreemptible,rcu-tiny", ..KERNEL },
+    Program { name: "the kernel, --sanitize address", sanitizer: Some(Sanitizer::Address), ..KERNEL },
+    Program { name: "the kernel, --sanitize thread", sanitizer: Some(Sanitizer::Thread), ..KERNEL },
+    Program { name: "the other kernel", package: "other-kernel", ..KERNEL },
 ];
 
 impl Program {
     fn lint(&self, toolchain: &Toolchain) -> Result<()> {
         let mut command = build::cargo(toolchain, "clippy", &build::target_folder());
-        command.args(["--package", self.package, "--bins", "--", "-D", "warnings"]);
+        command.args(["--package", self.package, "--bins", "--features", self.features]);
+        command.args(["--", "-D", "warnings"]);
         if let Some(sanitizer) = self.sanitizer {
             // What its code looks like, without the compiler's part in it, which takes a library of its own.
             command.env("RUSTC_BOOTSTRAP", "1").arg(sanitizer.cfg());

@@ -225,6 +225,22 @@ const CRASHES: &[Crash] = &[
         ],
     ),
     (
+        "synchronize-bh-off",
+        2,
+        &[
+            "Illegal synchronize with bottom halves off (domain kernel) at kernel/src/crash.rs",
+            "backtrace of CPU#",
+        ],
+    ),
+    (
+        "synchronize-preempt-off",
+        2,
+        &[
+            "Illegal synchronize with preemption off (domain kernel) at kernel/src/crash.rs",
+            "backtrace of CPU#",
+        ],
+    ),
+    (
         "expedite-in-reader",
         2,
         &[

@@ -243,6 +243,44 @@ kernel_test! {
     }
 }
 
+kernel_test! {
+    task,
+    fn a_task_that_keeps_its_cpu_holds_up_no_grace_period(cx) {
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU only") };
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static RUNNING: AtomicBool = AtomicBool::new(false);
+        /// Whether it asks for a reschedule now and then; it never sleeps.
+        static ASKS: AtomicBool = AtomicBool::new(false);
+        let usual = sched::preemption();
+        // With full preemption one that never asks; without, one that asks.
+        for mode in [Preemption::Full, Preemption::None] {
+            STOP.store(false, Ordering::Relaxed);
+            RUNNING.store(false, Ordering::Relaxed);
+            ASKS.store(mode == Preemption::None, Ordering::Relaxed);
+            sched::set_preemption(mode);
+            let hog = Builder::new("hog").on(cpu).spawn(|cx| {
+                RUNNING.store(true, Ordering::Relaxed);
+                while !STOP.load(Ordering::Relaxed) {
+                    drop(rcu::read());
+                    if ASKS.load(Ordering::Relaxed) {
+                        cx.cond_resched();
+                    }
+                }
+            });
+            let Ok(hog) = hog else { skip!("no memory for a task") };
+            let running = comes_true_by_others(|| RUNNING.load(Ordering::Relaxed));
+            let wanted = Kernel::start_poll();
+            let ended = comes_true_by_others(|| Kernel::poll(wanted));
+            let still = !hog.is_finished();
+            STOP.store(true, Ordering::Relaxed);
+            hog.join(cx);
+            sched::set_preemption(usual);
+            check!(running && ended && still, "{mode:?}: running: {running}, ended: {ended}, still: {still}");
+        }
+        Ok(())
+    }
+}
+
 percpu! {
     /// What forbids to wait where this is called is what it should be.
     static IN_INTERRUPT: CallData = CallData::new(|| {

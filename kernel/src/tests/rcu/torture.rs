@@ -6,7 +6,7 @@ kernel_test! {
     task, limit_ms = 60_000,
     fn readers_see_no_object_after_its_grace_period_while_cpus_come_and_go(cx) {
         let ms = if cfg!(feature = "chaos") { 200 } else { 1_500 };
-        let report = torture::try_for("rcu", None, &["hotplug", "ticks", "nmi"], ms, cx);
+        let report = torture::try_for("rcu", None, &["hotplug", "stutter", "ticks", "nmi"], ms, cx);
         report.tallies.iter().for_each(|tally| ::log::info!("{}: {}", tally.what, tally.count));
         check_eq!(report.errors, 0);
         let lacking = report.lacking();

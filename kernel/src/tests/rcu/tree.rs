@@ -11,7 +11,7 @@ use crate::rcu::{self, Kernel};
 use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
 use crate::task::{self, Builder, Task};
-use crate::testing::{comes_true_by_others, expect_report};
+use crate::testing::{comes_true_by_others, expect_report, told_after};
 use crate::{check, check_eq, cpus, hotplug, kernel_test, log, services, skip};
 
 kernel_test! {
@@ -119,6 +119,34 @@ kernel_test! {
         stays.join(cx);
         check!(inside && told && named, "{who}: inside: {inside}, told: {told}, named: {named}");
         Kernel::cond_synchronize(state, cx);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn who_holds_up_an_expedited_grace_period_is_named(cx) {
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU only") };
+        if sched::preemption() != Preemption::Full {
+            skip!("needs full preemption");
+        }
+        const HEADLINE: &str = "an expedited grace period has lasted";
+        expect_report("WARNING: rcu: an expedited grace period has lasted");
+        let Some(reading) = Reading::begin(cpu, Policy::fair(0)) else { skip!("no memory for a task") };
+        let before = rcu::set_stall_ns(100 * MS);
+        let waiter = Builder::new("waiter").spawn(|cx| Kernel::synchronize_expedited(cx));
+        let preempted = alloc::format!("{:?}, preempted in a read-side section, last on CPU#{cpu}:", *reading.task);
+        let runs = alloc::format!("CPU#{cpu}, which runs {:?}", *reading.task);
+        let named = comes_true_by_others(|| {
+            let told = told_after(HEADLINE);
+            [&preempted, &runs].into_iter().any(|who| {
+                told.split_once(who.as_str()).is_some_and(|(_, rest)| rest.contains("  #0  ["))
+            })
+        });
+        rcu::set_stall_ns(before);
+        drop(reading);
+        let ended = waiter.map(|waiter| waiter.join(cx));
+        check!(named && ended.is_ok(), "{preempted} or {runs}: {}", told_after(HEADLINE));
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ hal::percpu! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn all_virtual_cpus_run_at_once_and_then_there_is_none_left() {
     let everybody = Barrier::new(MAX_CPUS);
     let areas = run_cpus(MAX_CPUS, |call| {

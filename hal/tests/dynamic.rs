@@ -144,6 +144,7 @@ fn a_constructor_that_panics_gives_everything_back() {
 
 /// Handles come and go on some threads while others bring new CPUs up.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn allocation_and_new_cpus_race() {
     let _alone = alone();
     let already = percpu::cpus().count();

@@ -38,6 +38,7 @@ fn a_thread_is_bound_while_it_has_a_binding() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn first_use_binds_until_the_thread_ends() {
     // More threads than there are numbers, so numbers come back.
     for _ in 0..2 * hal::MAX_CPUS {
@@ -51,6 +52,7 @@ fn first_use_binds_until_the_thread_ends() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_leaked_binding_ends_with_its_thread() {
     for _ in 0..2 * hal::MAX_CPUS {
         on_fresh_thread(|| std::mem::forget(hosted::bind().unwrap())).unwrap();
@@ -127,6 +129,7 @@ fn a_panic_with_guards_held_leaves_a_clean_cpu() {
 // ---- Time, order, reports ----
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn time_does_not_go_back_across_cpus() {
     let latest = AtomicU64::new(0);
     run_cpus(4, |_| {
@@ -146,6 +149,7 @@ fn time_does_not_go_back_across_cpus() {
 /// Store buffering: each CPU stores to its own place and then looks at the other's. With fences between, at least one
 /// sees the other's store. (Without any, neither does in about one of 13 rounds; without the heavy one, in one of 800.)
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_light_and_a_heavy_fence_forbid_store_buffering() {
     const ROUNDS: usize = 10_000;
     #[repr(align(128))]

@@ -181,6 +181,7 @@ fn areas_and_variables_are_aligned_and_apart() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn each_cpu_has_its_own_and_can_read_the_others() {
     let places = run_cpus(8, |call| {
         REMOTE.write(call as u64);

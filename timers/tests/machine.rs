@@ -89,6 +89,8 @@ enum State {
 struct Machine {
     timers: &'static Timers<Sim>,
     mine: [&'static CpuTimers<Sim>; CPUS],
+    /// The same, to be freed.
+    leaked: (*mut Timers<Sim>, [*mut CpuTimers<Sim>; CPUS]),
     all: Vec<Arc<SimTimer>>,
     cpus: [State; CPUS],
     now: u64,
@@ -97,14 +99,20 @@ struct Machine {
 impl Machine {
     fn new() -> Machine {
         MODEL.take();
-        let timers: &'static Timers<Sim> = Box::leak(Box::new(Timers::new_in()));
-        let mine = [(); CPUS].map(|()| &*Box::leak(Box::new(CpuTimers::new_in())));
+        let leaked = (
+            Box::into_raw(Box::new(Timers::new_in())),
+            [(); CPUS].map(|()| Box::into_raw(Box::new(CpuTimers::new_in()))),
+        );
+        // SAFETY: leaked just now; freed when the machine is dropped, and with it all who use them.
+        let timers: &'static Timers<Sim> = unsafe { &*leaked.0 };
+        // SAFETY: as above.
+        let mine = leaked.1.map(|mine| unsafe { &*mine });
         for (cpu, mine) in mine.into_iter().enumerate() {
             timers.install(on(cpu), mine);
             timers.start_tick(&Cpu::<Sim>::disable_interrupts(), Sim::cpu());
         }
         let all = (0..TIMERS).map(|index| Arc::new(Timer::with_state(kind(index), index, called))).collect();
-        Machine { timers, mine, all, cpus: [State::Ticks; CPUS], now: 0 }
+        Machine { timers, mine, leaked, all, cpus: [State::Ticks; CPUS], now: 0 }
     }
 
     /// What the interrupt of an idle or ticking CPU does first.
@@ -275,12 +283,12 @@ impl Drop for Machine {
         if std::thread::panicking() {
             return;
         }
-        for mine in self.mine {
+        for mine in self.leaked.1 {
             // SAFETY: leaked by `new`; no timer is armed, and nobody uses it any more.
-            drop(unsafe { Box::from_raw(std::ptr::from_ref(mine).cast_mut()) });
+            drop(unsafe { Box::from_raw(mine) });
         }
         // SAFETY: as above.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.timers).cast_mut()) });
+        drop(unsafe { Box::from_raw(self.leaked.0) });
     }
 }
 

@@ -34,6 +34,7 @@ fn holds(task: TaskId, mutex: &Mutex<()>) -> bool {
 
 /// Each task goes on when it has seen what the others do, and the clock stands: all runs are alike, on any host.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn those_who_watch_pass_a_line_until_its_first_is_due() {
     let mutex = Mutex::<_>::new(());
     let step = AtomicUsize::new(0);

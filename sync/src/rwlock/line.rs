@@ -192,6 +192,7 @@ mod tests {
         /// Everybody runs, in any order: once a waiter is in line, it is passed by those before it and by nobody else,
         /// whoever reads and whoever writes.
         #[test]
+        #[cfg_attr(miri, ignore = "takes minutes")]
         fn those_in_line_enter_in_order(
             kinds in prop::collection::vec(any::<bool>(), 2..6),
             turns in prop::collection::vec(any::<prop::sample::Index>(), 400..2_000),

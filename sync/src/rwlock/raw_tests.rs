@@ -52,11 +52,13 @@ fn hammer<R: Rules>(writers: u64, readers: u64, times: u64) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn writers_exclude_all() {
     hammer::<Sound>(2, 2, 30_000);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn writers_exclude_all_in_line() {
     hammer::<Impatient>(2, 2, 5_000);
 }

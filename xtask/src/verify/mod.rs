@@ -5,8 +5,8 @@
 //! 3. *fuzz* gives the tests that can go on for ever the time that was asked for.
 //! 4. *address* runs the tests under the compiler's address sanitizer. It is an option that stable compilers take only
 //!    when told to (`RUSTC_BOOTSTRAP`); a tool chain without its run-time library is said to be skipped.
-//! 5. *miri* interprets the tests with Miri, which knows what every pointer may be used for, and finds data races. It is
-//!    part of the nightly tool chain; without it this is said to be skipped.
+//! 5. *miri*, if it is asked for, interprets the tests with Miri, which knows what every pointer may be used for, and finds data
+//!    races. It takes hours, and is part of the nightly tool chain; without it this is said to be skipped.
 //!
 //! Each is a [`Row`] of the closing table. All run, whatever fails; one that failed makes the whole fail.
 
@@ -36,13 +36,18 @@ enum Kind {
     Fuzz,
     /// All tests under the address sanitizer
     Address,
-    /// Most tests in Miri, an interpreter that finds undefined behaviour
+    /// Most tests in Miri, an interpreter that finds undefined behaviour: hours, and only if asked for
     Miri,
 }
 
 impl Kind {
     const ALL: [Kind; 6] =
         [Kind::Loom, Kind::Shuttle, Kind::Properties, Kind::Fuzz, Kind::Address, Kind::Miri];
+
+    /// Whether it is done if `only` these are asked for, or none.
+    fn is_wanted(self, only: &[Kind]) -> bool {
+        if only.is_empty() { self != Kind::Miri } else { only.contains(&self) }
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -93,7 +98,7 @@ impl Verify {
         ensure!(self.cases > 0, "--cases must be 1 or more: it multiplies");
         let mut rows: Vec<Row> = Vec::new();
         for kind in Kind::ALL {
-            if !self.only.is_empty() && !self.only.contains(&kind) {
+            if !kind.is_wanted(&self.only) {
                 continue;
             }
             match self.every_crate(kind) {

@@ -27,6 +27,7 @@ fn all_modes<const N: usize>() -> impl Iterator<Item = [Mode; N]> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn every_inversion_of_two_locks() {
     for modes @ [a1, b1, b2, a2] in all_modes() {
         let sim = Sim::new();
@@ -44,6 +45,7 @@ fn every_inversion_of_two_locks() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn every_circle_of_three_locks() {
     for modes @ [a1, b1, b2, c2, c3, a3] in all_modes() {
         let sim = Sim::new();
@@ -59,6 +61,7 @@ fn every_circle_of_three_locks() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn the_same_order_is_no_circle_however_deep() {
     let sim = Sim::new();
     let locks: Vec<_> = (1..=20).map(|n| (lock(n), Acquire::WRITE)).collect();
@@ -83,6 +86,7 @@ fn an_order_across_a_recursive_reader_is_not_lost() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn who_does_not_wait_closes_no_circle_but_is_waited_for() {
     let (a, b) = (lock(1), lock(2));
     let sim = Sim::new();
@@ -140,6 +144,7 @@ fn locks_may_be_released_in_any_order() {
 /// A handler that waits for A in mode `w`; A then B, in `x` and `y`, where that handler cannot come; B held in mode `h`
 /// where it can.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn every_inversion_with_a_handler_in_every_order_of_events() {
     let kinds = [
         (HARDIRQ, TASK_IRQS_OFF, TASK, "irq-safe -> irq-unsafe lock order detected"),
@@ -166,6 +171,7 @@ fn every_inversion_with_a_handler_in_every_order_of_events() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn an_inversion_with_a_handler_through_more_locks() {
     let (a, b, c, d) = (lock(1), lock(2), lock(3), lock(4));
     let sim = Sim::new();
@@ -180,6 +186,7 @@ fn an_inversion_with_a_handler_through_more_locks() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn every_inconsistent_use() {
     let a = lock(1);
     for (handler, on) in
@@ -201,6 +208,7 @@ fn every_inconsistent_use() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn uses_that_go_together() {
     let a = lock(1);
     for (one, other) in [(HARDIRQ, TASK_IRQS_OFF), (SOFTIRQ, TASK_BH_OFF), (SOFTIRQ, TASK_IRQS_OFF)] {
@@ -230,6 +238,7 @@ fn switching_handlers_on_exposes_what_is_held() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_class_is_taken_twice_at_once() {
     let other = Lock { instance: 1, ..lock(1) };
     for second in [lock(1), other] {
@@ -254,6 +263,7 @@ fn a_class_is_taken_twice_at_once() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_full_table_is_reported_once_and_ends_the_checking() {
     let sim = Sim::new();
     for class in 1..CLASSES as u32 + 10 {
@@ -269,6 +279,7 @@ fn a_full_table_is_reported_once_and_ends_the_checking() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_full_table_of_orders_is_reported_too() {
     let sim = Sim::new();
     // All pairs of enough classes, smaller first.

@@ -211,12 +211,14 @@ proptest! {
 
     /// After each event the checker has reported exactly if a circle exists in what was seen.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn agrees_with_trying_all_circles(ops in vec(op(), 1..60)) {
         run(&ops)?;
     }
 
     /// What is reported is a deadlock in some interleaving of the routines, and no deadlock goes unreported.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn agrees_with_trying_all_schedules(routines in vec(routine(), 1..=4)) {
         let reports = reports_of(&routines);
         prop_assert_eq!(!reports.is_empty(), some_schedule_deadlocks(&routines), "{:#?}", reports);
@@ -224,6 +226,7 @@ proptest! {
 
     /// However the routines nest, no deadlock goes unreported.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn misses_no_deadlock(routines in vec(deep_routine(), 1..=3)) {
         if some_schedule_deadlocks(&routines) {
             prop_assert!(!reports_of(&routines).is_empty());
@@ -233,6 +236,7 @@ proptest! {
 
 /// Both verdicts of the models occur, or the properties would say little.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn the_models_say_yes_and_no() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;

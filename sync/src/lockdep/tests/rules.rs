@@ -14,6 +14,7 @@ fn sleeping(class: u32) -> Lock {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn each_level_in_each_context() {
     use Level::*;
     use WaitType::*;
@@ -62,6 +63,7 @@ fn who_spins_does_not_sleep() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a place in the source has another address there each time")]
 fn nothing_is_waited_for_in_an_nmi() {
     let sim = Sim::new();
     for _ in 0..2 {
@@ -102,6 +104,7 @@ fn what_is_held_is_not_given_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_stack_that_is_full_keeps_its_balance() {
     let sim = Sim::new();
     let mut held = Held::new();
@@ -119,6 +122,7 @@ fn a_stack_that_is_full_keeps_its_balance() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn what_is_known_does_not_grow() {
     let sim = Sim::new();
     for _ in 0..1000 {

@@ -209,6 +209,7 @@ held lock freed
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn a_long_path_is_cut() {
     let sim = Sim::new();
     let locks: Vec<_> = (1..=40).map(|n| (lock(n), Acquire::WRITE)).collect();

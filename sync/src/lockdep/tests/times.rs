@@ -52,6 +52,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(test_support::cases(256)))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn figures_are_those_of_the_events(
         steps in prop::collection::vec(step(), 0..60),
         limit in prop::option::of(0..3_000_u64),

@@ -192,6 +192,7 @@ proptest! {
     /// While the host takes CPUs away: those that run are served all the same, in the same bounds, and the lock never
     /// stands still for longer than it takes to skip everybody.
     #[test]
+    #[cfg_attr(miri, ignore = "takes minutes")]
     fn who_does_not_run_is_not_waited_for(cpus in 4..8_usize, seed: u64) {
         simulate::<Sound>(cpus, 8_000, seed, 50);
         simulate::<Impatient>(cpus, 8_000, seed, 50);
@@ -199,6 +200,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
 fn the_simulated_host_makes_waiters_skip() {
     let skipped: u32 = (0..20).map(|seed| simulate::<Impatient>(6, 8_000, seed, 50).skipped).sum();
     assert!(skipped > 100, "{skipped}");

@@ -2,16 +2,21 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use ::rcu::{Domain, RcuBox, Retired};
 use alloc::vec::Vec;
 use hal::x86_64::{apic, vectors};
-use hal::{Native, Platform, percpu};
+use hal::{CpuId, Native, Platform, percpu};
 use sync::preempt;
+use sync::softirq::{Running, Tasklet};
 
-use crate::testing::PATIENCE_NS;
+use crate::rcu::Kernel;
+use crate::softirq::{self, Vector};
+use crate::task::{self, Builder, State};
 use crate::testing::irq::{Source, send_call, set_hook};
 use crate::testing::nmi;
+use crate::testing::{PATIENCE_NS, comes_true_by_others};
 use crate::trace::event::{Event, Record};
-use crate::{check, check_eq, kernel_test, trace};
+use crate::{check, check_eq, cpus, hotplug, kernel_test, skip, trace};
 
 /// More than all rings hold.
 const EVERYTHING: usize = usize::MAX;
@@ -129,6 +134,89 @@ kernel_test! {
         }
         check_eq!(wrong, None);
         check!(calls >= 10, "{calls} calls");
+        Ok(())
+    }
+}
+
+/// Where in the story the first record is that `is_it`, from `from` on.
+fn place(story: &[Record], from: usize, is_it: impl Fn(&Record) -> bool) -> Option<usize> {
+    story.iter().skip(from).position(is_it).map(|place| place + from)
+}
+
+kernel_test! {
+    task,
+    fn who_is_woken_runs_and_both_are_in_the_trace(cx) {
+        let woken = Builder::new("woken").spawn(task::park);
+        let Ok(woken) = woken else { skip!("no memory for a task") };
+        check!(comes_true_by_others(|| woken.task().state() == State::Blocked));
+        let number = woken.task().number();
+        let before = trace::tail(EVERYTHING).records.len();
+        woken.unpark();
+        woken.join(cx);
+        let story = trace::tail(EVERYTHING).records;
+        let wakes = |record: &Record| matches!(record.event, Event::Wakeup { task, .. } if task == number);
+        let comes = |record: &Record| matches!(record.event, Event::Switch { to, .. } if to == number);
+        // The last of each: it has run before, until it parked.
+        let (wake, come) = (story.iter().rposition(wakes), story.iter().rposition(comes));
+        check!(wake.is_some() && come > wake, "woken: {wake:?}, came: {come:?}, of {} after {before}", story.len());
+        Ok(())
+    }
+}
+
+kernel_test! {
+    fn a_softirq_and_its_end_are_in_the_trace() {
+        static RAN: AtomicU32 = AtomicU32::new(0);
+        static TASKLET: Tasklet<fn(&Running<'_>)> = Tasklet::new(|_| _ = RAN.fetch_add(1, Ordering::Relaxed));
+        RAN.store(0, Ordering::Relaxed);
+        let here = preempt::disable();
+        softirq::schedule(&TASKLET);
+        check!(RAN.load(Ordering::Relaxed) == 1);
+        let story = trace::tail(EVERYTHING).records;
+        let cpu = here.cpu().as_u32();
+        drop(here);
+        let vector = Vector::Tasklet.index() as u8;
+        let enter = story.iter().rposition(|record| record.cpu == cpu && record.event == Event::SoftirqEnter(vector));
+        let exit = story.iter().rposition(|record| record.cpu == cpu && record.event == Event::SoftirqExit(vector));
+        check!(enter.is_some() && exit > enter, "begins: {enter:?}, ends: {exit:?}");
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn a_cpu_that_goes_and_comes_is_in_the_trace(cx) {
+        let Some(cpu) = cpus::online().last().filter(|cpu| *cpu != CpuId::BOOT) else { skip!("one CPU") };
+        let gone = hotplug::take_offline(cpu, cx);
+        let left = trace::tail(EVERYTHING).records;
+        let back = hotplug::bring_online(cpu, cx);
+        let came = trace::tail(EVERYTHING).records;
+        check_eq!((gone, back), (Ok(()), Ok(())));
+        let number = cpu.as_u32();
+        check!(place(&left, 0, |record| record.event == Event::Offline(number)).is_some());
+        check!(place(&came, 0, |record| record.event == Event::Online(number)).is_some());
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn grace_periods_and_callbacks_are_in_the_trace(cx) {
+        for _ in 0..10 {
+            Retired::<_, Kernel>::new(RcuBox::new(0_u64)).free_after_grace_period();
+        }
+        Kernel::barrier(cx);
+        let story = trace::tail(EVERYTHING).records;
+        let called = story.iter().map(|record| match record.event {
+            Event::Callbacks { called, .. } => called,
+            _ => 0,
+        });
+        // Those, and the barrier's own, one for each CPU that has some.
+        let called: u32 = called.sum();
+        check!(called >= 10, "{called} callbacks");
+        // Who ended it says so when everybody may know, and may be late.
+        let is_end = |record: &Record| matches!(record.event, Event::GracePeriod(_));
+        let ended = comes_true_by_others(|| trace::tail(EVERYTHING).records.iter().any(is_end));
+        check!(ended || cfg!(feature = "rcu-tiny"), "no grace period");
         Ok(())
     }
 }

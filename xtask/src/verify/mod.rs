@@ -165,3 +165,15 @@ impl Verify {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_hours_is_asked_for() {
+        let wanted = |only: &[Kind]| Kind::ALL.into_iter().filter(|kind| kind.is_wanted(only)).count();
+        assert_eq!((wanted(&[]), Kind::Miri.is_wanted(&[])), (5, false));
+        assert_eq!((wanted(&[Kind::Miri]), Kind::Miri.is_wanted(&[Kind::Miri])), (1, true));
+    }
+}

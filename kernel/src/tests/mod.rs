@@ -21,6 +21,7 @@ mod percpu;
 mod races;
 mod rcu;
 mod references;
+mod rousing;
 #[cfg(quiesce_sanitize = "address")]
 mod sanitize;
 mod sched;

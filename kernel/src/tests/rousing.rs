@@ -129,8 +129,7 @@ kernel_test! {
         // A timer interrupt that comes in between would do as well: it is to happen without, once at least.
         let mut without = false;
         for round in 0..50 {
-            let parked = || urgent.task().state() == State::Blocked;
-            if !comes_true(|| parked() && tick::is_resting(other)) {
+            if !comes_true(|| urgent.task().state() == State::Blocked) {
                 break;
             }
             let before = taken();

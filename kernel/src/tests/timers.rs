@@ -303,6 +303,8 @@ kernel_test! {
         timer::add_on(cpu, &SLOW, timer::ticks_from_now(MS));
         let called = comes_true_by_others(|| CALLED.load(Ordering::Relaxed));
         SLOW.delete_sync(cx);
+        // That is counted when the call is over for all others already.
+        comes_true_by_others(|| counted() > before);
         let after = counted();
         let (_, unset) = console::run("timers slow off", false, cx);
         check_eq!((gone, set, back, called, unset), (Ok(()), true, Ok(()), true, true));

@@ -3,7 +3,7 @@
 //! 1. One word names the owner. Free is 0, and taking it or letting go of it uncontended is one compare-and-swap.
 //! 2. Who finds it taken looks whether the owner *runs*. If so the section will probably end sooner than a task could go
 //!    to sleep and come back, so one task at a time watches and takes the mutex as it comes free; others wait for their
-//!    turn to watch, for 65,536 looks, which are some milliseconds.
+//!    turn to watch, for some milliseconds. Between two looks either lets the owner's CPU have the cache line for a while.
 //! 3. Everybody else stands in line and sleeps. As long as somebody watches, the mutex goes from task to task without
 //!    a thought for them: waking one costs more than many short sections, and would take the time of a CPU from those
 //!    that make progress. That goes on for 250 us from when a waiter became the first in line; then nobody

@@ -1,6 +1,6 @@
 //! What it costs to have another CPU do something, and what an interrupt alone costs beside it.
 //!
-//! Each operation is timed by itself, some thousands of times; the median is what usually happens, the best what happens
+//! All operations are timed by turns, some thousands of times; the median is what usually happens, the best what happens
 //! when the host disturbs nothing. The bare round trip is an interrupt whose handler sets a flag that the sender looks
 //! at: nothing that waits for another CPU can take less.
 //!
@@ -9,18 +9,21 @@
 //! | `interrupt_and_flag` | before the interrupt is sent | the flag is seen | none |
 //! | `irq_work_self_ipi` | before the work is queued | the work is seen to be idle | `irq_work_queue` |
 //! | `smp_call_single` | before the call | its return | `smp_call_function_single` with `wait` |
+//! | `wake_up_to_run` | before a task is woken | a flag that it sets is seen | `complete`, `wait_for_completion` |
 //! | `smp_call_function_all` | before the call | its return | `smp_call_function` with `wait` |
 //!
 //! The target is *itself*, *idle*, which halts or is about to, or *busy*, which computes in a task.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::{CpuId, Native, Platform};
-use sync::TaskCx;
+use sync::{Completion, TaskCx};
 
 use crate::calls::{self, CallData};
 use crate::cpus;
+use crate::sched::policy::Policy;
 use crate::task::{Builder, JoinHandle};
 use crate::testing::irq::{Source, send_call, set_hook};
 
@@ -39,22 +42,31 @@ pub struct Figure {
     pub best_ns: u64,
 }
 
-/// The median and the shortest time of `TIMES`, the clock's reading included.
-fn time(mut once: impl FnMut()) -> [u64; 2] {
-    let mut times: Vec<u64> = (0..TIMES)
-        .map(|_| {
-            let begun = Native::now_ns();
-            once();
-            Native::now_ns() - begun
-        })
-        .collect();
-    times.sort_unstable();
-    [times[TIMES / 2], times[0]]
-}
+/// What is timed: a name, and one time of it.
+type Operation<'a> = (&'static str, &'a mut dyn FnMut());
 
-fn figure(name: &'static str, target: &'static str, once: impl FnMut()) -> Figure {
-    let ([median, best], [empty, _]) = (time(once), time(|| ()));
-    Figure { name, target, median_ns: median.saturating_sub(empty), best_ns: best.saturating_sub(empty) }
+/// Times every operation `TIMES` times, by turns: a host that takes its time for a while does so for all of them. Every
+/// other turn goes backwards, so that none has the same one before it each time.
+fn figures(target: &'static str, operations: &mut [Operation<'_>]) -> Vec<Figure> {
+    let mut times: Vec<Vec<u64>> = operations.iter().map(|_| Vec::with_capacity(TIMES)).collect();
+    let mut empty = u64::MAX;
+    for turn in 0..TIMES {
+        for place in 0..operations.len() {
+            let at = if turn % 2 == 0 { place } else { operations.len() - 1 - place };
+            let begun = Native::now_ns();
+            operations[at].1();
+            times[at].push(Native::now_ns() - begun);
+        }
+        let begun = Native::now_ns();
+        empty = empty.min(Native::now_ns() - begun);
+    }
+    let names = operations.iter().map(|(name, _)| *name);
+    let figure = |(name, mut times): (_, Vec<u64>)| {
+        times.sort_unstable();
+        let [median_ns, best_ns] = [TIMES / 2, 0].map(|at| times[at].saturating_sub(empty));
+        Figure { name, target, median_ns, best_ns }
+    };
+    names.zip(times).map(figure).collect()
 }
 
 /// The flag of the bare round trip.
@@ -64,18 +76,60 @@ static SET_FLAG: fn() = || FLAG.store(1, Ordering::Release);
 fn round_trip(cpu: CpuId) {
     FLAG.store(0, Ordering::Relaxed);
     send_call(cpu);
-    // Acquire: pairs with the Release in `SET_FLAG`.
+    await_flag();
+}
+
+fn await_flag() {
+    // Acquire: pairs with the Release in `SET_FLAG`, `Sleeper::new`.
     while FLAG.load(Ordering::Acquire) == 0 {
         Native::relax();
     }
 }
 
-fn between(cpu: CpuId, target: &'static str, figures: &mut Vec<Figure>) {
-    set_hook(Source::Call, Some(&SET_FLAG));
-    figures.push(figure("interrupt_and_flag", target, || round_trip(cpu)));
-    set_hook(Source::Call, None);
-    figures.push(figure("smp_call_single", target, || _ = calls::single(cpu, || ())));
-    figures.push(figure("smp_call_function_all", target, || _ = calls::others(|_| ())));
+/// A task on `cpu` that sets the flag each time it is woken: more urgent than one that computes.
+struct Sleeper {
+    go: Arc<Completion>,
+    task: JoinHandle<()>,
+}
+
+impl Sleeper {
+    fn new(cpu: CpuId) -> Option<Sleeper> {
+        let go = Arc::new(Completion::new());
+        let awaited = go.clone();
+        let body = move |cx: &mut TaskCx| {
+            // `TIMES` for each of two targets, and one to end.
+            for _ in 0..=2 * TIMES {
+                awaited.wait(cx);
+                FLAG.store(1, Ordering::Release);
+            }
+        };
+        let task = Builder::new("sleeper").on(cpu).policy(Policy::fifo(50)).spawn(body).ok()?;
+        Some(Sleeper { go, task })
+    }
+
+    /// Wakes it and waits for the flag.
+    fn round_trip(&self) {
+        FLAG.store(0, Ordering::Relaxed);
+        self.go.complete();
+        await_flag();
+    }
+
+    fn end(self, cx: &mut TaskCx) {
+        self.go.complete();
+        self.task.join(cx);
+    }
+}
+
+fn between(cpu: CpuId, target: &'static str, sleeper: &Sleeper) -> Vec<Figure> {
+    figures(
+        target,
+        &mut [
+            ("interrupt_and_flag", &mut || round_trip(cpu)),
+            ("smp_call_single", &mut || _ = calls::single(cpu, || ())),
+            ("wake_up_to_run", &mut || sleeper.round_trip()),
+            ("smp_call_function_all", &mut || _ = calls::others(|_| ())),
+        ],
+    )
 }
 
 static OVER: AtomicBool = AtomicBool::new(false);
@@ -97,21 +151,28 @@ pub fn measure(cx: &mut TaskCx) -> Vec<Figure> {
     static WORK: CallData = CallData::new(|| ());
     let _stay = sync::migrate::disable();
     let me = Native::cpu();
-    let mut figures = Vec::new();
     set_hook(Source::Call, Some(&SET_FLAG));
-    figures.push(figure("interrupt_and_flag", "itself", || round_trip(me)));
+    let mut measured = figures(
+        "itself",
+        &mut [
+            ("interrupt_and_flag", &mut || round_trip(me)),
+            ("irq_work_self_ipi", &mut || {
+                calls::irq_work(&WORK);
+                while WORK.is_busy() {
+                    Native::relax();
+                }
+            }),
+        ],
+    );
+    let other = cpus::online().find(|cpu| *cpu != me);
+    if let Some((other, sleeper)) = other.and_then(|other| Some((other, Sleeper::new(other)?))) {
+        measured.extend(between(other, "idle", &sleeper));
+        let busy = keep_busy(me);
+        measured.extend(between(other, "busy", &sleeper));
+        OVER.store(true, Ordering::Relaxed);
+        busy.into_iter().for_each(|task| task.join(cx));
+        sleeper.end(cx);
+    }
     set_hook(Source::Call, None);
-    figures.push(figure("irq_work_self_ipi", "itself", || {
-        calls::irq_work(&WORK);
-        while WORK.is_busy() {
-            Native::relax();
-        }
-    }));
-    let Some(other) = cpus::online().find(|cpu| *cpu != me) else { return figures };
-    between(other, "idle", &mut figures);
-    let busy = keep_busy(me);
-    between(other, "busy", &mut figures);
-    OVER.store(true, Ordering::Relaxed);
-    busy.into_iter().for_each(|task| task.join(cx));
-    figures
+    measured
 }

@@ -11,7 +11,7 @@ use hal::{Native, Platform};
 use sync::TaskCx;
 
 use crate::rcu::Kernel;
-use crate::{cpus, log, panic, rcu, testing};
+use crate::{cpus, log, panic, rcu, testing, trace};
 
 /// A way to crash.
 pub struct Kind {
@@ -84,6 +84,7 @@ pub const KINDS: &[Kind] = &[
         run: || wait_illegally(sync::preempt::disable()),
     },
     Kind { name: "task-stack-overflow", help: "recurse without end in a task", run: task_stack_overflow },
+    Kind { name: "failing-test", help: "fail a test, and then panic", run: fail_a_test },
     Kind { name: "hang", help: "hang in a test, until the watchdog bites", run: hang },
 ];
 
@@ -111,6 +112,20 @@ fn null_write() {
 fn call(address: u64) {
     // SAFETY: none: the address is not code, and the machine stops.
     unsafe { asm!("call {0}", in(reg) address, clobber_abi("C")) }
+}
+
+fn fail_a_test() {
+    let fails: fn(&mut TaskCx) -> testing::Outcome = |_| {
+        trace::mark(0xfa11);
+        Err(testing::failed(format_args!("as was asked for")))
+    };
+    let test =
+        testing::KernelTest { name: "crash::fails", limit_ms: 1_000, body: testing::Body::Task(fails) };
+    trace::start();
+    // SAFETY: the task that crashes has one token, whose borrow has ended for good: this does not return.
+    let cx = &mut unsafe { TaskCx::new() };
+    let outcome = testing::run_and_tell(&test, cx);
+    panic!("the test ended: {outcome:?}");
 }
 
 fn exec_data() {

@@ -211,35 +211,38 @@ pub fn run_all(filter: &str, cx: &mut TaskCx) -> bool {
     trace::start();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in selected {
-        let name = short_name(test);
-        log::raw_line(format_args!("TEST start {name}"));
-        let begun = Native::now_ns();
-        watchdog::arm(name, test.limit_ms * sanitize::SLOWER);
-        let outcome = run(test, cx);
-        watchdog::disarm();
-        // No interrupt does one test's work in another one.
-        irq::remove_hooks();
-        nmi::set_hook(None);
-        let took = (Native::now_ns() - begun) / 1_000;
-        log::drain();
-        match outcome {
-            Ok(()) => {
-                passed += 1;
-                log::raw_line(format_args!("TEST ok {name} {took}us"));
-            }
-            Err(Verdict::Failed(why)) => {
-                failed += 1;
-                log::raw_line(format_args!("the end of the trace:\n{}", trace::tail(TRACED)));
-                log::raw_line(format_args!("TEST fail {name}: {why}"));
-            }
-            Err(Verdict::Skipped(why)) => {
-                skipped += 1;
-                log::raw_line(format_args!("TEST skip {name}: {why}"));
-            }
+        match run_and_tell(test, cx) {
+            Ok(()) => passed += 1,
+            Err(Verdict::Failed(_)) => failed += 1,
+            Err(Verdict::Skipped(_)) => skipped += 1,
         }
     }
     log::raw_line(format_args!("TESTS done {passed} {failed} {skipped}"));
     failed == 0
+}
+
+/// Runs one test and prints what became of it; with the end of the trace, if it failed.
+pub(crate) fn run_and_tell(test: &KernelTest, cx: &mut TaskCx) -> Outcome {
+    let name = short_name(test);
+    log::raw_line(format_args!("TEST start {name}"));
+    let begun = Native::now_ns();
+    watchdog::arm(name, test.limit_ms * sanitize::SLOWER);
+    let outcome = run(test, cx);
+    watchdog::disarm();
+    // No interrupt does one test's work in another one.
+    irq::remove_hooks();
+    nmi::set_hook(None);
+    let took = (Native::now_ns() - begun) / 1_000;
+    log::drain();
+    match &outcome {
+        Ok(()) => log::raw_line(format_args!("TEST ok {name} {took}us")),
+        Err(Verdict::Failed(why)) => {
+            log::raw_line(format_args!("the end of the trace:\n{}", trace::tail(TRACED)));
+            log::raw_line(format_args!("TEST fail {name}: {why}"));
+        }
+        Err(Verdict::Skipped(why)) => log::raw_line(format_args!("TEST skip {name}: {why}")),
+    }
+    outcome
 }
 
 fn run(test: &KernelTest, cx: &mut TaskCx) -> Outcome {

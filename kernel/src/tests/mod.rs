@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+mod commands;
 mod console;
 mod contexts;
 mod contract;

@@ -6,14 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::cpumask::CpuMask;
 use hal::{CpuId, Native, Platform};
-use sync::{Completion, PiMutex};
+use sync::{Completion, PiMutex, TaskCx};
 
 use super::tasks::fail;
 use crate::sched::policy::Policy;
 use crate::sched::{self, Preemption};
 use crate::task::{self, Builder, State};
-use crate::testing::{PATIENCE_NS, comes_true};
-use crate::{check, check_eq, cpus, kernel_test, skip};
+use crate::testing::{Outcome, PATIENCE_NS, comes_true};
+use crate::{boot, check, check_eq, cpus, kernel_test, skip};
 
 /// The CPU for a test that wants one without the task of the tests on it, or the only one.
 fn quiet_cpu() -> CpuId {
@@ -303,6 +303,55 @@ kernel_test! {
     }
 }
 
+/// In the present mode: when a task that computes is replaced by another one of its CPU.
+fn points_are_those_of_the_mode(cpu: CpuId, cx: &mut TaskCx) -> Outcome {
+    // The first one runs; the second one has run; the second one has been made.
+    let shared = Arc::new([const { AtomicBool::new(false) }; 3]);
+    let first = Arc::clone(&shared);
+    let first = Builder::new("first").on(cpu).spawn(move |_cx| {
+        first[0].store(true, Ordering::Relaxed);
+        let made = comes_true(|| first[2].load(Ordering::Relaxed));
+        // Long enough for many ticks, each of which finds the second one waiting.
+        let until = Native::now_ns() + 60_000_000;
+        while Native::now_ns() < until {
+            Native::relax();
+        }
+        let alone = made && !first[1].load(Ordering::Relaxed);
+        sync::context::might_sleep();
+        let after_might_sleep = first[1].load(Ordering::Relaxed);
+        sync::context::cond_resched();
+        (alone, after_might_sleep, first[1].load(Ordering::Relaxed))
+    });
+    let first = first.map_err(fail)?;
+    check!(comes_true(|| shared[0].load(Ordering::Relaxed)));
+    let second = Arc::clone(&shared);
+    let second = Builder::new("second").on(cpu).spawn(move |_cx| second[1].store(true, Ordering::Relaxed));
+    let second = second.map_err(fail)?;
+    shared[2].store(true, Ordering::Relaxed);
+    let seen = first.join(cx);
+    second.join(cx);
+    let mode = sched::preemption();
+    let expected = match mode {
+        Preemption::None => (true, false, true),
+        Preemption::Voluntary => (true, true, true),
+        Preemption::Full => (false, true, true),
+    };
+    check_eq!((mode, seen), (mode, expected));
+    Ok(())
+}
+
+kernel_test! {
+    task,
+    fn smoke_preemption_is_as_the_boot_option_says(cx) {
+        check_eq!(sched::preemption(), boot::options().preempt);
+        let cpu = quiet_cpu();
+        if cpu == CpuId::BOOT {
+            skip!("one CPU only, which the task of the tests uses too");
+        }
+        points_are_those_of_the_mode(cpu, cx)
+    }
+}
+
 kernel_test! {
     task,
     fn without_preemption_a_task_runs_until_it_asks(cx) {
@@ -313,38 +362,9 @@ kernel_test! {
         let before = sched::preemption();
         for mode in [Preemption::None, Preemption::Voluntary, Preemption::Full] {
             sched::set_preemption(mode);
-            // The first one runs; the second one has run; the second one has been made.
-            let shared = Arc::new([const { AtomicBool::new(false) }; 3]);
-            let first = Arc::clone(&shared);
-            let first = Builder::new("first").on(cpu).spawn(move |_cx| {
-                first[0].store(true, Ordering::Relaxed);
-                let made = comes_true(|| first[2].load(Ordering::Relaxed));
-                // Long enough for many ticks, each of which finds the second one waiting.
-                let until = Native::now_ns() + 60_000_000;
-                while Native::now_ns() < until {
-                    Native::relax();
-                }
-                let alone = made && !first[1].load(Ordering::Relaxed);
-                sync::context::might_sleep();
-                let after_might_sleep = first[1].load(Ordering::Relaxed);
-                sync::context::cond_resched();
-                (alone, after_might_sleep, first[1].load(Ordering::Relaxed))
-            });
-            let first = first.map_err(fail)?;
-            check!(comes_true(|| shared[0].load(Ordering::Relaxed)));
-            let second = Arc::clone(&shared);
-            let second = Builder::new("second").on(cpu).spawn(move |_cx| second[1].store(true, Ordering::Relaxed));
-            let second = second.map_err(fail)?;
-            shared[2].store(true, Ordering::Relaxed);
-            let seen = first.join(cx);
-            second.join(cx);
+            let outcome = points_are_those_of_the_mode(cpu, cx);
             sched::set_preemption(before);
-            let expected = match mode {
-                Preemption::None => (true, false, true),
-                Preemption::Voluntary => (true, true, true),
-                Preemption::Full => (false, true, true),
-            };
-            check_eq!((mode, seen), (mode, expected));
+            outcome?;
         }
         Ok(())
     }
@@ -404,6 +424,44 @@ kernel_test! {
         middle.join(cx);
         check_eq!(calm.join(cx), Policy::fifo(10));
         check!(shared.boosted.load(Ordering::Relaxed));
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
+    fn time_goes_to_who_had_the_cpu_or_to_idle(cx) {
+        let cpu = quiet_cpu();
+        if cpu == CpuId::BOOT {
+            skip!("one CPU only, which the task of the tests uses too");
+        }
+        const MS: u64 = 1_000_000;
+        let idle_ns = || sched::report(cpu).map_or(0, |report| report.idle_ns);
+        // Nothing to do there, for at least 50 ms.
+        let (begun, idle_before) = (Native::now_ns(), idle_ns());
+        cx.sleep_ns(50 * MS);
+        let (idled, passed) = (idle_ns() - idle_before, Native::now_ns() - begun);
+        check!(idled <= passed && idled >= 25 * MS, "{idled} of {passed} ns idle");
+        // Work for 50 ms.
+        let (told, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (tells, waits) = (Arc::clone(&told), Arc::clone(&go));
+        let works = Builder::new("works").on(cpu).spawn(move |_cx| {
+            tells.store(true, Ordering::Relaxed);
+            while !waits.load(Ordering::Relaxed) {
+                Native::relax();
+            }
+        });
+        let works = works.map_err(fail)?;
+        check!(comes_true(|| told.load(Ordering::Relaxed)));
+        let begun = Native::now_ns();
+        let (idle_before, ran_before) = (idle_ns(), sched::run_time_ns(works.task()));
+        cx.sleep_ns(50 * MS);
+        let ran = sched::run_time_ns(works.task()) - ran_before;
+        let (idled, passed) = (idle_ns() - idle_before, Native::now_ns() - begun);
+        go.store(true, Ordering::Relaxed);
+        works.join(cx);
+        check!(ran >= 25 * MS, "ran {ran} of {passed} ns");
+        check!(idled <= passed / 4, "{idled} of {passed} ns idle while a task ran");
         Ok(())
     }
 }

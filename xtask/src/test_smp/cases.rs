@@ -135,7 +135,7 @@ fn plain(machine: Machine, cpus: u32) -> Case {
 }
 
 /// Boots where the machine is the point.
-fn boots() -> [Case; 7] {
+fn boots() -> [Case; 10] {
     let smoke = |name: &str, machine, cpus| Case {
         name: format!("boot-{name}"),
         words: SMOKE.to_owned(),
@@ -157,6 +157,13 @@ fn boots() -> [Case; 7] {
             expect: Expectation::Tests { says: &["the TSC is not to be used; the clock is now the HPET"] },
             ..smoke("without-tsc", Machine::Q35, 4)
         },
+        Case { words: "test=smoke preempt=none".to_owned(), ..smoke("preempt-none", Machine::Q35, 4) },
+        Case {
+            words: "test=smoke preempt=voluntary".to_owned(),
+            ..smoke("preempt-voluntary", Machine::Q35, 2)
+        },
+        // Grace periods of readers that nothing replaces.
+        Case { words: "test=rcu:: preempt=none".to_owned(), ..smoke("preempt-none-rcu", Machine::Q35, 4) },
         Case {
             firmware: Firmware::None,
             expect: Expectation::Tests { says: &["no ACPI", "running on one CPU"] },
@@ -281,6 +288,16 @@ const CRASHES: &[Crash] = &[
         &[
             "BUG: a vector section inside of another one; pass the outer one's guard on at kernel/src/crash.rs:",
             "backtrace of CPU#",
+        ],
+    ),
+    (
+        "failing-test",
+        2,
+        &[
+            "TEST start crash::fails",
+            "the end of the trace:",
+            "mark 0xfa11",
+            "TEST fail crash::fails: as was asked for",
         ],
     ),
     ("hang", 2, &["exceeded its time limit", "backtrace of CPU#", "CPU#0", "CPU#1"]),

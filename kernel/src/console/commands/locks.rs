@@ -82,7 +82,8 @@ fn locks(cx: &mut Context<'_>, arguments: &[&str]) -> CommandResult {
 fn count(machine: &dyn Machine) -> Result<Locks, Failure> {
     machine.locks().ok_or_else(|| {
         Failure::Failed(String::from(
-            "this kernel does not count; debug builds do, and the feature `lockdep`, unless booted with lockdep=off",
+            "this kernel does not count; debug builds do (`cargo xtask run --debug`), and the feature `lockdep`, unless booted \
+             with lockdep=off",
         ))
     })
 }

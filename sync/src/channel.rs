@@ -6,9 +6,11 @@
 
 use core::fmt;
 use core::mem::MaybeUninit;
+use core::panic::Location;
 
 use hal::{Native, Platform};
 
+use crate::lockdep::{Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
@@ -41,6 +43,10 @@ use crate::{Irq, TaskCx};
 /// assert_eq!(server.join().unwrap(), 55);
 /// ```
 pub struct Channel<T, const N: usize, P: Platform = Native> {
+    /// What senders wait for and receivers bring about.
+    room: Map,
+    /// What receivers wait for and senders bring about.
+    values: Map,
     state: SpinLock<State<T, N, P>, Irq<P>>,
 }
 
@@ -167,6 +173,8 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
         #[track_caller]
         pub fn new() -> Channel<T, N, P> {
             Channel {
+                room: Map::named("channel's room", 0, WaitType::Sleep, Level::Task),
+                values: Map::named("channel's values", 1, WaitType::Sleep, Level::Task),
                 state: SpinLock::new(State {
                     slots: [const { MaybeUninit::uninit() }; N],
                     first: 0,
@@ -214,6 +222,9 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     #[track_caller]
     pub fn send_with(&self, value: T, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), SendError<T>> {
         cx.might_sleep();
+        let at = Location::caller();
+        self.room.wait_for::<P>(at);
+        self.values.bring_about::<P>(at);
         let mut state = self.state.lock();
         let mut slot = match state.offer(value) {
             Err(SendError::Full(value)) => Some(value),
@@ -245,6 +256,7 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     /// ```
     #[track_caller]
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
+        self.values.bring_about::<P>(Location::caller());
         self.state.lock().offer(value)
     }
 
@@ -286,6 +298,9 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     #[track_caller]
     pub fn receive_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<T, ReceiveError> {
         cx.might_sleep();
+        let at = Location::caller();
+        self.values.wait_for::<P>(at);
+        self.room.bring_about::<P>(at);
         let mut state = self.state.lock();
         match state.take() {
             Err(ReceiveError::Empty) => (),
@@ -317,6 +332,7 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     /// ```
     #[track_caller]
     pub fn try_receive(&self) -> Result<T, ReceiveError> {
+        self.room.bring_about::<P>(Location::caller());
         self.state.lock().take()
     }
 
@@ -334,6 +350,9 @@ impl<T, const N: usize, P: Platform> Channel<T, N, P> {
     /// ```
     #[track_caller]
     pub fn close(&self) {
+        let at = Location::caller();
+        self.room.bring_about::<P>(at);
+        self.values.bring_about::<P>(at);
         let mut state = self.state.lock();
         state.closed = true;
         state.senders.signal_where(|_| true);

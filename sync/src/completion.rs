@@ -5,7 +5,7 @@ use core::panic::Location;
 use hal::{Native, Platform};
 
 use crate::faults::{Fault, is_planted};
-use crate::lockdep::{Acquire, Level, Map, WaitType};
+use crate::lockdep::{Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::spin::{SpinLock, SpinLockGuard};
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
@@ -170,10 +170,7 @@ impl<P: Platform> Completion<P> {
     #[track_caller]
     pub fn wait_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         cx.might_sleep();
-        let at = Location::caller();
-        // Nobody holds it: it is waited for under what this task holds, and that is all there is to know.
-        self.map.acquire::<P>(Acquire::WRITE, at);
-        self.map.release::<P>(at);
+        self.map.wait_for::<P>(Location::caller());
         let mut state = self.state.lock();
         if state.try_consume() {
             return Ok(());

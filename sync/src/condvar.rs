@@ -1,7 +1,10 @@
 //! Waiting, with a mutex let go meanwhile, until somebody says that what it protects has changed.
 
+use core::panic::Location;
+
 use hal::{Native, Platform};
 
+use crate::lockdep::{Level, Map, WaitType};
 use crate::mutex::MutexGuard;
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
@@ -33,6 +36,7 @@ use crate::{Irq, TaskCx};
 /// # producer.join().unwrap();
 /// ```
 pub struct Condvar<P: Platform = Native> {
+    map: Map,
     line: SpinLock<Waiters<P>, Irq<P>>,
 }
 
@@ -46,7 +50,10 @@ impl<P: Platform> Condvar<P> {
         /// ```
         #[track_caller]
         pub fn new() -> Condvar<P> {
-            Condvar { line: SpinLock::new(Waiters::new()) }
+            Condvar {
+                map: Map::named("condition variable", 0, WaitType::Sleep, Level::Task),
+                line: SpinLock::new(Waiters::new()),
+            }
         }
     }
 
@@ -129,11 +136,14 @@ impl<P: Platform> Condvar<P> {
         guard: MutexGuard<'a, T, P>,
         cx: &mut TaskCx<P>,
     ) -> (MutexGuard<'a, T, P>, Result<(), WaitError>) {
+        let at = Location::caller();
         let mutex = guard.mutex();
         let result = with_place(&self.line, itself, Request::SIGNAL, |place| {
             // In line before the mutex is free: who changes what it protects afterwards finds us.
             place.join(&mut self.line.lock());
             drop(guard);
+            // Under what this task still holds.
+            self.map.wait_for::<P>(at);
             loop {
                 match sleep_once(place, limits, cx).1 {
                     Woken::Signalled => return Ok(()),
@@ -150,7 +160,9 @@ impl<P: Platform> Condvar<P> {
     /// ```
     /// assert!(!sync::Condvar::<hal::Native>::new().notify_one(), "nobody waits");
     /// ```
+    #[track_caller]
     pub fn notify_one(&self) -> bool {
+        self.map.bring_about::<P>(Location::caller());
         self.line.lock().signal_front()
     }
 
@@ -159,7 +171,9 @@ impl<P: Platform> Condvar<P> {
     /// ```
     /// assert_eq!(sync::Condvar::<hal::Native>::new().notify_all(), 0);
     /// ```
+    #[track_caller]
     pub fn notify_all(&self) -> usize {
+        self.map.bring_about::<P>(Location::caller());
         self.line.lock().signal_where(|_| true)
     }
 }

@@ -1,7 +1,10 @@
 //! Counting what may be used at the same time.
 
+use core::panic::Location;
+
 use hal::{Native, Platform};
 
+use crate::lockdep::{Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::spin::{SpinLock, SpinLockGuard};
 use crate::wait::{Limits, Request, WaitError, Waiters, sleep};
@@ -28,6 +31,7 @@ use crate::{Irq, TaskCx};
 /// assert!(slots.try_down());
 /// ```
 pub struct Semaphore<P: Platform = Native> {
+    map: Map,
     state: SpinLock<State<P>, Irq<P>>,
 }
 
@@ -47,7 +51,10 @@ impl<P: Platform> Semaphore<P> {
         /// ```
         #[track_caller]
         pub fn new(permits: u32) -> Semaphore<P> {
-            Semaphore { state: SpinLock::new(State { permits, waiters: Waiters::new() }) }
+            Semaphore {
+                map: Map::named("semaphore", 0, WaitType::Sleep, Level::Task),
+                state: SpinLock::new(State { permits, waiters: Waiters::new() }),
+            }
         }
     }
 
@@ -86,6 +93,7 @@ impl<P: Platform> Semaphore<P> {
     #[track_caller]
     pub fn down_with(&self, limits: Limits, cx: &mut TaskCx<P>) -> Result<(), WaitError> {
         cx.might_sleep();
+        self.map.wait_for::<P>(Location::caller());
         let mut state = self.state.lock();
         if state.permits > 0 {
             state.permits -= 1;
@@ -131,6 +139,7 @@ impl<P: Platform> Semaphore<P> {
     #[inline]
     #[track_caller]
     pub fn up(&self) {
+        self.map.bring_about::<P>(Location::caller());
         let mut state = self.state.lock();
         if !state.waiters.signal_front() {
             state.permits = state.permits.checked_add(1).expect("a semaphore has at most u32::MAX permits");

@@ -106,6 +106,16 @@ pub(crate) struct BuildOptions {
     rcu: Rcu,
 }
 
+/// ` --NAME VALUE`, or nothing if that is what it is without being said.
+pub(crate) fn word<T: ValueEnum + PartialEq>(name: &str, value: T, usual: T) -> String {
+    if value == usual { String::new() } else { said(name, &value) }
+}
+
+/// ` --NAME VALUE`.
+pub(crate) fn said<T: ValueEnum>(name: &str, value: &T) -> String {
+    value.to_possible_value().map_or(String::new(), |value| format!(" --{name} {}", value.get_name()))
+}
+
 impl BuildOptions {
     pub(crate) fn profile(&self) -> Profile {
         if self.debug || self.sanitize.is_some() { Profile::Debug } else { Profile::Release }
@@ -116,9 +126,16 @@ impl BuildOptions {
         self.sanitize
     }
 
-    /// The words that ask for them in a command, after a space.
-    pub(crate) fn sanitizer_words(&self) -> String {
-        self.sanitize.map_or(String::new(), |sanitizer| format!(" --sanitize {}", sanitizer.name()))
+    /// The words that ask in a command for what these options ask for, each after a space.
+    pub(crate) fn words(&self) -> String {
+        let mut words = String::new();
+        if self.debug {
+            words += " --debug";
+        }
+        if let Some(sanitizer) = self.sanitize {
+            words += &format!(" --sanitize {}", sanitizer.name());
+        }
+        words + &word("toolchain", self.toolchain, Choice::Auto) + &word("rcu", self.rcu, Rcu::Preemptible)
     }
 
     /// How much more time a guest may take because its kernel is instrumented.

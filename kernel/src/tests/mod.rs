@@ -3,6 +3,7 @@
 //! One file a subject. Tests whose name contains `smoke` are quick on any number of CPUs.
 
 mod calls;
+mod cancelling;
 mod clock;
 mod commands;
 mod console;

@@ -195,6 +195,14 @@ impl Map {
         }
     }
 
+    /// What nobody holds is about to be waited for, under whatever this task holds; and that is all there is to know. The
+    /// other half is [`bring_about`](Map::bring_about).
+    #[inline]
+    pub(crate) fn wait_for<P: Platform>(&self, at: &'static Location<'static>) {
+        self.acquire::<P>(Acquire::WRITE, at);
+        self.release::<P>(at);
+    }
+
     /// The lock has been found taken, and will be waited for. Returns the moment, for [`waited`](Map::waited); 0 if nobody
     /// counts. Linux: `lock_contended`.
     #[inline]

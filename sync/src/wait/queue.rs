@@ -1,10 +1,13 @@
 //! Waiting for a condition that others make true.
 
+use core::panic::Location;
+
 use hal::{Native, Platform};
 
 use super::waiters::{Place, Request, Waiters, Woken, itself, sleep_once, with_place};
 use super::{Limits, WaitError};
 use crate::faults::{Fault, is_planted};
+use crate::lockdep::{Level, Map, WaitType};
 use crate::primitives::const_fn;
 use crate::spin::SpinLock;
 use crate::{Irq, TaskCx};
@@ -39,6 +42,7 @@ const EXCLUSIVE: u8 = 1;
 /// consumer.join().unwrap();
 /// ```
 pub struct WaitQueue<P: Platform = Native> {
+    map: Map,
     waiters: SpinLock<Waiters<P>, Irq<P>>,
 }
 
@@ -54,7 +58,10 @@ impl<P: Platform> WaitQueue<P> {
         /// ```
         #[track_caller]
         pub fn new() -> WaitQueue<P> {
-            WaitQueue { waiters: SpinLock::new(Waiters::new()) }
+            WaitQueue {
+                map: Map::named("wait queue", 0, WaitType::Sleep, Level::Task),
+                waiters: SpinLock::new(Waiters::new()),
+            }
         }
     }
 
@@ -133,6 +140,7 @@ impl<P: Platform> WaitQueue<P> {
         mut condition: impl FnMut() -> bool,
     ) -> Result<(), WaitError> {
         cx.might_sleep();
+        self.map.wait_for::<P>(Location::caller());
         if condition() {
             return Ok(());
         }
@@ -183,8 +191,9 @@ impl<P: Platform> WaitQueue<P> {
     /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake_one(), 0, "nobody waits");
     /// ```
     #[inline]
+    #[track_caller]
     pub fn wake_one(&self) -> usize {
-        self.waiters.lock().wake(1)
+        self.wake(1)
     }
 
     /// Wakes every task that waits without exclusiveness, and the first `exclusive` of the others. Returns how many were
@@ -195,7 +204,10 @@ impl<P: Platform> WaitQueue<P> {
     /// ```
     /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake(2), 0, "nobody waits");
     /// ```
+    #[inline]
+    #[track_caller]
     pub fn wake(&self, exclusive: usize) -> usize {
+        self.map.bring_about::<P>(Location::caller());
         self.waiters.lock().wake(exclusive)
     }
 
@@ -206,6 +218,7 @@ impl<P: Platform> WaitQueue<P> {
     /// ```
     /// assert_eq!(sync::wait::WaitQueue::<hal::Native>::new().wake_all(), 0, "nobody waits");
     /// ```
+    #[track_caller]
     pub fn wake_all(&self) -> usize {
         self.wake(usize::MAX)
     }

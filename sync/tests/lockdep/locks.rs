@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hal::{Native, hosted};
 use sync::lockdep::{self, Acquire, Level, Map, Subclass, WaitType};
-use sync::wait::Limits;
-use sync::{Completion, IrqSpinLock, Mutex, RwLock, SpinLock, TaskCx};
+use sync::wait::{Limits, WaitError, WaitQueue};
+use sync::{Channel, Completion, Condvar, IrqSpinLock, Mutex, RwLock, Semaphore, SpinLock, TaskCx};
 
 use crate::checked::Checked;
 
@@ -231,6 +231,76 @@ fn waiting_for_a_completion_under_a_lock_that_the_completing_side_takes() {
     let reports = checked.reports();
     assert_eq!(reports.len(), 1);
     assert!(reports[0].message.starts_with(CIRCULAR) && reports[0].message.contains("completion"));
+}
+
+/// What a task waits for under `table`, and what another one does under it that would end the wait: a circle each, found
+/// by doing one after the other, so that nobody really waits.
+fn closes_a_circle(name: &str, bring_about: impl Fn(&mut TaskCx), wait: impl Fn(&mut TaskCx)) {
+    let checked = Checked::new();
+    // SAFETY: as above.
+    let mut cx = unsafe { TaskCx::new() };
+    let table = Mutex::<u32>::new(0);
+    // Without the lock on either side, and with it on one side, there is nothing to say.
+    bring_about(&mut cx);
+    wait(&mut cx);
+    let held = table.lock(&mut cx);
+    bring_about(&mut cx);
+    drop(held);
+    wait(&mut cx);
+    assert!(checked.reports().is_empty(), "{name}: nothing was held by who waited");
+    bring_about(&mut cx);
+    let held = table.lock(&mut cx);
+    wait(&mut cx);
+    drop(held);
+    let reports = checked.reports();
+    assert_eq!(reports.len(), 1, "{name}");
+    assert!(reports[0].message.starts_with(CIRCULAR), "{}", reports[0].message);
+    assert!(reports[0].message.contains(name), "{}", reports[0].message);
+}
+
+#[test]
+fn a_permit_is_awaited_under_a_lock_that_who_gives_it_back_takes() {
+    let permits = Semaphore::<Native>::new(0);
+    closes_a_circle("semaphore", |_| permits.up(), |cx| permits.down(cx));
+}
+
+#[test]
+fn a_queue_is_waited_in_under_a_lock_that_who_wakes_takes() {
+    let queue = WaitQueue::<Native>::new();
+    for wake in [WaitQueue::wake_one, WaitQueue::wake_all] {
+        closes_a_circle("wait queue", |_| _ = wake(&queue), |cx| queue.wait(cx, || true));
+    }
+}
+
+#[test]
+fn a_value_or_room_is_awaited_under_a_lock_that_the_other_side_takes() {
+    let channel = Channel::<u32, 4>::new();
+    let receive = |cx: &mut TaskCx| assert_eq!(channel.receive(cx), Ok(1));
+    closes_a_circle("channel's values", |_| channel.try_send(1).expect("there is room"), receive);
+    let channel = Channel::<u32, 4>::new();
+    channel.try_send(1).expect("there is room");
+    closes_a_circle(
+        "channel's room",
+        |_| assert_eq!(channel.try_receive(), Ok(1)),
+        |cx| channel.send(1, cx).expect("there is room"),
+    );
+}
+
+/// The mutex of the condition is let go of while it is waited for, another one is not.
+#[test]
+fn a_condition_is_awaited_under_a_lock_that_who_notifies_takes() {
+    let (changed, state) = (Condvar::<Native>::new(), Mutex::<u32>::new(0));
+    let at_once = |cx: &mut TaskCx| {
+        let (guard, result) = changed.wait_with(Limits::NONE.until(0), state.lock(cx), cx);
+        assert_eq!((*guard, result), (0, Err(WaitError::TimedOut)));
+    };
+    let notify = |cx: &mut TaskCx| {
+        let held = state.lock(cx);
+        changed.notify_one();
+        changed.notify_all();
+        drop(held);
+    };
+    closes_a_circle("condition variable", notify, at_once);
 }
 
 #[test]

@@ -3,24 +3,44 @@
 use clap::Args;
 
 use super::AccelChoice;
+use crate::build::word;
 
 /// The smallest and the largest memory that a guest is given, in MiB.
 const MEMORY_MIB: (u64, u64) = (8, 1 << 20);
 /// The most CPUs that a guest is given; the kernel's own maximum is lower and it parks the rest.
 const MOST_CPUS: u32 = 1024;
 
+/// What a guest has in memory, in MiB, and for CPUs, unless somebody says otherwise.
+const USUAL_MEMORY: u64 = 128;
+const USUAL_MODEL: &str = "max";
+
 /// What a guest looks like, apart from its machine and CPU count.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GuestOptions {
     /// Memory, such as 128M or 2G
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory, help_heading = "Guest")]
+    #[arg(long, value_name = "SIZE", default_value_t = USUAL_MEMORY, value_parser = parse_memory, help_heading = "Guest")]
     pub(crate) memory: u64,
     /// How to run the guest's instructions
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto", help_heading = "Guest")]
     pub(crate) accel: AccelChoice,
     /// CPU model (`qemu-system-x86_64 -cpu help` lists them)
-    #[arg(long, value_name = "MODEL", default_value = "max", help_heading = "Guest")]
+    #[arg(long, value_name = "MODEL", default_value = USUAL_MODEL, help_heading = "Guest")]
     pub(crate) cpu: String,
+}
+
+impl GuestOptions {
+    /// The words that ask in a command for what these options ask for, each after a space.
+    pub(crate) fn words(&self) -> String {
+        let mut words = String::new();
+        if self.memory != USUAL_MEMORY {
+            words += &format!(" --memory {}M", self.memory);
+        }
+        words += &word("accel", self.accel, AccelChoice::Auto);
+        if self.cpu != USUAL_MODEL {
+            words += &format!(" --cpu {}", self.cpu);
+        }
+        words
+    }
 }
 
 /// A number of CPUs.

@@ -86,7 +86,7 @@ impl TestSmp {
         ui::note(format_args!("{} guests, QEMU {version} ({})", cases.len(), accelerator.name()));
 
         let started = Instant::now();
-        let mut total = Total::new(self.build.sanitizer_words());
+        let mut total = Total::new(self.build.words() + &self.guest.words());
         if self.looks_at_code() {
             total.code(hot_paths::check(&fs::read(&kernels.plain.symbols)?));
         }

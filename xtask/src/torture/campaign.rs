@@ -12,7 +12,7 @@ use super::backports::Backport;
 use super::guest::{Round, Subject};
 use super::report::{Count, Failure, Outcome};
 use super::scenario::{Clock, Scenario, Which};
-use crate::build::{Kernel, Variant};
+use crate::build::{Kernel, Variant, said};
 use crate::cmdline::Cmdline;
 use crate::qemu::{Accelerator, Guest};
 use crate::schedule;
@@ -216,26 +216,34 @@ impl<'a> Bench<'a> {
 
     /// The command that boots this guest again.
     pub(super) fn again(&self, scenario: &Scenario, seed: u64) -> String {
-        let mut words = format!("cargo xtask torture {} --seed {seed:#x}", scenario.name);
-        let options = self.options;
-        if !options.cpus.is_empty() {
-            words += &format!(" --cpus {}", scenario.cpus);
-        }
-        if !options.machine.is_empty() {
-            words += &format!(" --machine {}", machine(scenario));
-        }
-        if !options.faults.is_empty() {
-            let faults: Vec<String> = scenario.faults.iter().map(ToString::to_string).collect();
-            words += &format!(" --faults {}", faults.join(","));
-        }
-        if let (Some(shift), _) | (None, Clock::Counted(shift)) = (options.icount, scenario.time) {
-            words += &format!(" --icount {shift}");
-        }
-        if options.qemu == Some(Which::Backports) {
-            words += " --qemu backports";
-        }
-        words + &options.build.sanitizer_words()
+        again(self.options, scenario, seed)
     }
+}
+
+/// The command that boots a guest of this scenario again, as these options had it.
+fn again(options: &Torture, scenario: &Scenario, seed: u64) -> String {
+    let mut words = format!("cargo xtask torture {} --seed {seed:#x}", scenario.name);
+    if !options.cpus.is_empty() {
+        words += &format!(" --cpus {}", scenario.cpus);
+    }
+    if !options.machine.is_empty() {
+        words += &format!(" --machine {}", machine(scenario));
+    }
+    // Where instructions are counted there are none.
+    if !options.faults.is_empty() && !scenario.faults.is_empty() {
+        let faults: Vec<String> = scenario.faults.iter().map(ToString::to_string).collect();
+        words += &format!(" --faults {}", faults.join(","));
+    }
+    if let (Some(shift), _) | (None, Clock::Counted(shift)) = (options.icount, scenario.time) {
+        words += &format!(" --icount {shift}");
+    }
+    if let Some(qemu) = &options.qemu {
+        words += &said("qemu", qemu);
+    }
+    if let Some(minutes) = options.minutes {
+        words += &format!(" --minutes {minutes}");
+    }
+    words + &options.kernel_words()
 }
 
 fn machine(scenario: &Scenario) -> crate::qemu::Machine {
@@ -271,6 +279,40 @@ fn load(scenario: &Scenario, seed: u64) -> Load<'_> {
 mod tests {
     use super::super::files::load as files;
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        torture: Torture,
+    }
+
+    fn parse(command: &str) -> Torture {
+        let words = command.strip_prefix("cargo xtask torture ").expect("a command of this tool");
+        <Cli as clap::Parser>::parse_from(["torture"].into_iter().chain(words.split_whitespace())).torture
+    }
+
+    /// With everything that can be said about a run, and with nothing, the command that repeats it means that run.
+    #[test]
+    fn the_command_that_repeats_a_run_means_that_run() {
+        for command in [
+            "cargo xtask torture rcu-2",
+            "cargo xtask torture rcu-2 --cpus 3 --machine pc --icount 2 --qemu system --minutes 0.25 \
+             --accel tcg --sanitize thread --toolchain debian --rcu nonpreemptible",
+            "cargo xtask torture rcu-2 --debug --qemu backports --faults nmi,pause",
+        ] {
+            let options = parse(command);
+            let plan =
+                |options: &Torture| super::super::plan::make(options, files().unwrap().scenarios).unwrap();
+            let [scenario] = &plan(&options)[..] else { panic!("{command} is one scenario") };
+            let repeated = again(&options, scenario, 7);
+            let repeats = parse(&repeated);
+            assert_eq!(plan(&repeats), std::slice::from_ref(scenario), "{repeated}");
+            assert_eq!((repeats.seed, repeats.minutes), (Some(7), options.minutes), "{repeated}");
+            assert_eq!((repeats.qemu, repeats.icount), (options.qemu, options.icount), "{repeated}");
+            assert_eq!(repeats.kernel_words(), options.kernel_words(), "{repeated}");
+            assert!(command.split_whitespace().all(|word| repeated.contains(word)), "{repeated}");
+        }
+    }
 
     #[test]
     fn what_guests_did_is_summed() {

@@ -29,7 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::build::BuildOptions;
+use crate::build::{BuildOptions, word};
 use crate::packages::Installing;
 use crate::qemu::{self, AccelChoice, Machine, parse_cpus};
 use crate::ui::{self, Exit};
@@ -63,7 +63,11 @@ pub(crate) struct Torture {
     #[arg(long, value_name = "N", conflicts_with_all = ["minutes", "broken", "gdb"])]
     explore: Option<u64>,
     /// Run what is broken on purpose, and its sound counterpart, with ten seeds each: a name or `all` (most of an hour)
-    #[arg(long, value_name = "TWIN", conflicts_with_all = ["minutes", "gdb"])]
+    #[arg(
+        long,
+        value_name = "TWIN",
+        conflicts_with_all = ["minutes", "gdb", "matrix", "machine", "faults", "icount", "qemu", "what"]
+    )]
     broken: Option<String>,
     /// With `--broken`: so many seeds in place of ten; of fewer than ten none may miss
     #[arg(long, value_name = "N", requires = "broken")]
@@ -122,7 +126,8 @@ impl Torture {
         ensure!(self.jobs != Some(0), "--jobs is at least 1");
         qemu::require(self.installing())?;
         let seed = self.seed.unwrap_or_else(seed_of_now);
-        ui::note(format_args!("the seed is {seed:#x} (again: --seed {seed:#x})"));
+        let version = qemu::installed().map_or(String::new(), |(_, version)| format!("QEMU {version}; "));
+        ui::note(format_args!("{version}the seed is {seed:#x} (again: --seed {seed:#x})"));
         let outcomes = match (&self.broken, self.explore) {
             (Some(name), _) => twins::run(&self, &files, name, seed)?,
             (None, Some(seeds)) => explore::run(&self, plan::make(&self, files.scenarios)?, seeds, seed)?,
@@ -133,6 +138,11 @@ impl Torture {
             }
         };
         self.close(&outcomes)
+    }
+
+    /// The words of a command for the same kernel in the same kind of guest, each after a space.
+    fn kernel_words(&self) -> String {
+        word("accel", self.accel, AccelChoice::Auto) + &self.build.words()
     }
 
     fn installing(&self) -> Installing {

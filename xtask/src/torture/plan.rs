@@ -30,7 +30,7 @@ impl FromStr for Part {
 
 impl Part {
     /// Takes turns, so that what is alike in the files is spread over the parts.
-    fn pick<T>(self, all: Vec<T>) -> Vec<T> {
+    pub(super) fn pick<T>(self, all: Vec<T>) -> Vec<T> {
         all.into_iter().skip(self.index - 1).step_by(self.of).collect()
     }
 }

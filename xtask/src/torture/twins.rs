@@ -88,6 +88,9 @@ fn pick(twins: &[Twin], name: &str, cpus: &[u32]) -> Vec<Twin> {
 /// Runs the twins that `name` means, each with its counterpart.
 pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Result<Vec<Outcome>> {
     let twins = pick(&files.twins, name, &options.cpus);
+    let any = !twins.is_empty();
+    let twins = options.part.map_or_else(|| twins.clone(), |part| part.pick(twins.clone()));
+    ensure!(!any || !twins.is_empty(), "nothing is left to run in this part");
     let twins: Vec<&Twin> = twins.iter().collect();
     if twins.is_empty() {
         let near = nearest(name, files.twins.iter().map(|twin| twin.name.as_str())).join(", ");
@@ -106,7 +109,10 @@ pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Re
     ui::note(format_args!("{} twins, {seeds} seeds, {} guests", twins.len(), runs.len()));
     let mut tallies: Vec<Tally> = twins
         .iter()
-        .map(|twin| Tally { with_cpus: !options.cpus.is_empty(), ..Tally::new(twin, seed, seeds) })
+        .map(|twin| {
+            let cpus = options.cpus.first().map_or(String::new(), |_| format!(" --cpus {}", twin.cpus));
+            Tally { words: cpus + &options.kernel_words(), ..Tally::new(twin, seed, seeds) }
+        })
         .collect();
     let mut broken = None;
     let cores = options.jobs.unwrap_or_else(cores);
@@ -149,8 +155,8 @@ pub(super) fn run(options: &Torture, files: &Files, name: &str, seed: u64) -> Re
 struct Tally {
     outcome: Outcome,
     seeds: u64,
-    /// Whether the number of CPUs is the caller's.
-    with_cpus: bool,
+    /// What else the caller said, for a command.
+    words: String,
     /// What was to be seen when it was missed.
     missed: Vec<String>,
     log: Option<PathBuf>,
@@ -165,7 +171,7 @@ impl Tally {
             least: needed(seeds),
             ..Outcome::default()
         };
-        Self { outcome, seeds, with_cpus: false, missed: Vec::new(), log: None }
+        Self { outcome, seeds, words: String::new(), missed: Vec::new(), log: None }
     }
 
     fn take(&mut self, round: &Round, is_broken: bool) {
@@ -188,10 +194,9 @@ impl Tally {
 
     fn again(&self) -> String {
         let seeds = if self.seeds == SEEDS { String::new() } else { format!(" --seeds {}", self.seeds) };
-        let cpus = if self.with_cpus { format!(" --cpus {}", self.outcome.cpus) } else { String::new() };
         format!(
-            "cargo xtask torture --broken {} --seed {:#x}{seeds}{cpus}",
-            self.outcome.name, self.outcome.seed
+            "cargo xtask torture --broken {} --seed {:#x}{seeds}{}",
+            self.outcome.name, self.outcome.seed, self.words
         )
     }
 
@@ -226,7 +231,7 @@ mod tests {
         let mut tally = Tally {
             outcome: Outcome::default(),
             seeds: SEEDS,
-            with_cpus: false,
+            words: String::new(),
             missed: Vec::new(),
             log: None,
         };
@@ -244,7 +249,7 @@ mod tests {
         let mut outcome = Outcome { name: "x".to_owned(), seed: 7, ..Outcome::default() };
         outcome.exercised = caught;
         let missed = (caught..seeds).map(|_| "not noticed".to_owned()).collect();
-        Tally { outcome, seeds, with_cpus: false, missed, log: None }.close()
+        Tally { outcome, seeds, words: String::new(), missed, log: None }.close()
     }
 
     #[test]
@@ -255,7 +260,7 @@ mod tests {
         assert!(outcome.failures[0].again.ends_with("--broken x --seed 0x7"));
         assert!(tally(2, 3).failures[0].again.ends_with("--broken x --seed 0x7 --seeds 3"));
         let outcome = Outcome { name: "x".to_owned(), seed: 7, cpus: 2, ..Outcome::default() };
-        let tally = Tally { outcome, seeds: 3, with_cpus: true, missed: Vec::new(), log: None };
+        let tally = Tally { outcome, seeds: 3, words: " --cpus 2".to_owned(), missed: Vec::new(), log: None };
         assert!(tally.again().ends_with("--broken x --seed 0x7 --seeds 3 --cpus 2"));
     }
 

@@ -18,7 +18,7 @@ use hal::{CpuId, Native, Platform, percpu};
 
 use crate::serial::PanicWriter;
 use crate::task::Task;
-use crate::{log, memory, sched, snapshot, watchdog};
+use crate::{log, memory, sched, snapshot, trace, watchdog};
 
 const NOBODY: u32 = u32::MAX;
 
@@ -128,6 +128,9 @@ fn report(
     }
     if sched::is_started() {
         watchdog::hung::print_stuck(out)?;
+    }
+    if let Some(last) = trace::last() {
+        write!(out, "the end of the trace:\n{last}")?;
     }
     writeln!(out, "the machine is stopped")
 }

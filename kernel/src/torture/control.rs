@@ -8,7 +8,7 @@ use hal::{Native, Platform};
 use sync::{IrqSpinLock, TaskCx};
 
 use super::{MS, Said};
-use crate::log;
+use crate::{log, trace};
 
 static OVER: AtomicBool = AtomicBool::new(true);
 static PAUSED: AtomicBool = AtomicBool::new(false);
@@ -104,6 +104,10 @@ pub(super) fn error(scenario: &'static str, what: fmt::Arguments<'_>) {
         None => names.push((scenario, 1)),
     }
     drop(names);
+    if number == 0 {
+        // What led to it is what one wants to see.
+        trace::stop();
+    }
     if number < TOLD && ALOUD.load(Ordering::Relaxed) {
         log::raw_line(format_args!("TORTURE error {scenario}: {what}"));
     }

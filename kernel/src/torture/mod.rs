@@ -38,7 +38,7 @@ use sync::TaskCx;
 
 use crate::console::torture::{Request, Told};
 use crate::task::JoinHandle;
-use crate::{boot, cpus, log};
+use crate::{boot, cpus, log, trace};
 
 pub(crate) use control::{Report, Tally};
 use control::{begin, end, errors_of};
@@ -111,6 +111,8 @@ pub(crate) fn run(request: &Request, milliseconds: u64, said: Said, cx: &mut Tas
         cpus::online_count(),
         if request.faults.is_empty() { "none".into() } else { request.faults.join(",") },
     ));
+    let was_traced = trace::is_on();
+    trace::start();
     begin(said);
     let accounts = request.faults.iter().any(|fault| fault == "alloc").then(Accounts::begin);
     let plan = Plan { seed, broken: request.broken.clone() };
@@ -159,9 +161,22 @@ pub(crate) fn run(request: &Request, milliseconds: u64, said: Said, cx: &mut Tas
     for tally in struck {
         said.line(format_args!("TORTURE count faults {} {} {}", tally.what, tally.count, tally.least));
     }
+    // A report may have come from others than the loads.
+    if report.errors > 0 || log::history().contains("WARNING: ") {
+        let up_to = if report.errors > 0 { ", up to the first error" } else { "" };
+        said.line(format_args!("the end of the trace{up_to}:\n{}", trace::tail(TRACED)));
+    }
+    if was_traced {
+        trace::start();
+    } else {
+        trace::stop();
+    }
     said.line(format_args!("TORTURE done errors={}", report.errors));
     report
 }
+
+/// How many records of the trace are printed after an error.
+const TRACED: usize = 60;
 
 /// Whether a run prints its lines.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,53 @@ impl core::fmt::Display for Story {
     }
 }
 
+/// How many records a machine that stops can show.
+pub const FEW: usize = 40;
+
+/// The newest records, for who can allocate nothing.
+#[derive(Debug)]
+pub struct Few {
+    /// By time, the oldest first; only the first `len` are there.
+    records: [Option<Record>; FEW],
+    len: usize,
+}
+
+/// The newest [`FEW`] records of all `rings`, in the order of their times. Contexts: any. Cost: for each ring up to `FEW`
+/// records, each put into its place.
+pub fn newest_few<'a>(rings: impl Iterator<Item = &'a Ring>) -> Few {
+    let mut few = Few { records: [None; FEW], len: 0 };
+    for ring in rings {
+        let positions = ring.positions();
+        let first = positions.start.max(positions.end.saturating_sub(FEW as u64));
+        (first..positions.end)
+            .filter_map(|position| ring.read(position))
+            .for_each(|record| few.insert(record));
+    }
+    few
+}
+
+impl Few {
+    fn insert(&mut self, record: Record) {
+        let older = |known: &Option<Record>| known.is_some_and(|known| known.time_ns <= record.time_ns);
+        let place = self.records[..self.len].partition_point(older);
+        if self.len < FEW {
+            self.records[place..=self.len].rotate_right(1);
+            self.records[place] = Some(record);
+            self.len += 1;
+        } else if place > 0 {
+            // The oldest one goes.
+            self.records[..place].rotate_left(1);
+            self.records[place - 1] = Some(record);
+        }
+    }
+}
+
+impl core::fmt::Display for Few {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.records.iter().flatten().try_for_each(|record| writeln!(f, "  {record}"))
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::boxed::Box;
@@ -81,7 +128,27 @@ mod tests {
             story.to_string().starts_with("  .. 4 earlier\n  [    0.000000139] cpu0   mark 0x4\n"),
             "{story}"
         );
+        assert_eq!(newest_few(rings.iter()).to_string().lines().count(), 8, "all that the rings hold");
         assert_eq!(newest(rings.iter(), 0).before, 10);
         assert_eq!(newest(rings.iter(), 100).records.len(), 8);
+    }
+
+    proptest::proptest! {
+        /// Whatever the times, those without memory see what the others see.
+        #[test]
+        fn a_few_are_the_newest(times in proptest::collection::vec(0..50_u64, 0..200)) {
+            let large = || Ring::new(Box::leak((0..64).map(|_| Slot::new()).collect::<Vec<_>>().into_boxed_slice()));
+            let rings = [large(), large(), large()];
+            // As a ring has them: by time.
+            let mut times = times;
+            times.sort_unstable();
+            for (number, time_ns) in (0..).zip(times) {
+                let cpu = number as u32 * 7 % 3;
+                rings[cpu as usize].push(Record { time_ns, cpu, event: Event::Mark(number) });
+            }
+            let few: Vec<u64> = newest_few(rings.iter()).records.iter().flatten().map(|record| record.time_ns).collect();
+            let newest: Vec<u64> = newest(rings.iter(), FEW).records.iter().map(|record| record.time_ns).collect();
+            proptest::prop_assert_eq!(few, newest);
+        }
     }
 }

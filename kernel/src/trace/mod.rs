@@ -8,7 +8,8 @@
 //! 3. Reading merges the rings by time ([`merge`]), while tracing goes on or after it has been stopped.
 //!
 //! In the console: `trace start`, `trace stop`, `trace dump [N]`. The kernel's tests run with tracing on, and one that fails
-//! prints the end of the trace.
+//! prints the end of the trace; so does a run of `torture`, where tracing stops at the first error. A machine that stops prints the end
+//! of what was traced last.
 
 pub mod event;
 pub mod merge;
@@ -23,5 +24,6 @@ pub(crate) use points::{callbacks, grace_period, is_told, lock_contended, lock_w
 pub(crate) use points::{flood, stall};
 #[cfg(target_os = "none")]
 pub use points::{
-    hotplug, irq_enter, irq_exit, is_on, mark, softirq_enter, softirq_exit, start, stop, switch, tail, wakeup,
+    hotplug, irq_enter, irq_exit, is_on, last, mark, softirq_enter, softirq_exit, start, stop, switch, tail,
+    wakeup,
 };

@@ -8,7 +8,7 @@ use hal::{CpuId, Native, Platform};
 use spin::Once;
 
 use super::event::{Event, Record};
-use super::merge::{Story, newest};
+use super::merge::{Few, Story, newest, newest_few};
 use super::ring::{Ring, Slot};
 use crate::watchdog::holds;
 
@@ -69,6 +69,11 @@ pub(crate) fn tell_holds(on: bool) {
 /// Contexts: those in which memory can be allocated.
 pub fn tail(count: usize) -> Story {
     newest(RINGS.get().into_iter().flatten(), count)
+}
+
+/// The newest records, if there ever were any. Contexts: any; nothing is allocated.
+pub fn last() -> Option<Few> {
+    RINGS.get().map(|rings| newest_few(rings.iter()))
 }
 
 /// A point: one load and one branch while tracing is off.

@@ -300,7 +300,7 @@ const CRASHES: &[Crash] = &[
             "TEST fail crash::fails: as was asked for",
         ],
     ),
-    ("hang", 2, &["exceeded its time limit", "backtrace of CPU#", "CPU#0", "CPU#1"]),
+    ("hang", 2, &["exceeded its time limit", "backtrace of CPU#", "CPU#0", "CPU#1", "the end of the trace:"]),
 ];
 
 #[cfg(test)]

@@ -89,9 +89,9 @@ impl Outcome {
             ui::time(self.took),
             self.made_words("; ")
         );
-        let counts: Vec<String> = self.counts.iter().map(ToString::to_string).collect();
+        let counts = self.counts_words();
         if !counts.is_empty() {
-            println!("        {}", counts.join(", "));
+            println!("        {counts}");
         }
         for failure in &self.failures {
             failure.problems.iter().for_each(|problem| println!("        {problem}"));
@@ -101,6 +101,12 @@ impl Outcome {
             }
             println!("        again: {}", failure.again);
         }
+    }
+
+    /// What was exercised, as far as loads count it.
+    fn counts_words(&self) -> String {
+        let counts: Vec<String> = self.counts.iter().map(ToString::to_string).collect();
+        counts.join(", ")
     }
 
     fn made_words(&self, before: &str) -> String {
@@ -147,11 +153,12 @@ impl Outcome {
         }
         let mut case = TestCase::new(self.name.as_str(), status);
         case.set_classname("torture").set_time(self.took);
+        case.set_system_out(format!("{}{}\n", self.counts_words(), self.made_words("; ")));
         case
     }
 }
 
-/// The closing table.
+/// The closing table: a row for each scenario, and below it what its loads did.
 pub(super) fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "{:<24} {:>4} {:>8} {:>7} {:>12} {:>7}  {:<22} faults\n",
@@ -169,6 +176,10 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             outcome.failures.len(),
             outcome.made
         ));
+        let counts = outcome.counts_words();
+        if !counts.is_empty() {
+            text.push_str(&format!("    {counts}\n"));
+        }
     }
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -223,7 +234,8 @@ mod tests {
         let text = table(&outcomes());
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["rcu-4", "4", "30.00", "3", "30/4", "0", "less", "than", "9.2", "12", "nmi"]);
-        assert_eq!(lines[2], ["rcu-8", "8", "0.00", "0", "0/0", "1", "-"]);
+        assert_eq!(lines[2], ["12", "grace_periods"], "what was exercised");
+        assert_eq!(lines[3], ["rcu-8", "8", "0.00", "0", "0/0", "1", "-"]);
     }
 
     #[test]
@@ -234,6 +246,7 @@ mod tests {
         write_json(&json, &outcomes()).unwrap();
         let xml = fs::read_to_string(xml).unwrap();
         assert!(xml.contains("tests=\"2\"") && xml.contains("failures=\"1\""), "{xml}");
+        assert!(xml.contains("<system-out>12 grace_periods; 12 nmi"), "{xml}");
         assert!(xml.contains("BUG: &lt;1&gt; &amp; 2"), "{xml}");
         let json: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
         assert_eq!(json["torture"][0]["faults"]["nmi"], 12);

@@ -34,6 +34,7 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     set_inherited_priority,
     block: hung::block,
     block_idle: hung::block_idle,
+    spun_long: memory::shootdown::serve_while_spinning,
     lock_contended: trace::lock_contended,
     lock_waited: trace::lock_waited,
     wake,

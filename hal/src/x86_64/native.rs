@@ -191,6 +191,14 @@ unsafe impl Platform for Native {
         core::hint::spin_loop();
     }
 
+    /// There is no asking the host: QEMU's emulator gives each virtual CPU a thread, and a halt would wait for an interrupt.
+    /// But who has waited for so long may be waited for.
+    #[cold]
+    fn yield_to_host() {
+        (upcalls().spun_long)();
+        core::hint::spin_loop();
+    }
+
     #[inline(always)]
     fn chaos_point() {
         #[cfg(feature = "chaos")]

@@ -59,6 +59,9 @@ pub struct Upcalls {
     pub report: fn(&Report<'_>),
     /// Whether a CPU is online.
     pub is_online: fn(CpuId) -> bool,
+    /// This CPU spins for a while already, for a lock perhaps, in whatever context, with interrupts on or off: does what others
+    /// wait for it to do and may be done anywhere. Called now and then, and returns soon.
+    pub spun_long: fn(),
     /// Returns after every other online CPU has executed a full fence in an interrupt.
     pub fence_all: fn(),
 }
@@ -93,6 +96,8 @@ static NONE: Upcalls = Upcalls {
     softirq: || none(),
     report: |_| none(),
     is_online: |_| none(),
+    // So early nobody waits for anybody.
+    spun_long: || {},
     fence_all: || none(),
 };
 

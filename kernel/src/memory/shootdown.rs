@@ -11,7 +11,8 @@
 //!    other with interrupts off so get on.
 //!
 //! The leader's interrupts are off, because an interrupt handler on the same CPU that wanted a flush would wait for it
-//! for ever. Do not call this while holding a lock that other CPUs take with interrupts off: they would not answer.
+//! for ever. A CPU that spins for a lock with interrupts off answers from within its wait, every thousand turns: the
+//! lock's holder may be the one who waits for the answer.
 //!
 //! [`Shootdown`] knows CPUs by number, and the machine through [`Machine`]. Linux: `flush_tlb_kernel_range`,
 //! `smp_call_function_many`.
@@ -232,7 +233,9 @@ impl Default for Shootdown {
 #[cfg(target_os = "none")]
 mod live;
 #[cfg(target_os = "none")]
-pub use live::{arrive_here, fence_all, flush_everywhere, handle_shootdown_ipi, leave_here, stats};
+pub use live::{
+    arrive_here, fence_all, flush_everywhere, handle_shootdown_ipi, leave_here, serve_while_spinning, stats,
+};
 
 #[cfg(test)]
 mod tests;

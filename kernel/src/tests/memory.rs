@@ -8,6 +8,7 @@ use hal::x86_64::layout::{self, DIRECT_MAP, DYNAMIC, IMAGE, PAGE_SIZE, Permissio
 use hal::x86_64::paging::{Features, MapError};
 use hal::x86_64::traps::probe;
 use hal::{Native, Platform};
+use sync::{Irq, IrqSpinLock, Queued, RwLock, SpinLock, Ticketed};
 
 use crate::memory::map::Kind;
 use crate::memory::stacks::{self, GuardedStack, Owner};
@@ -144,7 +145,7 @@ kernel_test! {
         for _ in 0..rounds {
             narrowed.store(false, Ordering::Relaxed);
             let changer = Native::cpu();
-            let change = sync::IrqSpinLock::<Result<(), MapError>>::new(Ok(()));
+            let change = IrqSpinLock::<Result<(), MapError>>::new(Ok(()));
             services::run_on_all(&|cpu| {
                 // Each CPU has its own word, and writes it all the time, so that its TLB says "may be written".
                 let mine = page + (u64::from(cpu.as_u32()) % 512) * 8;
@@ -209,6 +210,32 @@ kernel_test! {
                 shootdown::flush_everywhere(at..at + PAGE_SIZE);
             }
         }
+        Ok(())
+    }
+}
+
+/// Whoever spins for the lock does so with interrupts off, and must answer all the same.
+fn flush_under<G>(lock: impl Fn() -> G, cpu: CpuId) {
+    let at = DYNAMIC.end - PAGE_SIZE * (1 + u64::from(cpu.as_u32()));
+    for _ in 0..10 {
+        let held = lock();
+        shootdown::flush_everywhere(at..at + PAGE_SIZE);
+        drop(held);
+    }
+}
+
+kernel_test! {
+    everywhere,
+    limit_ms = 60_000,
+    fn a_cpu_that_spins_with_interrupts_off_flushes_for_who_holds_the_lock(cpu) {
+        static ADAPTIVE: IrqSpinLock<()> = IrqSpinLock::new(());
+        static TICKETS: SpinLock<(), Ticketed<Irq>> = SpinLock::new(());
+        static QUEUE: SpinLock<(), Queued<Irq>> = SpinLock::new(());
+        static READERS: RwLock<(), Irq> = RwLock::new(());
+        flush_under(|| ADAPTIVE.lock(), cpu);
+        flush_under(|| TICKETS.lock(), cpu);
+        flush_under(|| QUEUE.lock(), cpu);
+        flush_under(|| READERS.write(), cpu);
         Ok(())
     }
 }

@@ -125,6 +125,16 @@ pub fn handle_shootdown_ipi() {
     SHOOTDOWN.serve(&Cpus::pinned());
 }
 
+/// A CPU has spun for a while, perhaps for a lock whose holder waits for this CPU's answer: gives it, where the interrupt
+/// cannot come. Contexts: any.
+pub fn serve_while_spinning() {
+    // With interrupts on the interrupt does it, and only with them off does the caller stay on its CPU. An NMI may have hit
+    // the handler.
+    if Native::irq_depth() > 0 && !Native::context().in_nmi() {
+        SHOOTDOWN.serve(&Cpus::pinned());
+    }
+}
+
 /// What was done since boot.
 pub fn stats() -> ShootdownStats {
     SHOOTDOWN.stats()

@@ -31,7 +31,11 @@ pub fn ndelay(ns: u64) {
 /// Waits for `us` microseconds at least. As [`ndelay`]; Linux: `udelay`, which limits the argument to 2,000.
 ///
 /// ```
+/// use hal::{Native, Platform};
+///
+/// let before = Native::now_ns();
 /// sync::delay::udelay(10);
+/// assert!(Native::now_ns() - before >= 10_000);
 /// ```
 #[inline]
 pub fn udelay(us: u64) {
@@ -44,7 +48,11 @@ pub fn udelay(us: u64) {
 /// from others.
 ///
 /// ```
+/// use hal::{Native, Platform};
+///
+/// let before = Native::now_ns();
 /// sync::delay::mdelay(1);
+/// assert!(Native::now_ns() - before >= 1_000_000);
 /// ```
 #[inline]
 pub fn mdelay(ms: u64) {

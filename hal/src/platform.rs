@@ -262,6 +262,17 @@ pub unsafe trait Platform: Sized + 'static {
     /// interrupts are on (preemption may be off). Called at the outermost enabling of bottom halves.
     fn serve_softirqs();
 
+    /// A section without bottom halves has ended, and softirqs may be pending that it held up: serves them, if that section was
+    /// the outermost one; with interrupts off has this CPU interrupted when they come on, whose end serves. The default asks
+    /// the functions above.
+    fn serve_held_up_softirqs() {
+        if Self::irq_depth() == 0 || Self::context().in_interrupt() {
+            Self::serve_softirqs();
+        } else {
+            Self::kick(Self::cpu());
+        }
+    }
+
     /// Reports misuse, with context and backtrace as far as the platform has them. Returns, unless it cannot go on.
     fn report(report: &Report<'_>);
 }

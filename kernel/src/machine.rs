@@ -39,6 +39,7 @@ pub(crate) static UPCALLS: Upcalls = Upcalls {
     lock_waited: trace::lock_waited,
     wake,
     softirq: softirq::serve,
+    softirq_in_task: softirq::serve_in_task,
     report,
     is_online: cpus::is_online,
     fence_all: memory::shootdown::fence_all,

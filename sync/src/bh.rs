@@ -156,21 +156,16 @@ pub(crate) fn enable_on<P: Platform>() {
     // replaced before those that it held up were.
     P::preempt_sub(SOFTIRQ_DISABLE_UNIT - PREEMPT_UNIT);
     if P::softirqs_pending() {
-        serve_raised::<P>();
+        serve_held_up::<P>();
     }
     P::preempt_enable();
 }
 
 /// Serves what is pending, or sees to it that somebody does. Out of line in every build: sections are short, and most
 /// end with nothing pending.
+
 #[cold]
 #[inline(never)]
-fn serve_raised<P: Platform>() {
-    if P::irq_depth() == 0 || P::context().in_interrupt() {
-        // The last call. Does nothing inside of another section or of an interrupt, which will.
-        P::serve_softirqs();
-    } else {
-        // Taken when interrupts come on, and its end serves softirqs.
-        P::kick(P::cpu());
-    }
+fn serve_held_up<P: Platform>() {
+    P::serve_held_up_softirqs();
 }

@@ -9,7 +9,9 @@ use spin::Once;
 
 use super::upcalls::upcalls;
 use super::{apic, clock, softirq, vectors};
-use crate::context::{Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_WORD};
+use crate::context::{
+    Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD, SOFTIRQ_DISABLE_UNIT, SOFTIRQ_UNIT,
+};
 use crate::platform::{CpuRecord, Native, Platform, Priority, Report, ReschedPoint, TaskId, Wakeup};
 use crate::{CpuId, percpu, percpu_init};
 
@@ -53,6 +55,20 @@ pub fn set_current_task(task: TaskId, migration_disabled: u32) -> u32 {
 /// That.
 pub unsafe fn set_inheritance(offset: NonZeroUsize) {
     INHERITANCE.write(offset.get());
+}
+
+/// Adds a number that the instruction holds.
+#[inline(always)]
+fn add_to_word<const UNITS: i32>() {
+    // SAFETY: one instruction on this CPU's preempt word. Memory is clobbered, which makes it a compiler barrier.
+    unsafe {
+        asm!(
+            "add dword ptr gs:[rip + {word}], {units}",
+            word = sym PREEMPT_WORD,
+            units = const UNITS,
+            options(nostack),
+        );
+    }
 }
 
 /// Whether the kernel wants to know of locks that are waited for.
@@ -117,12 +133,22 @@ unsafe impl Platform for Native {
 
     #[inline(always)]
     fn preempt_add(units: u32) {
-        PREEMPT_WORD.add(units);
+        // Callers know which when they are compiled, so that one of these is left: without a register for the number.
+        match units {
+            SOFTIRQ_UNIT => add_to_word::<{ SOFTIRQ_UNIT as i32 }>(),
+            SOFTIRQ_DISABLE_UNIT => add_to_word::<{ SOFTIRQ_DISABLE_UNIT as i32 }>(),
+            _ => PREEMPT_WORD.add(units),
+        }
     }
 
     #[inline(always)]
     fn preempt_sub(units: u32) {
-        PREEMPT_WORD.sub(units);
+        const TO_PREEMPTION_OFF: u32 = SOFTIRQ_DISABLE_UNIT - PREEMPT_UNIT;
+        match units {
+            SOFTIRQ_UNIT => add_to_word::<{ -(SOFTIRQ_UNIT as i32) }>(),
+            TO_PREEMPTION_OFF => add_to_word::<{ -(TO_PREEMPTION_OFF as i32) }>(),
+            _ => PREEMPT_WORD.sub(units),
+        }
     }
 
     #[inline(always)]
@@ -338,6 +364,11 @@ unsafe impl Platform for Native {
     #[inline(always)]
     fn serve_softirqs() {
         softirq::serve();
+    }
+
+    #[inline(always)]
+    fn serve_held_up_softirqs() {
+        softirq::serve_held_up();
     }
 
     fn report(report: &Report<'_>) {

@@ -5,9 +5,11 @@
 //! 2. They are served where bottom halves are enabled, and at the end of an outermost interrupt that hit code with
 //!    bottom halves and interrupts on. Interrupts are on meanwhile, and one unit of the softirq count, which is the
 //!    kernel's to add, keeps other softirqs and the scheduler off.
-//! 3. The bits are taken, all at once, with interrupts off and before any is served: what is raised while they are
-//!    served sets them again, and is served in the next round. The count goes down with interrupts off too, after a look
-//!    that found none: who raises one after that is an interrupt, and serves at its own end.
+//! 3. The bits are taken, all at once and before any is served: what is raised while they are served sets them again, and is
+//!    served in the next round. At the end of an interrupt the count goes down with interrupts off, after a look that
+//!    found none: who raises one after that is an interrupt, and serves at its own end. Where a task enables bottom halves,
+//!    interrupts stay on, and the look comes *after* the count has gone down: an interrupt before that left its bit, and one after
+//!    that serves at its own end.
 //! 4. How many rounds there are is the kernel's decision. What it does not want to serve here it leaves to a task of its
 //!    own, by [`leave_to_task`]: from then on these vectors, and no others, wait for that task, until it has found none of
 //!    them raised. So a flood of one kind holds up its own kind and not the timers.
@@ -85,9 +87,19 @@ pub(super) fn pending() -> bool {
 #[inline(always)]
 pub(super) fn serve() {
     if !Native::context().in_interrupt() && Native::irq_depth() == 0 {
-        Native::irq_disable();
-        serve_rounds();
-        Native::irq_enable();
+        (upcalls().softirq_in_task)();
+    }
+}
+
+/// Serves what is pending, if the context allows it; if only interrupts are off, when they come on.
+#[inline(always)]
+pub(super) fn serve_held_up() {
+    if Native::context().in_interrupt() {
+        // Inside of another section or of an interrupt, which will.
+    } else if Native::irq_depth() == 0 {
+        (upcalls().softirq_in_task)();
+    } else {
+        kick_self();
     }
 }
 
@@ -112,6 +124,12 @@ pub fn take_pending() -> u32 {
     let vectors = PENDING.read();
     PENDING.write(0);
     vectors
+}
+
+/// The same with interrupts on: in one step.
+#[inline]
+pub fn take_pending_at_once() -> u32 {
+    PENDING.exchange(0)
 }
 
 /// Leaves what is pending on this CPU, and these vectors altogether, to the task. Interrupts are off.

@@ -55,6 +55,8 @@ pub struct Upcalls {
     /// Serve this CPU's pending softirqs. Interrupts are off and counted once, before and after; the handlers run with
     /// interrupts on, and meanwhile the preempt word has one softirq unit more.
     pub softirq: fn(),
+    /// The same from a task that has just enabled bottom halves: interrupts are on, before and after, and bottom halves too.
+    pub softirq_in_task: fn(),
     /// [`Platform::report`](crate::Platform::report).
     pub report: fn(&Report<'_>),
     /// Whether a CPU is online.
@@ -94,6 +96,7 @@ static NONE: Upcalls = Upcalls {
     lock_waited: |_, _| {},
     wake: |_| none(),
     softirq: || none(),
+    softirq_in_task: || none(),
     report: |_| none(),
     is_online: |_| none(),
     // So early nobody waits for anybody.

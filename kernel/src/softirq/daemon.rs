@@ -7,7 +7,7 @@
 //! Linux: `ksoftirqd/N`.
 
 use core::num::NonZeroUsize;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hal::platform::TaskId;
 use hal::x86_64::softirq as pending;
@@ -29,7 +29,9 @@ percpu! {
 /// # Errors
 /// If there is no memory for it; then what a budget leaves waits for the end of the next interrupt.
 pub fn start(cpu: CpuId) -> Result<(), SpawnError> {
-    Builder::named(format_args!("softirq/{cpu}")).part_of(cpu).spawn(|cx| -> () { run(cx) })?;
+    let task = Builder::named(format_args!("softirq/{cpu}")).part_of(cpu).spawn(|cx| -> () { run(cx) })?;
+    // It may not have run yet: then it looks before it sleeps. Relaxed: all that is passed on is a name.
+    TASK.on(cpu).store(task.task().id().0.get(), Ordering::Relaxed);
     Ok(())
 }
 
@@ -43,7 +45,6 @@ pub(super) fn take_over(_serving: &SoftirqGuard) -> bool {
 }
 
 fn run(cx: &mut TaskCx) -> ! {
-    TASK.write(Native::current_task().0.get());
     loop {
         if serve_round() {
             cx.cond_resched();

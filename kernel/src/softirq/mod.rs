@@ -75,6 +75,11 @@ impl Source<Native> for ThisCpu {
     }
 
     #[inline(always)]
+    fn take_at_once(&self) -> u32 {
+        pending::take_pending_at_once()
+    }
+
+    #[inline(always)]
     fn run(&self, vectors: u32, serving: &SoftirqGuard) {
         run(vectors, serving);
     }
@@ -152,6 +157,12 @@ pub(crate) fn serve() {
     if ending != Ending::Served {
         leave(ending, &serving);
     }
+}
+
+/// Serves what a section without bottom halves has held up, for a while. Called by the machine, in tasks with interrupts on.
+pub(crate) fn serve_in_task() {
+    // SAFETY: the machine calls this where nothing forbids softirqs, and goes on when it returns.
+    unsafe { sync::softirq::serve_in_task(&ThisCpu, Budget::USUAL, leave) };
 }
 
 /// Leaves what is pending to the task.

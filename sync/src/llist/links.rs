@@ -171,6 +171,12 @@ impl<R: Rules> Head<R> {
         if self.is_empty() {
             return None;
         }
+        self.take_all_at_once()
+    }
+
+    /// The same for consumers that know better.
+    #[inline]
+    pub(super) fn take_all_at_once(&self) -> Option<NonNull<Node>> {
         // Acquire pairs with the release in `push`: the nodes and what they are in are as their pushers left them.
         NonNull::new(self.first.swap(ptr::null_mut(), R::TAKE))
     }

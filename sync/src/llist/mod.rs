@@ -369,6 +369,27 @@ impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> LList<O, F> {
     pub fn take_fifo(&self) -> Taken<O, F> {
         self.take_all().into_fifo()
     }
+
+    /// Puts in what nobody can have put in elsewhere, without a look. Returns whether the list was empty.
+    ///
+    /// # Safety
+    /// The object's link is in no list, and nobody else is adding it.
+    #[inline]
+    pub(crate) unsafe fn push_free(&self, owner: O) -> bool {
+        let object = owner.into_raw();
+        // SAFETY: `owner` pointed to an object, whose field is a link.
+        let node = unsafe { LlistLink::node(link_of::<F>(object)) };
+        // SAFETY: valid.
+        debug_assert!(!unsafe { node.as_ref() }.is_linked());
+        // SAFETY: by the contract; it stays in place until it comes out (`Owner`).
+        unsafe { self.head.push::<<F::Link as LlistLink>::Platform>(node, node) }
+    }
+
+    /// Everything, in the order in which it was pushed, for who was told that there is something.
+    #[inline]
+    pub(crate) fn take_fifo_at_once(&self) -> Taken<O, F> {
+        Taken { rest: self.head.take_all_at_once(), _members: PhantomData }.into_fifo()
+    }
 }
 
 impl<O: Owner, F: Field<Object = O::Object, Link: LlistLink>> Default for LList<O, F> {

@@ -27,6 +27,7 @@ mod tests;
 
 use hal::Platform;
 
+use crate::Cpu;
 use crate::context::SoftirqGuard;
 
 pub use tasklet::{Disabled, Running, Tasklet};
@@ -277,10 +278,18 @@ pub enum Ending {
 /// # Native::irq_enable();
 /// ```
 pub trait Source<P: Platform> {
-    /// What is pending, a bit for each vector. Called with interrupts off.
+    /// What is pending, a bit for each vector. With interrupts off, that is exact.
     fn pending(&self) -> u32;
     /// Takes what is pending: it is not pending any more. Called with interrupts off.
     fn take(&self) -> u32;
+    /// The same, called with interrupts on: what an interrupt raises meanwhile is taken or stays pending. One instruction may do;
+    /// the default turns interrupts off.
+    fn take_at_once(&self) -> u32 {
+        P::irq_disable();
+        let vectors = self.take();
+        P::irq_enable();
+        vectors
+    }
     /// Runs the handlers of the vectors whose bits are set. Called with interrupts on.
     fn run(&self, vectors: u32, serving: &SoftirqGuard<P>);
 }
@@ -323,6 +332,78 @@ pub trait Source<P: Platform> {
 #[inline]
 pub fn serve<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &SoftirqGuard<P>) -> Ending {
     if serve_round(source, serving) { serve_further(source, budget, serving) } else { Ending::Served }
+}
+
+/// Serves what is pending on this CPU from a task whose bottom halves have just come on, which is likely to be one round: without
+/// turning interrupts off and on for it. What is pending after that is served as by [`serve`], the first round counted.
+/// If the budget ends it, `leave` is told why, with interrupts off and still serving.
+///
+/// Linux: `do_softirq` from `__local_bh_enable_ip`. Contexts: task, with interrupts and bottom halves on. Cost without the
+/// handlers: a step to take what is pending and a look.
+///
+/// # Safety
+/// As for [`enter_softirq`]: the caller goes on when this returns.
+///
+/// ```
+/// use std::cell::Cell;
+/// use hal::Native;
+/// use sync::context::SoftirqGuard;
+/// use sync::softirq::{Budget, Ending, Source, Vector, serve_in_task};
+///
+/// struct Bits(Cell<u32>, Cell<u32>);
+/// impl Source<Native> for Bits {
+///     fn pending(&self) -> u32 {
+///         self.0.get()
+///     }
+///     fn take(&self) -> u32 {
+///         self.0.take()
+///     }
+///     fn run(&self, vectors: u32, _: &SoftirqGuard) {
+///         self.1.set(self.1.get() + 1);
+///         self.0.set(vectors); // raises itself
+///     }
+/// }
+/// let bits = Bits(Cell::new(Vector::Timer.bit()), Cell::new(0));
+/// let mut why = None;
+/// # let sections = sync::preempt::disable();
+/// // SAFETY: this is a task, which does nothing else meanwhile.
+/// unsafe { serve_in_task(&bits, Budget { rounds: 3, ns: u64::MAX }, |ending, _| why = Some(ending)) };
+/// assert_eq!((why, bits.1.get()), (Some(Ending::OutOfRounds), 3));
+/// ```
+#[inline(always)]
+pub unsafe fn serve_in_task<P: Platform>(
+    source: &impl Source<P>,
+    budget: Budget,
+    leave: impl FnOnce(Ending, &SoftirqGuard<P>),
+) {
+    // SAFETY: the caller's promise; dropped before this returns.
+    let serving = unsafe { Cpu::<P>::enter_softirq() };
+    source.run(source.take_at_once(), &serving);
+    drop(serving);
+    // Only now: an interrupt that raises something from here on finds that nobody serves, and does so itself.
+    if source.pending() != 0 {
+        // SAFETY: the caller's promise.
+        unsafe { serve_rest(source, budget, leave) };
+    }
+}
+
+/// What is pending after a round.
+#[cold]
+unsafe fn serve_rest<P: Platform>(
+    source: &impl Source<P>,
+    budget: Budget,
+    leave: impl FnOnce(Ending, &SoftirqGuard<P>),
+) {
+    P::irq_disable();
+    // SAFETY: passed on; dropped before this returns.
+    let serving = unsafe { Cpu::<P>::enter_softirq() };
+    // An interrupt may have served it.
+    let ending = if source.pending() == 0 { Ending::Served } else { serve_further(source, budget, &serving) };
+    if ending != Ending::Served {
+        leave(ending, &serving);
+    }
+    drop(serving);
+    P::irq_enable();
 }
 
 /// Serves what is pending at this moment. Returns whether there is something again.

@@ -16,9 +16,11 @@
 //! The **interrupt depth** counts who asked for interrupts to be off, and is zero exactly when the CPU's interrupt flag
 //! is set. Guards may so be dropped in any order; the outermost one turns interrupts on.
 
+use core::mem::offset_of;
 use core::sync::atomic::AtomicU32;
 
-use crate::percpu;
+use crate::__percpu_symbol;
+use crate::percpu::PerCpu;
 
 /// One level of [`preempt_disable`](crate::Platform::preempt_disable), in bits 0-7.
 pub const PREEMPT_UNIT: u32 = 1;
@@ -42,12 +44,38 @@ pub const HARDIRQ_MASK: u32 = 0xf << 16;
 /// The NMI field.
 pub const NMI_MASK: u32 = 0xf << 20;
 
-percpu! {
-    /// The preempt word of this CPU. Starts preemptible with no reschedule due.
-    pub static PREEMPT_WORD: AtomicU32 = AtomicU32::new(NO_RESCHED_NEEDED);
-    /// How many parties want interrupts off on this CPU. A CPU starts with its interrupts off, and with one.
-    pub static IRQ_DEPTH: AtomicU32 = AtomicU32::new(1);
+/// What says whether a CPU may be interrupted or go on with another task: next to each other, so that one instruction can
+/// compare both.
+#[repr(C, align(8))]
+pub(crate) struct Counts {
+    word: PerCpu<AtomicU32, Word>,
+    irq_depth: PerCpu<AtomicU32, IrqDepth>,
 }
+
+/// Where in [`COUNTS`] the depth is; the word is at its beginning.
+pub(crate) const IRQ_DEPTH_OFFSET: usize = offset_of!(Counts, irq_depth);
+const _: () = assert!(offset_of!(Counts, word) == 0 && IRQ_DEPTH_OFFSET == 4);
+
+#[unsafe(link_section = "percpu")]
+pub(crate) static COUNTS: Counts = Counts {
+    // SAFETY: the attribute above puts the whole into the template section.
+    word: unsafe { PerCpu::new(AtomicU32::new(NO_RESCHED_NEEDED)) },
+    // SAFETY: as above.
+    irq_depth: unsafe { PerCpu::new(AtomicU32::new(1)) },
+};
+
+/// The preempt word's link-time identity.
+pub enum Word {}
+/// The depth's.
+pub enum IrqDepth {}
+
+__percpu_symbol!(Word, AtomicU32, COUNTS, 0, PREEMPT_WORD);
+__percpu_symbol!(IrqDepth, AtomicU32, COUNTS, IRQ_DEPTH_OFFSET, IRQ_DEPTH);
+
+/// The preempt word of this CPU. Starts preemptible with no reschedule due.
+pub const PREEMPT_WORD: &PerCpu<AtomicU32, Word> = &COUNTS.word;
+/// How many parties want interrupts off on this CPU. A CPU starts with its interrupts off, and with one.
+pub const IRQ_DEPTH: &PerCpu<AtomicU32, IrqDepth> = &COUNTS.irq_depth;
 
 /// One reading of the preempt word.
 ///
@@ -64,6 +92,11 @@ impl Context {
     /// Interprets a preempt word.
     pub const fn from_word(word: u32) -> Context {
         Context(word)
+    }
+
+    /// The word that was read.
+    pub const fn word(self) -> u32 {
+        self.0
     }
 
     /// The counts, without the reschedule bit: 0 means that nothing but the interrupt flag could forbid preemption.

@@ -116,6 +116,12 @@ pub unsafe trait Platform: Sized + 'static {
     /// starts with interrupts off.
     fn irq_depth() -> u32;
 
+    /// Whether [`context`](Platform::context), the whole of it, and [`irq_depth`](Platform::irq_depth) are these.
+    #[inline(always)]
+    fn counts_are(context: Context, irq_depth: u32) -> bool {
+        Self::context() == context && Self::irq_depth() == irq_depth
+    }
+
     // ---- Waiting, time, order ----
 
     /// One turn of a spin loop: `pause`, and on hosts that simulate interrupts the place where they are delivered, so

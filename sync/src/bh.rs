@@ -163,7 +163,6 @@ pub(crate) fn enable_on<P: Platform>() {
 
 /// Serves what is pending, or sees to it that somebody does. Out of line in every build: sections are short, and most
 /// end with nothing pending.
-
 #[cold]
 #[inline(never)]
 fn serve_held_up<P: Platform>() {

@@ -147,80 +147,84 @@ impl<T: PerCpuInteger, S: Symbol> PerCpu<T, S> {
     }
 }
 
-/// Implements [`Symbol`] for a variable: instructions with a GS prefix. (`{s}` is the variable, `{v}` the value.)
+/// Implements [`Symbol`] for a variable: instructions with a GS prefix. (`{s}` is the variable, or what it is a
+/// part of, `{o}` bytes behind the beginning; `{v}` the value.)
 #[cfg(target_os = "none")]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __percpu_symbol {
     ($NAME:ident, $T:ty) => {
+        $crate::__percpu_symbol!($NAME, $T, $NAME, 0, $NAME);
+    };
+    ($Marker:ident, $T:ty, $WHOLE:ident, $offset:expr, $part:expr) => {
         // SAFETY: each function is one instruction on the variable's own symbol through GS, of the variable's size.
         // For types that are no integers nothing calls them.
-        unsafe impl $crate::percpu::Symbol for $NAME {
+        unsafe impl $crate::percpu::Symbol for $Marker {
             #[inline(always)]
             unsafe fn read() -> u64 {
                 let value: u64;
-                $crate::__percpu_sized!($T, $NAME,
-                    ["movzx {v:e}, byte ptr gs:[rip + {s}]", "movzx {v:e}, word ptr gs:[rip + {s}]",
-                     "mov {v:e}, gs:[rip + {s}]", "mov {v}, gs:[rip + {s}]"], v = out(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["movzx {v:e}, byte ptr gs:[rip + {s} + {o}]", "movzx {v:e}, word ptr gs:[rip + {s} + {o}]",
+                     "mov {v:e}, gs:[rip + {s} + {o}]", "mov {v}, gs:[rip + {s} + {o}]"], v = out(reg) value);
                 value
             }
             #[inline(always)]
             unsafe fn write(value: u64) {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["mov gs:[rip + {s}], {v:l}", "mov gs:[rip + {s}], {v:x}",
-                     "mov gs:[rip + {s}], {v:e}", "mov gs:[rip + {s}], {v}"], v = in(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["mov gs:[rip + {s} + {o}], {v:l}", "mov gs:[rip + {s} + {o}], {v:x}",
+                     "mov gs:[rip + {s} + {o}], {v:e}", "mov gs:[rip + {s} + {o}], {v}"], v = in(reg) value);
             }
             #[inline(always)]
             unsafe fn add(value: u64) {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["add gs:[rip + {s}], {v:l}", "add gs:[rip + {s}], {v:x}",
-                     "add gs:[rip + {s}], {v:e}", "add gs:[rip + {s}], {v}"], v = in(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["add gs:[rip + {s} + {o}], {v:l}", "add gs:[rip + {s} + {o}], {v:x}",
+                     "add gs:[rip + {s} + {o}], {v:e}", "add gs:[rip + {s} + {o}], {v}"], v = in(reg) value);
             }
             #[inline(always)]
             unsafe fn or(value: u64) {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["or gs:[rip + {s}], {v:l}", "or gs:[rip + {s}], {v:x}",
-                     "or gs:[rip + {s}], {v:e}", "or gs:[rip + {s}], {v}"], v = in(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["or gs:[rip + {s} + {o}], {v:l}", "or gs:[rip + {s} + {o}], {v:x}",
+                     "or gs:[rip + {s} + {o}], {v:e}", "or gs:[rip + {s} + {o}], {v}"], v = in(reg) value);
             }
             #[inline(always)]
             unsafe fn and(value: u64) {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["and gs:[rip + {s}], {v:l}", "and gs:[rip + {s}], {v:x}",
-                     "and gs:[rip + {s}], {v:e}", "and gs:[rip + {s}], {v}"], v = in(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["and gs:[rip + {s} + {o}], {v:l}", "and gs:[rip + {s} + {o}], {v:x}",
+                     "and gs:[rip + {s} + {o}], {v:e}", "and gs:[rip + {s} + {o}], {v}"], v = in(reg) value);
             }
             #[inline(always)]
             unsafe fn inc() {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["inc byte ptr gs:[rip + {s}]", "inc word ptr gs:[rip + {s}]",
-                     "inc dword ptr gs:[rip + {s}]", "inc qword ptr gs:[rip + {s}]"],);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["inc byte ptr gs:[rip + {s} + {o}]", "inc word ptr gs:[rip + {s} + {o}]",
+                     "inc dword ptr gs:[rip + {s} + {o}]", "inc qword ptr gs:[rip + {s} + {o}]"],);
             }
             #[inline(always)]
             unsafe fn dec() {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["dec byte ptr gs:[rip + {s}]", "dec word ptr gs:[rip + {s}]",
-                     "dec dword ptr gs:[rip + {s}]", "dec qword ptr gs:[rip + {s}]"],);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["dec byte ptr gs:[rip + {s} + {o}]", "dec word ptr gs:[rip + {s} + {o}]",
+                     "dec dword ptr gs:[rip + {s} + {o}]", "dec qword ptr gs:[rip + {s} + {o}]"],);
             }
             #[inline(always)]
             unsafe fn dec_is_zero() -> bool {
                 let zero: u8;
-                $crate::__percpu_sized!($T, $NAME,
-                    ["dec byte ptr gs:[rip + {s}]\nsetz {z}", "dec word ptr gs:[rip + {s}]\nsetz {z}",
-                     "dec dword ptr gs:[rip + {s}]\nsetz {z}", "dec qword ptr gs:[rip + {s}]\nsetz {z}"],
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["dec byte ptr gs:[rip + {s} + {o}]\nsetz {z}", "dec word ptr gs:[rip + {s} + {o}]\nsetz {z}",
+                     "dec dword ptr gs:[rip + {s} + {o}]\nsetz {z}", "dec qword ptr gs:[rip + {s} + {o}]\nsetz {z}"],
                     z = out(reg_byte) zero);
                 zero != 0
             }
             #[inline(always)]
             unsafe fn exchange(mut value: u64) -> u64 {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["xchg gs:[rip + {s}], {v:l}", "xchg gs:[rip + {s}], {v:x}",
-                     "xchg gs:[rip + {s}], {v:e}", "xchg gs:[rip + {s}], {v}"], v = inout(reg) value);
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["xchg gs:[rip + {s} + {o}], {v:l}", "xchg gs:[rip + {s} + {o}], {v:x}",
+                     "xchg gs:[rip + {s} + {o}], {v:e}", "xchg gs:[rip + {s} + {o}], {v}"], v = inout(reg) value);
                 value
             }
             #[inline(always)]
             unsafe fn compare_exchange(mut old: u64, new: u64) -> u64 {
-                $crate::__percpu_sized!($T, $NAME,
-                    ["cmpxchg gs:[rip + {s}], {v:l}", "cmpxchg gs:[rip + {s}], {v:x}",
-                     "cmpxchg gs:[rip + {s}], {v:e}", "cmpxchg gs:[rip + {s}], {v}"],
+                $crate::__percpu_sized!($T, $WHOLE, $offset,
+                    ["cmpxchg gs:[rip + {s} + {o}], {v:l}", "cmpxchg gs:[rip + {s} + {o}], {v:x}",
+                     "cmpxchg gs:[rip + {s} + {o}], {v:e}", "cmpxchg gs:[rip + {s} + {o}], {v}"],
                     v = in(reg) new, inout("rax") old);
                 old
             }
@@ -233,15 +237,15 @@ macro_rules! __percpu_symbol {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __percpu_sized {
-    ($T:ty, $NAME:ident, [$b:literal, $w:literal, $d:literal, $q:literal], $($operands:tt)*) => {
-        // SAFETY: the caller, an implementation of `Symbol`, passes instructions that touch the variable `$NAME` of
+    ($T:ty, $WHOLE:ident, $offset:expr, [$b:literal, $w:literal, $d:literal, $q:literal], $($operands:tt)*) => {
+        // SAFETY: the caller, an implementation of `Symbol`, passes instructions that touch the variable at `$offset` in `$WHOLE` of
         // this CPU and the named operands only.
         unsafe {
             match const { size_of::<$T>() } {
-                1 => ::core::arch::asm!($b, s = sym $NAME, $($operands)*),
-                2 => ::core::arch::asm!($w, s = sym $NAME, $($operands)*),
-                4 => ::core::arch::asm!($d, s = sym $NAME, $($operands)*),
-                8 => ::core::arch::asm!($q, s = sym $NAME, $($operands)*),
+                1 => ::core::arch::asm!($b, s = sym $WHOLE, o = const $offset, $($operands)*),
+                2 => ::core::arch::asm!($w, s = sym $WHOLE, o = const $offset, $($operands)*),
+                4 => ::core::arch::asm!($d, s = sym $WHOLE, o = const $offset, $($operands)*),
+                8 => ::core::arch::asm!($q, s = sym $WHOLE, o = const $offset, $($operands)*),
                 _ => ::core::unreachable!(),
             }
         }
@@ -255,37 +259,40 @@ macro_rules! __percpu_sized {
 #[macro_export]
 macro_rules! __percpu_symbol {
     ($NAME:ident, $T:ty) => {
+        $crate::__percpu_symbol!($NAME, $T, $NAME, 0, $NAME);
+    };
+    ($Marker:ident, $T:ty, $WHOLE:ident, $offset:expr, $part:expr) => {
         // SAFETY: each function acts on the variable's copy in the executing thread's area, by its size.
-        unsafe impl $crate::percpu::Symbol for $NAME {
+        unsafe impl $crate::percpu::Symbol for $Marker {
             unsafe fn read() -> u64 {
-                $crate::percpu::host::load($NAME.local_ptr())
+                $crate::percpu::host::load($part.local_ptr())
             }
             unsafe fn write(value: u64) {
-                $crate::percpu::host::store($NAME.local_ptr(), value)
+                $crate::percpu::host::store($part.local_ptr(), value)
             }
             unsafe fn add(value: u64) {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old.wrapping_add(value));
+                $crate::percpu::host::update($part.local_ptr(), |old| old.wrapping_add(value));
             }
             unsafe fn or(value: u64) {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old | value);
+                $crate::percpu::host::update($part.local_ptr(), |old| old | value);
             }
             unsafe fn and(value: u64) {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old & value);
+                $crate::percpu::host::update($part.local_ptr(), |old| old & value);
             }
             unsafe fn inc() {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old.wrapping_add(1));
+                $crate::percpu::host::update($part.local_ptr(), |old| old.wrapping_add(1));
             }
             unsafe fn dec() {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old.wrapping_sub(1));
+                $crate::percpu::host::update($part.local_ptr(), |old| old.wrapping_sub(1));
             }
             unsafe fn dec_is_zero() -> bool {
-                $crate::percpu::host::update($NAME.local_ptr(), |old| old.wrapping_sub(1)).1 == 0
+                $crate::percpu::host::update($part.local_ptr(), |old| old.wrapping_sub(1)).1 == 0
             }
             unsafe fn exchange(value: u64) -> u64 {
-                $crate::percpu::host::update($NAME.local_ptr(), |_| value).0
+                $crate::percpu::host::update($part.local_ptr(), |_| value).0
             }
             unsafe fn compare_exchange(old: u64, new: u64) -> u64 {
-                $crate::percpu::host::update($NAME.local_ptr(), |was| if was == old { new } else { was }).0
+                $crate::percpu::host::update($part.local_ptr(), |was| if was == old { new } else { was }).0
             }
         }
     };

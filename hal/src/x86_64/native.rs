@@ -10,7 +10,8 @@ use spin::Once;
 use super::upcalls::upcalls;
 use super::{apic, clock, softirq, vectors};
 use crate::context::{
-    Context, IRQ_DEPTH, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD, SOFTIRQ_DISABLE_UNIT, SOFTIRQ_UNIT,
+    COUNTS, Context, IRQ_DEPTH, IRQ_DEPTH_OFFSET, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD,
+    SOFTIRQ_DISABLE_UNIT, SOFTIRQ_UNIT,
 };
 use crate::platform::{CpuRecord, Native, Platform, Priority, Report, ReschedPoint, TaskId, Wakeup};
 use crate::{CpuId, percpu, percpu_init};
@@ -64,7 +65,7 @@ fn add_to_word<const UNITS: i32>() {
     unsafe {
         asm!(
             "add dword ptr gs:[rip + {word}], {units}",
-            word = sym PREEMPT_WORD,
+            word = sym COUNTS,
             units = const UNITS,
             options(nostack),
         );
@@ -132,6 +133,23 @@ unsafe impl Platform for Native {
     }
 
     #[inline(always)]
+    fn counts_are(context: Context, irq_depth: u32) -> bool {
+        let both = u64::from(context.word()) | u64::from(irq_depth) << (8 * IRQ_DEPTH_OFFSET);
+        // SAFETY: compares this CPU's counts, which nobody else writes, in one load.
+        unsafe {
+            asm!(
+                "cmp gs:[rip + {counts}], {both}",
+                "jne {other}",
+                counts = sym COUNTS,
+                both = in(reg) both,
+                other = label { return false },
+                options(nostack, readonly),
+            );
+        }
+        true
+    }
+
+    #[inline(always)]
     fn preempt_add(units: u32) {
         // Callers know which when they are compiled, so that one of these is left: without a register for the number.
         match units {
@@ -164,7 +182,7 @@ unsafe impl Platform for Native {
             asm!(
                 "dec dword ptr gs:[rip + {word}]",
                 "jz {due}",
-                word = sym PREEMPT_WORD,
+                word = sym COUNTS,
                 due = label { reschedule_from_enable() },
                 options(nostack),
             );
@@ -196,9 +214,10 @@ unsafe impl Platform for Native {
         // others still want interrupts off. Memory is clobbered, which makes it a compiler barrier.
         unsafe {
             asm!(
-                "dec dword ptr gs:[rip + {depth}]",
+                "dec dword ptr gs:[rip + {counts} + {depth}]",
                 "jnz {others}",
-                depth = sym IRQ_DEPTH,
+                counts = sym COUNTS,
+                depth = const IRQ_DEPTH_OFFSET,
                 others = label { return false },
                 options(nostack),
             );
@@ -298,7 +317,7 @@ unsafe impl Platform for Native {
             asm!(
                 "cmp dword ptr gs:[rip + {word}], 0",
                 "je {due}",
-                word = sym PREEMPT_WORD,
+                word = sym COUNTS,
                 due = label { reschedule_from_enable() },
                 options(nostack),
             );

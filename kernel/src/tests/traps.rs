@@ -73,7 +73,7 @@ kernel_test! {
 kernel_test! {
     everywhere,
     fn probes_tell_what_is_mapped(_) {
-        let here = &raw const PREEMPT_WORD as u64;
+        let here = core::ptr::from_ref(PREEMPT_WORD) as u64;
         check!(probe::read_u64(here).is_some());
         check_eq!(probe::read_u64(0), None);
         check_eq!(probe::read_u64(0x1000), None);

@@ -67,9 +67,13 @@ impl<P: Platform> Balance<P> {
     /// ```
     #[inline(always)]
     pub fn is_kept(&self) -> bool {
-        // The words as a whole first: mostly they are the same.
-        (P::context() == self.context || P::context().count() == self.context.count())
-            && P::irq_depth() == self.irq_depth
+        P::counts_are(self.context, self.irq_depth) || self.is_kept_but_for_the_flag()
+    }
+
+    /// It may have become due to reschedule meanwhile.
+    #[inline(never)]
+    fn is_kept_but_for_the_flag(&self) -> bool {
+        P::context().count() == self.context.count() && P::irq_depth() == self.irq_depth
     }
 
     /// Returns whether the counts are what they were. If not, reports `NAME preempt leak A -> B` (the preempt count,

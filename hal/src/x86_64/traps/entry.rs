@@ -28,7 +28,7 @@
 //!    the second stack is still needed. All registers already have the values that they go back to, so the handler runs
 //!    once more above that same frame.
 
-use crate::context::{HARDIRQ_MASK, HARDIRQ_UNIT, IRQ_DEPTH, NMI_MASK, PREEMPT_WORD};
+use crate::context::{COUNTS, HARDIRQ_MASK, HARDIRQ_UNIT, IRQ_DEPTH_OFFSET, NMI_MASK};
 use crate::percpu;
 use crate::x86_64::softirq::PENDING;
 use crate::x86_64::upcalls::{TABLE, Upcalls};
@@ -95,14 +95,14 @@ core::arch::global_asm!(
         push r14
         push r15
         cld
-        inc dword ptr gs:[rip + {irq_depth}]
+        inc dword ptr gs:[rip + {word} + {irq_depth}]
         mov rdi, rsp
         mov rbx, rsp
         lea rbp, [rsp + 1]
     .endm
 
     .macro TRAP_RESTORE
-        dec dword ptr gs:[rip + {irq_depth}]
+        dec dword ptr gs:[rip + {word} + {irq_depth}]
         pop r15
         pop r14
         pop r13
@@ -165,7 +165,7 @@ core::arch::global_asm!(
         push r11
         sub rsp, 32                     // room for R12 to R15, which functions give back as they were
         cld
-        inc dword ptr gs:[rip + {irq_depth}]
+        inc dword ptr gs:[rip + {word} + {irq_depth}]
         inc qword ptr gs:[rip + {counts} + 8 * \vector]
         mov rbx, rsp
         lea rbp, [rsp + 1]
@@ -183,7 +183,7 @@ core::arch::global_asm!(
         jz 6f
         cmp dword ptr gs:[rip + {pending}], 0
         jne 6f
-    4:  dec dword ptr gs:[rip + {irq_depth}]
+    4:  dec dword ptr gs:[rip + {word} + {irq_depth}]
         lea rsp, [rbx + 32]
         pop r11
         pop r10
@@ -268,8 +268,8 @@ core::arch::global_asm!(
         jmp 3b
     .popsection
     "#,
-    irq_depth = sym IRQ_DEPTH,
-    word = sym PREEMPT_WORD,
+    irq_depth = const IRQ_DEPTH_OFFSET,
+    word = sym COUNTS,
     in_hardirq = const HARDIRQ_MASK | NMI_MASK,
     hardirq = const HARDIRQ_UNIT,
     pending = sym PENDING,

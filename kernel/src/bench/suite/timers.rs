@@ -1,5 +1,6 @@
 //! Arming, moving, taking back and calling timers, and how late they are called.
 
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
@@ -83,35 +84,42 @@ fn beside_another(measure: impl FnOnce(&'static Timer<()>, u64) -> Figures) -> F
 /// How many timers are due together, how many of them are called until it is the first or the last one's turn, and how many
 /// times all of them were.
 static GROUP: AtomicU64 = AtomicU64::new(MANY);
-static LEFT: AtomicU64 = AtomicU64::new(1);
+static LEFT: Left = Left(UnsafeCell::new(1));
 static GROUPS: AtomicU64 = AtomicU64::new(0);
 /// When the first timer of the present group was called, 0 if none was, and the time between first and last calls of those
 /// before.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 static TOOK: AtomicU64 = AtomicU64::new(0);
 
-/// As few instructions as will do: they count. Timers of this CPU are called one after the other, so that nothing here need be
-/// atomic.
+/// A plain number.
+struct Left(UnsafeCell<u64>);
+
+// SAFETY: only functions of the timers of `with_many` reach it. Those are armed by a task that stays on its CPU, so that they are
+// in one base, which one CPU at a time runs, each with its lock.
+unsafe impl Sync for Left {}
+
+/// As few instructions as will do: they count. So this is one that subtracts, as in the module for Linux.
 fn note(_: &Timer<()>, _: &Firing<'_>) {
-    let left = LEFT.load(Ordering::Relaxed) - 1;
-    LEFT.store(left, Ordering::Relaxed);
-    if left == 0 {
-        note_time();
+    // SAFETY: these functions are called one after the other, and nobody else reaches it.
+    let left = unsafe { &mut *LEFT.0.get() };
+    *left -= 1;
+    if *left == 0 {
+        note_time(left);
     }
 }
 
 /// The first of a group is called, or the last.
 #[cold]
 #[inline(never)]
-fn note_time() {
+fn note_time(left: &mut u64) {
     let (now, begun) = (Native::now_ns(), BEGUN.load(Ordering::Relaxed));
     if begun == 0 {
         BEGUN.store(now, Ordering::Relaxed);
-        LEFT.store(GROUP.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        *left = GROUP.load(Ordering::Relaxed) - 1;
         return;
     }
     BEGUN.store(0, Ordering::Relaxed);
-    LEFT.store(1, Ordering::Relaxed);
+    *left = 1;
     TOOK.store(TOOK.load(Ordering::Relaxed) + now - begun, Ordering::Relaxed);
     GROUPS.store(GROUPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }

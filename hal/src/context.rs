@@ -47,17 +47,17 @@ pub const NMI_MASK: u32 = 0xf << 20;
 /// What says whether a CPU may be interrupted or go on with another task: next to each other, so that one instruction can
 /// compare both.
 #[repr(C, align(8))]
-pub(crate) struct Counts {
+pub(crate) struct CpuCounts {
     word: PerCpu<AtomicU32, Word>,
     irq_depth: PerCpu<AtomicU32, IrqDepth>,
 }
 
 /// Where in [`COUNTS`] the depth is; the word is at its beginning.
-pub(crate) const IRQ_DEPTH_OFFSET: usize = offset_of!(Counts, irq_depth);
-const _: () = assert!(offset_of!(Counts, word) == 0 && IRQ_DEPTH_OFFSET == 4);
+pub(crate) const IRQ_DEPTH_OFFSET: usize = offset_of!(CpuCounts, irq_depth);
+const _: () = assert!(offset_of!(CpuCounts, word) == 0 && IRQ_DEPTH_OFFSET == 4);
 
 #[unsafe(link_section = "percpu")]
-pub(crate) static COUNTS: Counts = Counts {
+pub(crate) static COUNTS: CpuCounts = CpuCounts {
     // SAFETY: the attribute above puts the whole into the template section.
     word: unsafe { PerCpu::new(AtomicU32::new(NO_RESCHED_NEEDED)) },
     // SAFETY: as above.
@@ -76,6 +76,46 @@ __percpu_symbol!(IrqDepth, AtomicU32, COUNTS, IRQ_DEPTH_OFFSET, IRQ_DEPTH);
 pub const PREEMPT_WORD: &PerCpu<AtomicU32, Word> = &COUNTS.word;
 /// How many parties want interrupts off on this CPU. A CPU starts with its interrupts off, and with one.
 pub const IRQ_DEPTH: &PerCpu<AtomicU32, IrqDepth> = &COUNTS.irq_depth;
+
+/// One reading of the preempt word and the interrupt depth, in the order in which a CPU has them.
+///
+/// ```
+/// use hal::context::{Context, Counts};
+/// let counts = Counts::new(Context::from_word(7), 2);
+/// assert_eq!((counts.context().word(), counts.irq_depth()), (7, 2));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts(u64);
+
+impl Counts {
+    /// From both.
+    #[inline(always)]
+    pub const fn new(context: Context, irq_depth: u32) -> Counts {
+        Counts(context.0 as u64 | (irq_depth as u64) << (8 * IRQ_DEPTH_OFFSET))
+    }
+
+    /// As one number.
+    #[cfg(target_os = "none")]
+    pub(crate) const fn from_bits(bits: u64) -> Counts {
+        Counts(bits)
+    }
+
+    /// The number.
+    #[cfg(target_os = "none")]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The preempt word.
+    pub const fn context(self) -> Context {
+        Context(self.0 as u32)
+    }
+
+    /// How many parties wanted interrupts off.
+    pub const fn irq_depth(self) -> u32 {
+        (self.0 >> (8 * IRQ_DEPTH_OFFSET)) as u32
+    }
+}
 
 /// One reading of the preempt word.
 ///

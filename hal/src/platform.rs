@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use crate::CpuId;
-use crate::context::Context;
+use crate::context::{Context, Counts};
 
 /// Everything that concurrency algorithms need from the machine and the kernel around them.
 ///
@@ -116,10 +116,16 @@ pub unsafe trait Platform: Sized + 'static {
     /// starts with interrupts off.
     fn irq_depth() -> u32;
 
-    /// Whether [`context`](Platform::context), the whole of it, and [`irq_depth`](Platform::irq_depth) are these.
+    /// [`context`](Platform::context) and [`irq_depth`](Platform::irq_depth) as one number, to be compared with a later one.
     #[inline(always)]
-    fn counts_are(context: Context, irq_depth: u32) -> bool {
-        Self::context() == context && Self::irq_depth() == irq_depth
+    fn counts() -> Counts {
+        Counts::new(Self::context(), Self::irq_depth())
+    }
+
+    /// Whether the [`counts`](Platform::counts) are these.
+    #[inline(always)]
+    fn counts_are(counts: Counts) -> bool {
+        Self::counts() == counts
     }
 
     // ---- Waiting, time, order ----

@@ -74,28 +74,23 @@ pub unsafe trait Queue: Send + Sized + 'static {
     /// Takes an entry out that is due at `now`, if there is one. The caller asks again until there is none.
     fn pop_due(&mut self, now: u64) -> Option<NonNull<Self::Entry>>;
 
-    /// Takes out up to `room` entries that are due at `now`, as [`pop_due`](Queue::pop_due) would, and hands each to `take`,
+    /// Takes out up to `room` entries that are due at `now`, as [`pop_due`](Queue::pop_due) would, and hands each to `taker`,
     /// which says whether the time that it reads then is still due: one whose time was changed without the lock meanwhile
     /// goes where it belongs. The bound holds for both together, so that the lock is held for a bounded time.
     ///
-    /// With each comes a number, which is noted in it ([`Entry::set_slot`]): how much room is left behind it, from
-    /// `room - 1` down to 0.
-    fn pop_batch(
-        &mut self,
-        now: u64,
-        room: usize,
-        mut take: impl FnMut(NonNull<Self::Entry>, usize) -> bool,
-    ) -> Popped {
-        for slot in (0..room).rev() {
-            let Some(entry) = self.pop_due(now) else { return Popped::All };
+    /// With each comes a number, which is noted in it ([`Entry::set_slot`]): how much room there is for it and those behind it,
+    /// from `room` down to 1.
+    fn pop_batch(&mut self, now: u64, room: usize, taker: &mut impl Taker<Self::Entry>) -> Popped {
+        for slot in (1..=room).rev() {
+            let Some(entry) = self.pop_due(now) else { return Popped { all: true, room: slot } };
             // SAFETY: it was in this queue until now.
             unsafe { entry.as_ref() }.set_slot(slot);
-            if !take(entry, slot) {
+            if !taker.take_alike(entry, slot) && !taker.take_other(entry, slot) {
                 // SAFETY: as above.
                 unsafe { self.insert(entry, now) };
             }
         }
-        Popped::Some
+        Popped { all: false, room: 0 }
     }
 
     /// Whether entries are due at `now`, for who has a shorter way for a single one: that is taken out, as
@@ -120,13 +115,23 @@ pub unsafe trait Queue: Send + Sized + 'static {
     }
 }
 
+/// Who gets what [`Queue::pop_batch`] takes out, with its number.
+pub trait Taker<E> {
+    /// Takes an entry if it is like those before it, and else leaves it to [`take_other`](Taker::take_other). The queue's loop has
+    /// this in it, so nothing should be called here: then all that the loop needs is in registers.
+    fn take_alike(&mut self, entry: NonNull<E>, number: usize) -> bool;
+
+    /// Takes an entry that is different; returns `false` if it is not due, and was not taken.
+    fn take_other(&mut self, entry: NonNull<E>, number: usize) -> bool;
+}
+
 /// How far [`Queue::pop_batch`] got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Popped {
+pub struct Popped {
     /// Nothing that is due is left.
-    All,
-    /// There may be more.
-    Some,
+    pub all: bool,
+    /// How much room is left.
+    pub room: usize,
 }
 
 /// What [`Queue::pop_single`] has found.

@@ -43,6 +43,26 @@ fn cx() -> TaskCx {
     unsafe { TaskCx::new() }
 }
 
+/// However far away: its bucket comes, and what is filed there is looked at. Alone, and with others before and behind it.
+#[test]
+fn what_is_due_at_the_end_of_time_is_never_early() {
+    for others in [0, 1, 3, 300] {
+        let machine = Machine::new();
+        let timer = |_| Arc::new(Timer::new(|firing| assert!(firing.expired_at() <= firing.now())));
+        let timers: Vec<_> = (0..others).map(timer).collect();
+        let last = Arc::new(Timer::new(|firing| panic!("called at {}", firing.now())));
+        // On one level, and in one bucket: the farthest one.
+        let far = 1 << 40;
+        let halves = timers.split_at(timers.len() / 2);
+        halves.0.iter().for_each(|timer| _ = machine.timers.add(timer, Ticks(far)));
+        machine.timers.add(&last, Ticks(u64::MAX));
+        halves.1.iter().for_each(|timer| _ = machine.timers.add(timer, Ticks(far + 1)));
+        assert_eq!(machine.at(far + 2), others as u32);
+        assert!(last.is_pending());
+        last.delete();
+    }
+}
+
 #[test]
 fn a_closure_is_called_once_and_its_memory_is_gone_before() {
     let machine = Machine::new();

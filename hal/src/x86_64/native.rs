@@ -10,7 +10,7 @@ use spin::Once;
 use super::upcalls::upcalls;
 use super::{apic, clock, softirq, vectors};
 use crate::context::{
-    COUNTS, Context, IRQ_DEPTH, IRQ_DEPTH_OFFSET, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD,
+    COUNTS, Context, Counts, IRQ_DEPTH, IRQ_DEPTH_OFFSET, NO_RESCHED_NEEDED, PREEMPT_UNIT, PREEMPT_WORD,
     SOFTIRQ_DISABLE_UNIT, SOFTIRQ_UNIT,
 };
 use crate::platform::{CpuRecord, Native, Platform, Priority, Report, ReschedPoint, TaskId, Wakeup};
@@ -133,15 +133,29 @@ unsafe impl Platform for Native {
     }
 
     #[inline(always)]
-    fn counts_are(context: Context, irq_depth: u32) -> bool {
-        let both = u64::from(context.word()) | u64::from(irq_depth) << (8 * IRQ_DEPTH_OFFSET);
+    fn counts() -> Counts {
+        let bits: u64;
+        // SAFETY: reads this CPU's counts, which nobody else writes, in one load.
+        unsafe {
+            asm!(
+                "mov {bits}, gs:[rip + {counts}]",
+                counts = sym COUNTS,
+                bits = out(reg) bits,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        Counts::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn counts_are(counts: Counts) -> bool {
         // SAFETY: compares this CPU's counts, which nobody else writes, in one load.
         unsafe {
             asm!(
-                "cmp gs:[rip + {counts}], {both}",
+                "cmp gs:[rip + {counts}], {bits}",
                 "jne {other}",
                 counts = sym COUNTS,
-                both = in(reg) both,
+                bits = in(reg) counts.bits(),
                 other = label { return false },
                 options(nostack, readonly),
             );

@@ -8,7 +8,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::panic::Location;
 
-use hal::context::Context;
+use hal::context::Counts;
 use hal::platform::{Report, Severity};
 use hal::{Native, Platform};
 
@@ -27,14 +27,13 @@ use crate::cpu::CpuBound;
 /// ```
 #[must_use = "nothing is compared until `check` is called"]
 pub struct Balance<P: Platform = Native> {
-    context: Context,
-    irq_depth: u32,
+    counts: Counts,
     platform: PhantomData<fn() -> P>,
     _bound: CpuBound,
 }
 
 impl<P: Platform> Balance<P> {
-    /// Notes the counts. Cost: two loads.
+    /// Notes the counts. Cost: one load, or two, as the platform has them.
     ///
     /// ```
     /// # use core::panic::Location;
@@ -46,15 +45,10 @@ impl<P: Platform> Balance<P> {
     /// ```
     #[inline]
     pub fn now() -> Balance<P> {
-        Balance {
-            context: P::context(),
-            irq_depth: P::irq_depth(),
-            platform: PhantomData,
-            _bound: CpuBound::NEW,
-        }
+        Balance { counts: P::counts(), platform: PhantomData, _bound: CpuBound::NEW }
     }
 
-    /// Whether the counts are what they were. Changes nothing. Cost: two comparisons with memory, three if it became due
+    /// Whether the counts are what they were. Changes nothing. Cost: one comparison with memory, or two, and two more if it became due
     /// meanwhile to reschedule.
     ///
     /// ```
@@ -67,13 +61,7 @@ impl<P: Platform> Balance<P> {
     /// ```
     #[inline(always)]
     pub fn is_kept(&self) -> bool {
-        P::counts_are(self.context, self.irq_depth) || self.is_kept_but_for_the_flag()
-    }
-
-    /// It may have become due to reschedule meanwhile.
-    #[inline(never)]
-    fn is_kept_but_for_the_flag(&self) -> bool {
-        P::context().count() == self.context.count() && P::irq_depth() == self.irq_depth
+        P::counts_are(self.counts) || kept_but_for_the_flag::<P>(self.counts)
     }
 
     /// Returns whether the counts are what they were. If not, reports `NAME preempt leak A -> B` (the preempt count,
@@ -82,7 +70,7 @@ impl<P: Platform> Balance<P> {
     ///
     /// A count that is restored downwards passes over its preemption point; the next one makes up for it.
     ///
-    /// Cost: two loads.
+    /// Cost: as [`is_kept`](Self::is_kept).
     ///
     /// ```
     /// # use core::panic::Location;
@@ -106,7 +94,7 @@ impl<P: Platform> Balance<P> {
 
     #[cold]
     fn restore(self, name: fmt::Arguments<'_>, at: &'static Location<'static>) {
-        let (before, after) = (self.context.count(), P::context().count());
+        let (before, after) = (self.counts.context().count(), P::context().count());
         let depth_after = P::irq_depth();
         // The counts first: the report may have to take locks.
         if after > before {
@@ -114,10 +102,10 @@ impl<P: Platform> Balance<P> {
         } else {
             P::preempt_add(before - after);
         }
-        for _ in self.irq_depth..depth_after {
+        for _ in self.counts.irq_depth()..depth_after {
             P::irq_enable();
         }
-        for _ in depth_after..self.irq_depth {
+        for _ in depth_after..self.counts.irq_depth() {
             P::irq_disable();
         }
         let report = |message: fmt::Arguments<'_>| {
@@ -126,17 +114,23 @@ impl<P: Platform> Balance<P> {
         if after != before {
             report(format_args!("{name} preempt leak {before:08x} -> {after:08x}"));
         }
-        if depth_after != self.irq_depth {
-            report(format_args!("{name} interrupt leak {} -> {depth_after}", self.irq_depth));
+        if depth_after != self.counts.irq_depth() {
+            report(format_args!("{name} interrupt leak {} -> {depth_after}", self.counts.irq_depth()));
         }
     }
+}
+
+/// It may have become due to reschedule meanwhile. By value: what is compared stays in registers.
+#[inline(never)]
+fn kept_but_for_the_flag<P: Platform>(counts: Counts) -> bool {
+    P::context().count() == counts.context().count() && P::irq_depth() == counts.irq_depth()
 }
 
 impl<P: Platform> fmt::Debug for Balance<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balance")
-            .field("preempt_count", &format_args!("{:#x}", self.context.count()))
-            .field("irq_depth", &self.irq_depth)
+            .field("preempt_count", &format_args!("{:#x}", self.counts.context().count()))
+            .field("irq_depth", &self.counts.irq_depth())
             .finish()
     }
 }

@@ -29,17 +29,18 @@ use super::parts::exposed;
 use super::{Base, Core, Inner, Kinds, settled_expires};
 use crate::faults::{Fault, is_planted};
 use crate::primitives::{AtomicUsize, Ordering};
-use crate::queue::{Entry, Popped, Queue};
+use crate::queue::{Entry, Queue, Taker};
 
-/// How many timers are taken out at once: as many as make the lock cheap. While it is held, interrupts are off.
+/// How many timers are taken out at once: as many as make the lock and the round about it cheap, which are some 150
+/// instructions. While it is held, interrupts are off: for 15 instructions a timer.
 #[cfg(not(any(loom, shuttle)))]
-pub(super) const SLOTS: usize = 64;
+pub(super) const SLOTS: usize = 192;
 /// Models have timers for more than one batch.
 #[cfg(any(loom, shuttle))]
 pub(super) const SLOTS: usize = 2;
 
-/// No time at which anything is due.
-const NEVER: u64 = u64::MAX;
+/// The time at which those are due of which nothing is known: whatever is due at it is due now.
+const LONG_AGO: u64 = 0;
 
 /// No timer: it was taken.
 const EMPTY: usize = 0;
@@ -48,11 +49,11 @@ const CLAIMED: usize = 1;
 /// What was here was called.
 const OVER: usize = 1;
 
-/// The slots of one base.
+/// The slots of one base, numbered from 1 on, as queues number what they give out; the first one is nobody's.
 pub(super) struct Slots {
-    slots: [Slot; SLOTS],
+    slots: [Slot; SLOTS + 1],
     /// When the timer that was put into each was due, if not all were at one time. The runner's own.
-    expired: [AtomicU64; SLOTS],
+    expired: [AtomicU64; SLOTS + 1],
 }
 
 /// One of them.
@@ -62,7 +63,7 @@ pub(super) struct Slot(AtomicUsize);
 pub(super) struct Batch {
     /// They are in the slots from this one on.
     first: usize,
-    /// When they were due, unless `mixed`.
+    /// When they were due, unless `mixed`. Of an empty one nothing, but not in the future.
     pub(super) due: u64,
     /// They were not all due at one time.
     pub(super) mixed: bool,
@@ -72,16 +73,16 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) const fn new() -> Batch {
-        Batch { first: SLOTS, due: 0, mixed: false, kinds: Kinds::PLAIN }
+        Batch { first: SLOTS + 1, due: LONG_AGO, mixed: false, kinds: Kinds::PLAIN }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first == SLOTS
+        self.len() == 0
     }
 
     /// How many slots were filled.
     pub(super) fn len(&self) -> u32 {
-        (SLOTS - self.first) as u32
+        (SLOTS + 1 - self.first) as u32
     }
 }
 
@@ -98,20 +99,21 @@ pub(super) enum Place {
 impl Slots {
     const_fn! {
         pub(super) fn new() -> Slots {
-            Slots { slots: empty!(), expired: [const { AtomicU64::new(0) }; SLOTS] }
+            Slots { slots: empty!(), expired: [const { AtomicU64::new(0) }; SLOTS + 1] }
         }
     }
 
     /// The slot that has the number in the entry (S3).
     #[inline(always)]
     fn of<Q: Queue, P: Platform>(&self, core: &Core<Q, P>) -> &AtomicUsize {
-        &self.slots[core.entry.slot() % SLOTS].0
+        &self.slots[index_of(core)].0
     }
 
-    /// The slots that were filled, in the order in which that was done. For the runner.
+    /// The slots that were filled, from the last one down to the first, which is the order in which that was done. For the
+    /// runner.
     #[inline(always)]
-    pub(super) fn filled(&self, batch: &Batch) -> impl Iterator<Item = &Slot> {
-        self.slots[batch.first..].iter().rev()
+    pub(super) fn filled(&self, batch: &Batch) -> &[Slot] {
+        &self.slots[batch.first..]
     }
 
     /// The same, and when each timer was due.
@@ -119,13 +121,32 @@ impl Slots {
         let due = (!batch.mixed).then_some(batch.due);
         let expired = self.expired[batch.first..].iter().rev();
         let expired = expired.map(move |expired| due.unwrap_or_else(|| expired.load(Ordering::Relaxed)));
-        self.filled(batch).zip(expired)
+        self.filled(batch).iter().rev().zip(expired)
+    }
+
+    /// The slot with this `number` is to have a timer that was due at another time than those before it, if there are any.
+    /// Returns what they are all due at, and whether that is several times. Out of line, and by value: what fills slots has no
+    /// register to spare.
+    #[cold]
+    #[inline(never)]
+    fn note_time(&self, number: usize, expired: u64, due: u64, mixed: bool) -> (u64, bool) {
+        if number == SLOTS {
+            return (expired, false);
+        }
+        // Most batches have one time. From where there is a second one each has its own; but what was due long ago is not noted
+        // when it comes.
+        if !mixed {
+            self.expired[number + 1..].iter().for_each(|before| before.store(due, Ordering::Relaxed));
+            self.expired[..number].iter().for_each(|behind| behind.store(LONG_AGO, Ordering::Relaxed));
+        }
+        self.expired[number].store(expired, Ordering::Relaxed);
+        (LONG_AGO, true)
     }
 
     /// A slot for one that is called alone: the last one, as it would be in a batch.
     #[inline(always)]
     pub(super) fn single(&self) -> &Slot {
-        &self.slots[SLOTS - 1]
+        &self.slots[SLOTS]
     }
 
     /// Empties all slots and hands those that are waiting to `each`. Under the lock, for the runner.
@@ -157,6 +178,13 @@ impl Slots {
     }
 }
 
+/// The number of the slot that `core` is in, if it is in one. Otherwise any.
+#[inline(always)]
+fn index_of<Q: Queue, P: Platform>(core: &Core<Q, P>) -> usize {
+    let number = core.entry.slot();
+    if number <= SLOTS { number } else { 0 }
+}
+
 impl Slot {
     /// Claims what is here. `None` if that was taken. For the runner.
     #[inline(always)]
@@ -181,7 +209,7 @@ impl Slot {
         if is_planted(Fault::BeginUnnoted) {
             return;
         }
-        core.entry.set_slot(SLOTS - 1);
+        core.entry.set_slot(SLOTS);
         self.0.store(ptr::from_ref(core).addr() + CLAIMED, Ordering::Relaxed);
     }
 
@@ -234,52 +262,81 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     pub(super) fn note_requeued(&self, inner: &mut Inner<Q, P>, core: &Core<Q, P>) {
         let address = ptr::from_ref(core).addr();
         if self.slots.of(core).load(Ordering::Relaxed) == address + CLAIMED {
-            inner.requeued = core.entry.slot() % SLOTS;
+            inner.requeued = index_of(core);
         }
     }
 
-    /// Takes timers that are due at `now` out of the queue and puts them into the slots. For the runner (S1).
+    /// Takes timers that are due at `now` out of the queue and puts them into the slots. For the runner (S1). Returns whether
+    /// nothing that is due is left.
     ///
     /// A function of its own, so that what it counts is in registers.
     #[inline(never)]
-    pub(super) fn fill(&'static self, inner: &mut Inner<Q, P>, now: u64, batch: &mut Batch) -> Popped {
+    pub(super) fn fill(&'static self, inner: &mut Inner<Q, P>, now: u64, batch: &mut Batch) -> bool {
         #[cfg(loom)]
         self.slots.assert_done();
         inner.now = now.max(inner.now);
-        let (mut first, mut due, mut mixed, mut kinds) = (SLOTS, NEVER, false, Kinds::PLAIN);
-        let popped = inner.queue.pop_batch(now, SLOTS, |entry, number| {
-            let core = exposed::<Q, P>(entry.cast());
-            // SAFETY: it was in the queue, so it is armed, and its reference keeps it alive (B2). A core begins with its entry.
-            let timer = unsafe { core.as_ref() };
-            first = number;
-            // SAFETY: a queue numbers entries from `SLOTS - 1` down, as `Queue` requires.
-            let slot = unsafe { self.slots.slots.get_unchecked(number) };
-            let expired = settled_expires(&timer.entry);
-            if expired != due {
-                if expired > now {
-                    // It was moved to a later time while the queue gave it up.
-                    slot.0.store(EMPTY, Ordering::Relaxed);
-                    return false;
-                }
-                // Most batches have one time. From where there is a second one each has its own.
-                if mixed || due != NEVER {
-                    if !mixed {
-                        for before in &self.slots.expired[number + 1..] {
-                            before.store(due, Ordering::Relaxed);
-                        }
-                    }
-                    self.slots.expired[number].store(expired, Ordering::Relaxed);
-                    (mixed, due) = (true, NEVER);
-                } else {
-                    due = expired;
-                }
-            }
-            kinds = kinds.and(timer.kinds());
-            slot.0.store(entry.addr().get(), Ordering::Relaxed);
-            true
-        });
-        *batch = Batch { first, due, mixed, kinds };
-        popped
+        let mut filling =
+            Filling::<Q, P> { base: self, now, due: batch.due, mixed: false, kinds: Kinds::PLAIN };
+        let popped = inner.queue.pop_batch(now, SLOTS, &mut filling);
+        let Filling { due, mixed, kinds, .. } = filling;
+        *batch = Batch { first: popped.room + 1, due, mixed, kinds };
+        popped.all
+    }
+}
+
+/// A batch that is being put into the slots of `base` at the time `now`. Until there is one in it, `due` is that of the batch
+/// before, which most often goes on.
+struct Filling<Q: Queue, P: Platform> {
+    base: &'static Base<Q, P>,
+    now: u64,
+    due: u64,
+    mixed: bool,
+    kinds: Kinds,
+}
+
+impl<Q: Queue, P: Platform> Filling<Q, P> {
+    /// When the timer with this entry is due.
+    #[inline(always)]
+    fn expires(entry: NonNull<Q::Entry>) -> u64 {
+        // SAFETY: it was in the queue, so it is armed, and its reference keeps it alive (B2). A core begins with its entry.
+        settled_expires(unsafe { entry.as_ref() })
+    }
+
+    #[inline(always)]
+    fn slot(&self, number: usize) -> &'static Slot {
+        // SAFETY: a queue numbers entries from `SLOTS` down to 1, as `Queue` requires.
+        unsafe { self.base.slots.slots.get_unchecked(number) }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, entry: NonNull<Q::Entry>, number: usize) {
+        // SAFETY: as in `expires`.
+        self.kinds = self.kinds.and(unsafe { exposed::<Q, P>(entry.cast()).as_ref() }.kinds());
+        self.slot(number).0.store(entry.addr().get(), Ordering::Relaxed);
+    }
+}
+
+impl<Q: Queue, P: Platform> Taker<Q::Entry> for Filling<Q, P> {
+    #[inline(always)]
+    fn take_alike(&mut self, entry: NonNull<Q::Entry>, number: usize) -> bool {
+        let alike = Self::expires(entry) == self.due;
+        if alike {
+            self.put(entry, number);
+        }
+        alike
+    }
+
+    #[inline]
+    fn take_other(&mut self, entry: NonNull<Q::Entry>, number: usize) -> bool {
+        let expired = Self::expires(entry);
+        if expired > self.now {
+            // It was moved to a later time while the queue gave it up.
+            self.slot(number).0.store(EMPTY, Ordering::Relaxed);
+            return false;
+        }
+        (self.due, self.mixed) = self.base.slots.note_time(number, expired, self.due, self.mixed);
+        self.put(entry, number);
+        true
     }
 }
 
@@ -288,7 +345,7 @@ macro_rules! empty {
     () => {{
         #[cfg(not(loom))]
         {
-            [const { Slot(AtomicUsize::new(EMPTY)) }; SLOTS]
+            [const { Slot(AtomicUsize::new(EMPTY)) }; SLOTS + 1]
         }
         #[cfg(loom)]
         {

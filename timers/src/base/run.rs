@@ -13,7 +13,7 @@ use super::batch::{Batch, Slot};
 use super::parts::{Call, Kinds, exposed};
 use super::{Base, Core, Flags, FunctionName, Inner, NO_LIMIT, Ops, Reference};
 use crate::faults::{Fault, is_planted};
-use crate::queue::{DueNow, Entry, Popped, Queue};
+use crate::queue::{DueNow, Entry, Queue};
 use crate::timer::Firing;
 
 /// How many calls in a row are timed, if any are, and how many of those that follow go untimed for each that is timed: to
@@ -83,19 +83,18 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
                 }
                 DueNow::Perhaps => {}
             }
-            let popped = self.fill(&mut locked, at, &mut batch);
-            if batch.is_empty() && popped == Popped::All {
+            let all = self.fill(&mut locked, at, &mut batch);
+            if batch.is_empty() && all {
                 break;
             }
             drop(locked);
             drop(quiet);
             P::chaos_point();
-            let mut firing = Firing::new(at);
             count += if batch.kinds.is_plain() && !batch.mixed && limit == NO_LIMIT && !sync::lockdep::ENABLED
             {
-                self.call_plain(&batch, &mut firing)
+                self.call_plain(&batch, at)
             } else {
-                self.call_each(&batch, &mut firing, limit, count)
+                self.call_each(&batch, &mut Firing::new(at), limit, count)
             };
             P::chaos_point();
             quiet = Cpu::<P>::disable_interrupts();
@@ -120,12 +119,12 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
     }
 
     /// Calls what is in the slots: timers of no special kind, all of which were due at one time. Returns how many.
-    fn call_plain(&'static self, batch: &Batch, firing: &mut Firing<'_, Q, P>) -> u32 {
-        firing.begin(batch.due);
-        let called = batch.len() - call_in_a_row(self.slots.filled(batch), firing);
+    fn call_plain(&'static self, batch: &Batch, now: u64) -> u32 {
+        let mut firing = Firing::<Q, P>::due_at(now, batch.due);
+        let called = batch.len() - call_in_a_row(self.slots.filled(batch), &mut firing);
         // If none was due after all, or all were taken back, nothing was late.
         if called != 0 {
-            self.stats.note_calls(firing.now_word() - batch.due, called);
+            self.stats.note_calls(now - batch.due, called);
         }
         called
     }
@@ -235,28 +234,30 @@ impl<Q: Queue, P: Platform> Base<Q, P> {
 /// The part of [`call_plain`](Base::call_plain) that is done for each timer that becomes due. A function of its own, which
 /// keeps what it needs in registers.
 #[inline(never)]
-fn call_in_a_row<'a, Q: Queue, P: Platform>(
-    slots: impl Iterator<Item = &'a Slot>,
-    firing: &mut Firing<'_, Q, P>,
-) -> u32 {
+fn call_in_a_row<Q: Queue, P: Platform>(slots: &[Slot], firing: &mut Firing<'_, Q, P>) -> u32 {
     let mut balance = Balance::<P>::now();
-    for slot in slots {
-        let Some(core) = slot.claim::<Q, P>() else {
+    let mut left = slots.len();
+    while left != 0 {
+        // SAFETY: not 0, and at most as many as there are.
+        let slot = unsafe { slots.get_unchecked(left - 1) };
+        if let Some(core) = slot.claim::<Q, P>() {
+            firing.set_timer(core);
+            // SAFETY: claimed, so that it is armed no more and its reference is ours; of this kind it stays until `end`.
+            let function = unsafe { core.as_ref() }.function();
+            // SAFETY: its function, and it is ours to call.
+            unsafe { function(core, firing) };
+            if !balance.is_kept() {
+                // SAFETY: as above.
+                let timer = unsafe { firing.timer().as_ref() };
+                leaked::<Q, P>(balance, timer.ops(), timer.function());
+                balance = Balance::now();
+            }
+            slot.end();
+        } else {
             firing.skip();
-            continue;
-        };
-        firing.set_timer(core);
-        // SAFETY: claimed, so that it is armed no more and its reference is ours; of this kind it stays until `end`.
-        let function = unsafe { core.as_ref() }.function();
-        // SAFETY: its function, and it is ours to call.
-        unsafe { function(core, firing) };
-        if !balance.is_kept() {
-            // SAFETY: as above.
-            let timer = unsafe { firing.timer().as_ref() };
-            leaked::<Q, P>(balance, timer.ops(), timer.function());
-            balance = Balance::now();
         }
-        slot.end();
+        // Last, so that what counts down also ends the loop.
+        left -= 1;
     }
     firing.skipped()
 }

@@ -96,9 +96,15 @@ impl<'a, Q: Queue, P: Platform> Firing<'a, Q, P> {
     /// No timer's yet. It is `now`.
     #[inline(always)]
     pub(crate) fn new(now: u64) -> Firing<'a, Q, P> {
+        Firing::due_at(now, now)
+    }
+
+    /// For timers that were due at `expired`, and need not be let go of. It is `now`.
+    #[inline(always)]
+    pub(crate) fn due_at(now: u64, expired: u64) -> Firing<'a, Q, P> {
         let fired = Fired {
             now,
-            expired: now,
+            expired,
             core: NonNull::dangling(),
             ops: None,
             skipped: 0,

@@ -37,7 +37,7 @@ use core::ptr::NonNull;
 pub use entry::WheelEntry;
 pub use geometry::{HORIZON, LEVELS, granule, level_of};
 
-use crate::queue::{Popped, Queue};
+use crate::queue::{Popped, Queue, Taker};
 
 /// Armed entries, in ticks from boot.
 ///
@@ -177,13 +177,8 @@ unsafe impl Queue for Wheel {
     }
 
     #[inline(always)]
-    fn pop_batch(
-        &mut self,
-        now: u64,
-        room: usize,
-        take: impl FnMut(NonNull<WheelEntry>, usize) -> bool,
-    ) -> Popped {
-        self.0.pop_batch(now, room, take)
+    fn pop_batch(&mut self, now: u64, room: usize, taker: &mut impl Taker<WheelEntry>) -> Popped {
+        self.0.pop_batch(now, room, taker)
     }
 
     fn pop_any(&mut self) -> Option<NonNull<WheelEntry>> {

@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 use super::entry::{WheelEntry, first_of, is_first_of};
 use super::geometry::{BUCKETS, Bits, LEVELS, Place, Rules, earliest, place, place_at_once, within};
 use crate::primitives::Ordering::Relaxed;
-use crate::queue::{Entry, Popped};
+use crate::queue::{Entry, Popped, Taker};
 
 /// The number of the list of entries whose bucket has come: one more bucket, after those of the levels.
 const DUE: usize = LEVELS * BUCKETS;
@@ -358,12 +358,7 @@ impl<R: Rules> Raw<R> {
 
     /// As [`Queue::pop_batch`](crate::queue::Queue::pop_batch).
     #[inline(always)]
-    pub(super) fn pop_batch(
-        &mut self,
-        now: u64,
-        room: usize,
-        mut take: impl FnMut(NonNull<WheelEntry>, usize) -> bool,
-    ) -> Popped {
+    pub(super) fn pop_batch(&mut self, now: u64, room: usize, taker: &mut impl Taker<WheelEntry>) -> Popped {
         let mut left = room;
         while now >= self.next && left != 0 {
             let Some(mut entry) = NonNull::new(self.heads[DUE]) else {
@@ -373,32 +368,35 @@ impl<R: Rules> Raw<R> {
                 continue;
             };
             // What is behind `entry` is linked all the while, and the head is put right at the end. Nothing is called in
-            // this loop, so that all it has is in registers.
-            loop {
+            // this loop, so that all it has is in registers; and what counts down also ends it.
+            let next = loop {
                 // SAFETY: invariant 1.
                 let this = unsafe { entry.as_ref() };
                 let next = this.next.get();
                 this.prev.store(ptr::null_mut(), Relaxed);
-                left -= 1;
                 this.set_slot(left);
-                if !take(entry, left) {
-                    self.set_rest(next);
-                    if R::LOOKS {
+                if !taker.take_alike(entry, left) {
+                    if !taker.take_other(entry, left) && R::LOOKS {
+                        self.set_rest(next);
                         // SAFETY: invariant 1: it was taken out just now.
                         unsafe { self.refile_now(entry, now) };
                     }
-                    break;
+                    left -= 1;
+                    break next;
                 }
-                match NonNull::new(next) {
-                    Some(next) if left != 0 => entry = next,
-                    _ => {
-                        self.set_rest(next);
-                        break;
-                    }
+                let Some(following) = NonNull::new(next) else {
+                    left -= 1;
+                    break next;
+                };
+                entry = following;
+                left -= 1;
+                if left == 0 {
+                    break next;
                 }
-            }
+            };
+            self.set_rest(next);
         }
-        if now < self.next { Popped::All } else { Popped::Some }
+        Popped { all: now < self.next, room: left }
     }
 
     /// `rest` is what is left of the due list.
@@ -440,6 +438,7 @@ impl<R: Rules> Raw<R> {
     }
 
     /// Makes the entries of a bucket that has come the due list, which is empty. Returns whether there was one.
+    #[inline(never)]
     fn take_bucket(&mut self, now: u64) -> bool {
         loop {
             if self.draining {

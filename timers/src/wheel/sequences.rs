@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::entry::WheelEntry;
 use super::geometry::{HORIZON, LEVELS, NO_SLACK, Rules, Sound, granule, level_of};
 use super::raw::Raw;
-use crate::queue::{Entry, Popped, Queue};
+use crate::queue::{Entry, Queue, Taker};
 
 const ENTRIES: usize = 40;
 
@@ -264,20 +264,10 @@ impl<R: Rules> World<'_, R> {
         }
         let mut batch = Vec::new();
         loop {
-            let mut room = 3;
-            let popped = self.wheel.pop_batch(now, room, |entry, left| {
-                room -= 1;
-                assert_eq!(left, room, "numbered wrongly");
-                // SAFETY: an entry of ours.
-                let this = unsafe { entry.as_ref() };
-                assert_eq!((this.is_linked(), this.slot()), (false, left));
-                let due = this.expires() <= now || !R::LOOKS;
-                if due {
-                    batch.push(entry);
-                }
-                due
-            });
-            if !batch.is_empty() || popped == Popped::All {
+            let mut taken = Taking { now, looks: R::LOOKS, room: 3, batch: &mut batch };
+            let popped = self.wheel.pop_batch(now, 3, &mut taken);
+            assert_eq!(popped.room, taken.room, "counted wrongly");
+            if !batch.is_empty() || popped.all {
                 return batch;
             }
         }
@@ -508,4 +498,33 @@ fn shortened(bytes: &[u8], fails: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         length /= 2;
     }
     best
+}
+
+/// Takes what is due: every other entry as if it were like those before.
+struct Taking<'a> {
+    now: u64,
+    looks: bool,
+    room: usize,
+    batch: &'a mut Vec<NonNull<WheelEntry>>,
+}
+
+impl Taker<WheelEntry> for Taking<'_> {
+    fn take_alike(&mut self, entry: NonNull<WheelEntry>, number: usize) -> bool {
+        // SAFETY: an entry of the test's.
+        let due = unsafe { entry.as_ref() }.expires() <= self.now || !self.looks;
+        number.is_multiple_of(2) && due && self.take_other(entry, number)
+    }
+
+    fn take_other(&mut self, entry: NonNull<WheelEntry>, number: usize) -> bool {
+        assert_eq!(number, self.room, "numbered wrongly");
+        self.room -= 1;
+        // SAFETY: an entry of the test's.
+        let this = unsafe { entry.as_ref() };
+        assert_eq!((this.is_linked(), this.slot()), (false, number));
+        let due = this.expires() <= self.now || !self.looks;
+        if due {
+            self.batch.push(entry);
+        }
+        due
+    }
 }

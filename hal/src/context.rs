@@ -95,13 +95,13 @@ impl Counts {
     }
 
     /// As one number.
-    #[cfg(target_os = "none")]
+    #[cfg(all(target_os = "none", target_arch = "x86_64", feature = "machine"))]
     pub(crate) const fn from_bits(bits: u64) -> Counts {
         Counts(bits)
     }
 
     /// The number.
-    #[cfg(target_os = "none")]
+    #[cfg(all(target_os = "none", target_arch = "x86_64", feature = "machine"))]
     pub(crate) const fn bits(self) -> u64 {
         self.0
     }

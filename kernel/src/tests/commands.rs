@@ -36,6 +36,26 @@ macro_rules! said {
     }};
 }
 
+#[cfg(any(feature = "lockdep", debug_assertions))]
+kernel_test! {
+    task,
+    fn locks_that_were_waited_for_are_listed_by_class(cx) {
+        static WANTED: sync::Mutex<u32> = sync::Mutex::new(0);
+        said!(cx, "locks reset");
+        let held = WANTED.lock(cx);
+        let waiter = task::spawn("waiter", |cx| *WANTED.lock(cx) += 1);
+        let Ok(waiter) = waiter else { skip!("no memory") };
+        check!(crate::testing::comes_true_by_others(|| waiter.task().state() == State::Blocked));
+        drop(held);
+        waiter.join(cx);
+        let text = said!(cx, "locks wait");
+        let row = text.lines().find(|line| line.contains("kernel/src/tests/commands.rs"));
+        let Some(row) = row else { fail!("{text}") };
+        check!(row.contains(" 1 "), "found taken once: {row}");
+        Ok(())
+    }
+}
+
 /// The row of a table that begins with this number.
 fn row(table: &str, number: u32) -> Option<&str> {
     let number = number.to_string();

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ::rcu::{Domain, RcuBox, Retired};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hal::cpumask::CpuMask;
@@ -9,11 +10,15 @@ use hal::x86_64::traps::count;
 use hal::x86_64::vectors;
 use hal::{CpuId, Native, Platform};
 use sync::TaskCx;
+use timers::HZ;
 
+use crate::cmdline::TestFilter;
+use crate::rcu::Kernel;
 use crate::task::{Builder, JoinHandle};
 use crate::testing::comes_true_by_others;
 use crate::tick::{self, TickMode};
-use crate::{check, check_eq, cpus, kernel_test, log, services, skip};
+use crate::timer::{self, precise};
+use crate::{boot, check, check_eq, cpus, kernel_test, log, services, skip};
 
 /// Timer interrupts of all CPUs so far.
 fn timer_interrupts() -> u64 {
@@ -153,5 +158,60 @@ kernel_test! {
         }
         check!(moved);
         Ok(())
+    }
+}
+
+kernel_test! {
+    task, limit_ms = 600_000,
+    fn virtual_minutes_of_rest_lose_nothing(cx) {
+        let named = matches!(boot::options().test, Some(TestFilter::Matching(name)) if name.contains("virtual_minutes"));
+        if !named {
+            skip!("takes minutes where time is real: name it, in a guest whose instructions are counted");
+        }
+        const S: u64 = 1_000_000_000;
+        log::drain();
+        check!(comes_true_by_others(|| cpus::online().filter(|cpu| *cpu != CpuId::BOOT).all(tick::is_resting)));
+        // How late each is called, in ns; 1 more, so that 0 is not yet.
+        static LATE: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+        static CALLED_BACK: AtomicU64 = AtomicU64::new(0);
+        let (begun, first_tick, interrupts) = (Native::now_ns(), timer::now().0, timer_interrupts());
+        for (seconds, late) in [3, 61].into_iter().zip(&LATE[..2]) {
+            let due = begun + seconds * S;
+            precise::after(seconds * S, move |_| late.store(Native::now_ns().saturating_sub(due) + 1, Ordering::Relaxed));
+        }
+        for (seconds, late) in [3, 200].into_iter().zip(&LATE[2..]) {
+            let due = begun + seconds * S;
+            timer::after(seconds * S, move |_| late.store(Native::now_ns().saturating_sub(due) + 1, Ordering::Relaxed));
+        }
+        Retired::<_, Kernel>::new(RcuBox::new(Told(&CALLED_BACK))).free_after_grace_period();
+        nap(cx, 300 * S);
+        let (passed, ticks) = (Native::now_ns() - begun, timer::now().0 - first_tick);
+        let came = timer_interrupts() - interrupts;
+        check!((300 * S..301 * S).contains(&passed), "{passed} ns");
+        let expected = passed * HZ / S;
+        check!(ticks.abs_diff(expected) <= 1, "{ticks} ticks instead of {expected}");
+        check!(came <= 2 * 300, "{came} timer interrupts in five minutes");
+        check_eq!(CALLED_BACK.load(Ordering::Relaxed), 1);
+        // Exact ones by the millisecond; coarse ones by their bucket: an eighth of the time, at most.
+        for (late, most) in LATE.iter().zip([S / 1_000, S / 1_000, S / 2, 25 * S]) {
+            let late = late.load(Ordering::Relaxed);
+            check!(late > 0 && late <= most, "{late} ns late of at most {most}");
+        }
+        // RCU goes on as if nothing had been, and the clocks have not fallen out with each other.
+        let begun = Native::now_ns();
+        Kernel::synchronize(cx);
+        check!(Native::now_ns() - begun < S);
+        check!(!log::history().contains("WARNING:"));
+        ::log::info!("{came} timer interrupts in five minutes, late by {:?} ns", LATE.each_ref().map(|late| late.load(Ordering::Relaxed) - 1));
+        Ok(())
+    }
+}
+
+/// Counts its end.
+struct Told(&'static AtomicU64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -135,7 +135,7 @@ fn plain(machine: Machine, cpus: u32) -> Case {
 }
 
 /// Boots where the machine is the point.
-fn boots() -> [Case; 10] {
+fn boots() -> [Case; 11] {
     let smoke = |name: &str, machine, cpus| Case {
         name: format!("boot-{name}"),
         words: SMOKE.to_owned(),
@@ -151,6 +151,12 @@ fn boots() -> [Case; 10] {
             // Busy CPUs tick: QEMU goes from one CPU to the next when a timer is due.
             words: "test seed=1 tick=idle".to_owned(),
             ..smoke("icount", Machine::Q35, 4)
+        },
+        Case {
+            time: Time::Counted { shift: SHIFT },
+            words: "test=virtual_minutes seed=1".to_owned(),
+            expect: Expectation::Tests { says: &["timer interrupts in five minutes"] },
+            ..smoke("virtual-minutes", Machine::Q35, 4)
         },
         Case {
             words: "test=clock notsc".to_owned(),

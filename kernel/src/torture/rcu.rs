@@ -75,6 +75,8 @@ static PREEMPTED: AtomicU64 = AtomicU64::new(0);
 static IN_INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 static IN_TICKS: AtomicU64 = AtomicU64::new(0);
 static IN_NMIS: AtomicU64 = AtomicU64::new(0);
+static LAZY: AtomicU64 = AtomicU64::new(0);
+static CONDITIONAL: AtomicU64 = AtomicU64::new(0);
 static POLLS: AtomicU64 = AtomicU64::new(0);
 static BARRIERS: AtomicU64 = AtomicU64::new(0);
 /// How many grace periods had ended when the load began.
@@ -92,6 +94,8 @@ fn counts(tallies: &mut Vec<Tally>) {
         Tally::of("readers_in_nmis", &IN_NMIS, 0),
         Tally::of("moves", &PERIODS, 300),
         Tally::of("callbacks", &CALLBACKS, 66),
+        Tally::of("callbacks_queued_lazily", &LAZY, 20),
+        Tally::of("conditional_waits", &CONDITIONAL, 20),
         Tally::of("polls", &POLLS, 10),
         Tally::of("barriers", &BARRIERS, 6),
     ]);
@@ -199,7 +203,7 @@ fn writer<W: Waiting>(mut random: Random) -> Option<JoinHandle<()>> {
                 cx.block(Some(Native::now_ns() + MS));
                 continue;
             };
-            match random.next() % 5 {
+            match random.next() % 7 {
                 0 | 1 => {
                     // SAFETY: the object is this writer's, and lives for ever.
                     unsafe { W::call(NonNull::from(&object.head), passed::<W>) };
@@ -213,6 +217,21 @@ fn writer<W: Waiting>(mut random: Random) -> Option<JoinHandle<()>> {
                 3 => {
                     while {
                         W::synchronize(cx, true);
+                        advance(object)
+                    } {}
+                }
+                4 => {
+                    bump(&LAZY);
+                    // SAFETY: as above.
+                    unsafe { Kernel::call_lazy(NonNull::from(&object.head), passed::<W>) };
+                }
+                5 => {
+                    while {
+                        let state = Kernel::get_state();
+                        // Others may have had one pass meanwhile.
+                        spin(random.next() % 100_000);
+                        Kernel::cond_synchronize(state, cx);
+                        bump(&CONDITIONAL);
                         advance(object)
                     } {}
                 }
@@ -275,13 +294,17 @@ fn barriers(waits_only: bool) -> Option<JoinHandle<()>> {
             CALLED.store(0, Ordering::Relaxed);
             let mut queued = 0;
             for cpu in cpus::online() {
+                let is_lazy = queued % 2 == 1;
                 // CPUs may go meanwhile; then it is queued here.
                 let head = NonNull::from(Box::leak(Box::new(Head::new())));
                 let address = head.as_ptr() as usize;
                 let queue = move || {
                     let head = NonNull::new(address as *mut Head);
+                    let Some(head) = head else { return };
                     // SAFETY: fresh, in place until it is called, and queued once.
-                    head.into_iter().for_each(|head| unsafe { Kernel::call(head, called) });
+                    unsafe {
+                        if is_lazy { Kernel::call_lazy(head, called) } else { Kernel::call(head, called) }
+                    }
                 };
                 if calls::single(cpu, queue).is_err() {
                     queue();
@@ -322,6 +345,8 @@ fn start(plan: &Plan, _: &mut TaskCx) -> Vec<JoinHandle<()>> {
         &IN_INTERRUPTS,
         &IN_TICKS,
         &IN_NMIS,
+        &LAZY,
+        &CONDITIONAL,
         &POLLS,
         &BARRIERS,
         &TOO_OLD_IN_NMI,

@@ -43,6 +43,29 @@ fn cx() -> TaskCx {
     unsafe { TaskCx::new() }
 }
 
+/// What a function says of the next time, without arming the timer, holds when it is armed.
+#[test]
+fn a_function_changes_its_timer_for_the_next_time() {
+    fn first(timer: &Timer<AtomicU32>, _: &Firing<'_>) {
+        timer.state().fetch_add(1, Relaxed);
+        timer.set_function(second);
+        assert!(timer.set_expires(Ticks(9)));
+    }
+    fn second(timer: &Timer<AtomicU32>, firing: &Firing<'_>) {
+        assert_eq!(firing.expired_at(), Ticks(9));
+        timer.state().fetch_add(100, Relaxed);
+    }
+    let machine = Machine::new();
+    let timer = Arc::new(Timer::with_state(TimerFlags::NONE, AtomicU32::new(0), first));
+    machine.timers.add(&timer, Ticks(3));
+    assert_eq!(machine.at(3), 1);
+    assert_eq!((timer.is_pending(), timer.expires()), (false, Ticks(9)), "changed, and not armed");
+    assert_eq!((machine.at(20), timer.state().load(Relaxed)), (0, 1));
+    // Late by then, so at the next tick.
+    assert!(machine.timers.add_as_set(&timer));
+    assert_eq!((machine.at(21), timer.state().load(Relaxed)), (1, 101));
+}
+
 /// However far away: its bucket comes, and what is filed there is looked at. Alone, and with others before and behind it.
 #[test]
 fn what_is_due_at_the_end_of_time_is_never_early() {

@@ -117,6 +117,18 @@ kernel_test! {
 
 kernel_test! {
     task,
+    fn the_demo_of_timers_finds_what_it_shows(cx) {
+        let (out, good) = run("demo timers", false, cx);
+        check!(good, "{}", out.text);
+        check!(out.text.contains("touched after being freed: 10000 times by the caller,"), "{}", out.text);
+        check!(out.text.contains("touched after being freed: 0 times by the caller, 0 by deleters\n"), "{}", out.text);
+        check!(out.text.contains("`timer::after`: 100 of 100 called, 100 freed, 0 touched after that\n"), "{}", out.text);
+        Ok(())
+    }
+}
+
+kernel_test! {
+    task,
     fn demos_of_rcu_find_what_they_show(cx) {
         let (out, good) = run("demo rcu", false, cx);
         check!(good, "{}", out.text);

@@ -372,7 +372,7 @@ impl<P: Platform> Timers<P> {
 
     /// For the timer softirq: calls this CPU's timers that are due, and those of idle CPUs that others call. Returns how many.
     ///
-    /// Contexts: softirq. Cost: what the functions take, and some 40 instructions for each; one lock for 64 of them.
+    /// Contexts: softirq. Cost: what the functions take, and some 40 instructions for each; one lock for 192 of them.
     ///
     /// ```
     /// # use std::sync::Arc;

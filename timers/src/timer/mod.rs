@@ -114,8 +114,8 @@ const _: () = assert!(size_of::<Timer<()>>() == 48 + 8 && size_of::<Timer<[u64; 
 /// timer again. It is called in softirq context (high-resolution timers in hard mode: in hardirq context), by one CPU at a
 /// time, and must not sleep. A closure is a state that is its own function.
 ///
-/// Linux: `struct timer_list`, `struct hrtimer`. Size: 48 bytes, the function (8), and the state; more where the dependency
-/// checker is built in.
+/// Linux: `struct timer_list`, `struct hrtimer`. Size: 48 bytes, the function (8), and the state, in an `Arc` its two
+/// counts (16); more where the dependency checker is built in.
 #[repr(C)]
 pub struct Timer<T, Q: Queue = Wheel, P: Platform = Native> {
     /// Its function is a `Function<T, Q, P>`.

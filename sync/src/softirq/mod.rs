@@ -342,7 +342,7 @@ pub fn serve<P: Platform>(source: &impl Source<P>, budget: Budget, serving: &Sof
 /// handlers: a step to take what is pending and a look.
 ///
 /// # Safety
-/// As for [`enter_softirq`]: the caller goes on when this returns.
+/// As for [`enter_softirq`](crate::context::enter_softirq): the caller goes on when this returns.
 ///
 /// ```
 /// use std::cell::Cell;

@@ -233,6 +233,8 @@ fn task_stack_overflow() {
 }
 
 fn hang() {
+    // As in a test.
+    trace::start();
     testing::watchdog::arm("crash::hang", 500);
     Native::irq_disable();
     if cpus::online_count() == 1 {

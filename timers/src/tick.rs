@@ -11,6 +11,8 @@
 use core::fmt;
 use core::ops::{Add, AddAssign};
 
+use hal::CpuId;
+
 /// Ticks a second: 100, 250 or 1000. Set `QUIESCE_HZ` when building to change it from its default of 250.
 ///
 /// More ticks give finer time-outs and time slices and cost more interrupts. Linux: `CONFIG_HZ`.
@@ -81,6 +83,38 @@ impl Ticks {
     /// ```
     pub const fn elapsed_in_ns(ns: u64) -> Ticks {
         Ticks(ns / TICK_NS)
+    }
+
+    /// This point in time or the next one that is a whole second from boot: for limits that are coarse anyway. Timers that are
+    /// rounded are due together, and a CPU that idles is woken once for all of them. Linux: `round_jiffies_up`.
+    ///
+    /// ```
+    /// use timers::{HZ, Ticks};
+    /// assert_eq!(Ticks(HZ + 1).round_up_to_second(), Ticks(2 * HZ));
+    /// assert_eq!(Ticks(2 * HZ).round_up_to_second(), Ticks(2 * HZ), "never later than need be");
+    /// assert_eq!(Ticks::MAX.round_up_to_second(), Ticks::MAX);
+    /// ```
+    pub const fn round_up_to_second(self) -> Ticks {
+        Ticks(self.0.div_ceil(HZ).saturating_mul(HZ))
+    }
+
+    /// The same with seconds that begin three ticks earlier for each CPU than for the one before it, so that what all CPUs do
+    /// now and then they do not do at the same moment, for the same locks. Linux: `__round_jiffies_up`.
+    ///
+    /// ```
+    /// use hal::CpuId;
+    /// use timers::{HZ, Ticks};
+    /// let [first, second] = [0, 1].map(|cpu| Ticks(HZ + 1).round_up_on(CpuId::new(cpu).unwrap()));
+    /// assert_eq!((first, second), (Ticks(2 * HZ), Ticks(2 * HZ - 3)));
+    /// ```
+    pub const fn round_up_on(self, cpu: CpuId) -> Ticks {
+        let skew = 3 * cpu.as_u32() as u64 % HZ;
+        Ticks(self.0.saturating_add(skew)).round_up_to_second().less(skew)
+    }
+
+    /// Earlier by `ticks`; "never" stays.
+    const fn less(self, ticks: u64) -> Ticks {
+        if self.0 == u64::MAX { self } else { Ticks(self.0 - ticks) }
     }
 
     /// The length in nanoseconds; `u64::MAX` if that is more than fits, after 584 years. Linux: `jiffies64_to_nsecs`.

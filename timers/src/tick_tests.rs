@@ -71,6 +71,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_rounded_is_the_next_second_of_its_cpu(at in any::<u64>(), cpu in 0..hal::MAX_CPUS as u32) {
+        let cpu = CpuId::new(cpu).expect("a CPU");
+        for (rounded, skew) in [(Ticks(at).round_up_to_second(), 0), (Ticks(at).round_up_on(cpu), 3 * u64::from(cpu.as_u32()) % HZ)] {
+            prop_assert!(rounded >= Ticks(at), "early");
+            let is_second = (u128::from(rounded.0) + u128::from(skew)).is_multiple_of(u128::from(HZ));
+            prop_assert!(rounded == Ticks::MAX || is_second && rounded.0 - at < HZ);
+            // Only what no second follows is never.
+            prop_assert!(rounded != Ticks::MAX || at > u64::MAX - 2 * HZ);
+        }
+    }
+
+    #[test]
     fn elapsed_is_the_most_that_has_passed(ns in times()) {
         let ticks = Ticks::elapsed_in_ns(ns);
         prop_assert!(ticks.as_ns() <= ns);

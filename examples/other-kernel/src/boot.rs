@@ -17,7 +17,7 @@ use crate::{exercises, grace, interrupts, machine, timing};
 const TRAMPOLINE: usize = 0x8000;
 const STACK_SIZE: usize = 64 * 1024;
 /// Enough for the template and hal's dynamic part.
-const AREA_SIZE: usize = 32 * 1024;
+const AREA_SIZE: usize = 64 * 1024;
 
 #[repr(C, align(4096))]
 struct Tables([[u64; 512]; 6]);

@@ -34,7 +34,7 @@ pub trait Machine {
     /// The executing CPU.
     fn here(&self) -> usize;
     /// Calls `visit` for each CPU that may hold translations now, except the executing one. A CPU that is not visited
-    /// flushes everything before it next uses a translation.
+    /// flushes everything before it next uses a translation, and calls [`Shootdown::serve`] after it is visited again.
     fn others(&self, visit: &mut dyn FnMut(usize));
     /// Makes `cpu` call [`Shootdown::serve`] soon. What was stored before is visible there.
     fn interrupt(&self, cpu: usize);

@@ -76,7 +76,7 @@ fn quiescent() {
 fn run(_serving: &SoftirqGuard) {
     let called = TINY.process();
     if called != 0 {
-        trace::callbacks(called, 0);
+        trace::callbacks(called, 0, || TINY.waiting());
     }
 }
 

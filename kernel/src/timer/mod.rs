@@ -60,6 +60,8 @@ pub(crate) enum Fault {
     LeaveBehind,
     /// The tick counts a few too many.
     RunAhead,
+    /// It counts four seconds too few.
+    RunBehind,
 }
 
 static FAULT: AtomicU32 = AtomicU32::new(Fault::None as u32);
@@ -101,7 +103,7 @@ fn current() -> &'static Timers {
 
 #[cold]
 fn catch_up() {
-    TIMERS.advance_to(Ticks::elapsed_in_ns(Native::now_ns()));
+    TIMERS.advance_to(tick_at(Native::now_ns()));
 }
 
 /// The machine's coarse timers, for what the functions here do not offer.
@@ -172,10 +174,21 @@ pub(crate) fn join(quiet: &impl IrqsOff) {
     precise::join(quiet);
 }
 
+/// What tick it is at `now_ns`.
+fn tick_at(now_ns: u64) -> Ticks {
+    let tick = Ticks::elapsed_in_ns(now_ns);
+    if is_planted(Fault::RunAhead) {
+        tick + Ticks(3)
+    } else if is_planted(Fault::RunBehind) {
+        Ticks(tick.0.saturating_sub(4 * timers::HZ))
+    } else {
+        tick
+    }
+}
+
 /// For the timer's interrupt at `now_ns`.
 pub(crate) fn on_interrupt(now_ns: u64) {
-    let ahead = if is_planted(Fault::RunAhead) { 3 } else { 0 };
-    if TIMERS.tick(Native::cpu(), Ticks::elapsed_in_ns(now_ns) + Ticks(ahead)) {
+    if TIMERS.tick(Native::cpu(), tick_at(now_ns)) {
         softirq::raise(Vector::Timer);
     }
 }

@@ -48,6 +48,8 @@ pub enum Event {
         called: u32,
         /// The CPU whose they were.
         cpu: u32,
+        /// How many it has left, which wait for their turn or for a grace period.
+        left: u32,
     },
     /// A grace period lasts too long; the number is that of the reports.
     Stall(u64),
@@ -81,7 +83,7 @@ impl Event {
             Event::LockContended(lock) => (10, 0, lock),
             Event::LockWaited { lock, ns } => (11, ns, lock),
             Event::GracePeriod(number) => (12, 0, number),
-            Event::Callbacks { called, cpu } => (13, called, cpu as u64),
+            Event::Callbacks { called, cpu, left } => (13, called, (left as u64) << 32 | cpu as u64),
             Event::Stall(number) => (14, 0, number),
             Event::Flood { waiting, cpu, waits } => (15, waiting, (cpu as u64) << 1 | waits as u64),
         }
@@ -102,7 +104,7 @@ impl Event {
             10 => Event::LockContended(large),
             11 => Event::LockWaited { lock: large, ns: small },
             12 => Event::GracePeriod(large),
-            13 => Event::Callbacks { called: small, cpu: large as u32 },
+            13 => Event::Callbacks { called: small, cpu: large as u32, left: (large >> 32) as u32 },
             14 => Event::Stall(large),
             15 => Event::Flood { waiting: small, cpu: (large >> 1) as u32, waits: large & 1 != 0 },
             _ => return None,
@@ -128,7 +130,9 @@ impl fmt::Display for Event {
             }
             Event::LockWaited { lock, ns } => write!(f, "lock {lock:#x}: the wait is over, after {ns} ns"),
             Event::GracePeriod(number) => write!(f, "grace period {number} has ended"),
-            Event::Callbacks { called, cpu } => write!(f, "{called} callbacks of cpu{cpu} called"),
+            Event::Callbacks { called, cpu, left } => {
+                write!(f, "{called} callbacks of cpu{cpu} called, {left} left")
+            }
             Event::Stall(number) => write!(f, "a grace period lasts too long, report {number}"),
             Event::Flood { waiting, cpu, waits: true } => {
                 write!(f, "{waiting} callbacks of cpu{cpu}: who queued the last one waits")
@@ -179,6 +183,10 @@ mod tests {
             any::<u64>().prop_map(Event::Mark),
             any::<u64>().prop_map(Event::LockContended),
             any::<(u64, u32)>().prop_map(|(lock, ns)| Event::LockWaited { lock, ns }),
+            any::<u64>().prop_map(Event::GracePeriod),
+            any::<(u32, u32, u32)>().prop_map(|(called, cpu, left)| Event::Callbacks { called, cpu, left }),
+            any::<u64>().prop_map(Event::Stall),
+            any::<(u32, u32, bool)>().prop_map(|(waiting, cpu, waits)| Event::Flood { waiting, cpu, waits }),
         ]
     }
 

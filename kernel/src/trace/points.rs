@@ -153,10 +153,13 @@ pub(crate) fn grace_period(number: u64) {
     point(Event::GracePeriod(number));
 }
 
-/// Callbacks of `cpu` were called after their grace period. Contexts: any. Linux: `trace_rcu_batch_end`.
+/// Callbacks of `cpu` were called after their grace period; `left` says how many it has still, and is asked while tracing is
+/// on. Contexts: any in which `left` can be asked. Linux: `trace_rcu_batch_end`.
 #[inline(always)]
-pub(crate) fn callbacks(called: usize, cpu: u32) {
-    point(Event::Callbacks { called: called as u32, cpu });
+pub(crate) fn callbacks(called: usize, cpu: u32, left: impl FnOnce() -> usize) {
+    if is_told() {
+        point(Event::Callbacks { called: called as u32, cpu, left: left() as u32 });
+    }
 }
 
 /// A grace period lasts too long. Contexts: any. Linux: `trace_rcu_stall_warning`.

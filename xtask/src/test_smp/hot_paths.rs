@@ -33,9 +33,7 @@ const HOT_PATHS: [HotPath; 10] = [
     HotPath {
         function: "hot_bh_guard",
         promise: &[
-            Mnemonic::Mov,
             Mnemonic::Add,
-            Mnemonic::Mov,
             Mnemonic::Add,
             Mnemonic::Mov,
             Mnemonic::Test,

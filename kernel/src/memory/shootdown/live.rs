@@ -110,6 +110,9 @@ pub fn arrive_here() {
     // tables as the leader's requesters left them.
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
     paging::flush_all();
+    // Who asked this CPU right before it left has sent no interrupt, and may have noticed neither that it left nor that it
+    // is back: then it waits for an answer. By the fences, either it is answered here, or its interrupt comes.
+    SHOOTDOWN.serve(&Cpus::pinned());
 }
 
 /// The executing CPU is no longer asked, and forgets what it knows when it arrives anew. Interrupts are off, and it touches

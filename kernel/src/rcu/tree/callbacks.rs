@@ -200,7 +200,7 @@ fn look_after(cpu: u32, _bottom_halves_off: &SoftirqGuard) -> bool {
     };
     act(ran.due);
     if ran.called != 0 {
-        trace::callbacks(ran.called, cpu);
+        trace::callbacks(ran.called, cpu, || tree().backlog(cpu).total());
         if RELIEF.has_waiters() {
             RELIEF.wake_all();
         }
